@@ -1,0 +1,135 @@
+"""The one place that starts a process.
+
+Everything that Cumulet asks of another program goes through `run` (wait for it) or `spawn`
+(it outlives the caller). There is no shell in between: arguments are a list, so nothing that
+a user typed is ever interpreted.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from cloud.errors import CumuletError
+
+
+@dataclass(frozen=True)
+class Result:
+    argv: tuple[str, ...]
+    code: int
+    stdout: str
+    stderr: str
+
+
+class CommandError(CumuletError):
+    """A program could not do what it was started for."""
+
+    code: ClassVar[str] = "command_failed"
+    retryable: ClassVar[bool] = True
+
+
+class CommandFailed(CommandError):
+    """The program ended with an exit code that the caller did not expect."""
+
+    def __init__(self, result: Result) -> None:
+        said = (result.stderr or result.stdout).strip()
+        super().__init__(f"{result.argv[0]} ended with exit code {result.code}: {said[-2000:]}")
+        self.result = result
+
+
+class CommandTimeout(CommandError):
+    """The program was killed because it took longer than its time limit."""
+
+    code = "command_timeout"
+
+
+class CommandMissing(CommandError):
+    """The program is not installed."""
+
+    code = "command_missing"
+    retryable = False
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    timeout: float,
+    input: str | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    user: str | None = None,
+    ok: Collection[int] = (0,),
+) -> Result:
+    """Run a program to its end, at most `timeout` seconds.
+
+    `env` is added to the caller's environment. `user` (root only) drops to that user and its
+    primary group. Raises CommandFailed, CommandTimeout or CommandMissing.
+    """
+    command = [str(part) for part in argv]
+    try:
+        done = subprocess.run(
+            command,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+            **_as_user(user),
+        )
+    except FileNotFoundError as error:
+        raise _missing(command, error) from error
+    except subprocess.TimeoutExpired as error:
+        raise CommandTimeout(f"{command[0]} took longer than {timeout:g} s and was ended") from error
+    result = Result(tuple(command), done.returncode, done.stdout, done.stderr)
+    if result.code not in ok:
+        raise CommandFailed(result)
+    return result
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    user: str | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program that outlives the caller: own session, no standard input, output to `log`.
+
+    The caller owns the handle and reaps it; raises CommandMissing.
+    """
+    command = [str(part) for part in argv]
+    with log.open("ab") as output:
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **env} if env else None,
+                **_as_user(user),
+            )
+        except FileNotFoundError as error:
+            raise _missing(command, error) from error
+
+
+def _as_user(user: str | None) -> dict[str, object]:
+    if user is None:
+        return {}
+    import pwd
+
+    entry = pwd.getpwnam(user)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+
+
+def _missing(command: list[str], error: FileNotFoundError) -> CommandMissing:
+    return CommandMissing(
+        f"cannot start {command[0]} ({error.filename} not found): install the package that has it"
+    )
