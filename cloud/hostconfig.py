@@ -1,0 +1,85 @@
+"""What a host's processes know about themselves: the join bundle plus local choices.
+
+`manage.py host_add` writes the bundle (name, broker address with the host's own credentials);
+everything else is found on the machine or comes from CUMULET_HOST_* variables. Pure: standard
+library only, so that agent, monitor and tests build it alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from cloud.errors import CumuletError
+
+BUNDLE_VERSION = 1
+HEARTBEAT_SECONDS = 5.0
+
+
+class BadBundle(CumuletError):
+    """The join bundle cannot be used as it is."""
+
+    code: ClassVar[str] = "bad_join_bundle"
+
+
+@dataclass(frozen=True)
+class HostConfig:
+    """A host's settings. Directories exist only after the agent made them (mode 0700).
+
+    state_dir: disks, images, stored specs; survives reboots. run_dir: sockets and pid files;
+    short, because a Unix socket path ends at 107 bytes. memory_mb and cores limit what this
+    host offers (None: all of the machine). netns: path of the network namespace that QEMU must
+    run in where a service manager starts it (None: the machine's own).
+    """
+
+    name: str
+    broker_url: str
+    state_dir: Path
+    run_dir: Path
+    uplink: str | None = None
+    qemu_user: str | None = None
+    cores: int | None = None
+    memory_mb: int | None = None
+    netns: str | None = None
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str] = os.environ) -> HostConfig:
+        """Read CUMULET_BUNDLE and the CUMULET_HOST_* variables; raises BadBundle."""
+        bundle_path = env.get("CUMULET_BUNDLE", "/etc/cumulet/bundle.json")
+        try:
+            bundle = json.loads(Path(bundle_path).read_text())
+            if bundle["version"] != BUNDLE_VERSION:
+                raise BadBundle(
+                    f"{bundle_path} is of version {bundle['version']}, this agent reads"
+                    f" {BUNDLE_VERSION}: make a new one with `manage.py host_add --again`"
+                )
+            name, broker_url = str(bundle["host"]), str(bundle["broker_url"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BadBundle(
+                f"cannot read the join bundle {bundle_path} ({error!r}):"
+                " copy the file that `manage.py host_add` wrote, or set CUMULET_BUNDLE"
+            ) from error
+        return cls(
+            name=name,
+            broker_url=broker_url,
+            state_dir=Path(env.get("CUMULET_HOST_STATE", f"/var/lib/cumulet/hosts/{name}")),
+            run_dir=Path(env.get("CUMULET_HOST_RUN", f"/run/cumulet/{name}")),
+            uplink=env.get("CUMULET_HOST_UPLINK") or None,
+            qemu_user=env.get("CUMULET_HOST_QEMU_USER") or None,
+            cores=_whole(env, "CUMULET_HOST_CORES"),
+            memory_mb=_whole(env, "CUMULET_HOST_MEMORY_MB"),
+            netns=env.get("CUMULET_HOST_NETNS") or None,
+        )
+
+
+def _whole(env: Mapping[str, str], name: str) -> int | None:
+    text = env.get(name)
+    if not text:
+        return None
+    if not text.isdigit() or int(text) == 0:
+        raise BadBundle(f"{name}={text!r} is not a whole number above 0: correct or unset it")
+    return int(text)

@@ -1,0 +1,212 @@
+"""The wire contract between control and hosts: what a VM must be, and what a host saw.
+
+Control sends `VmSpec` (the whole desired document, never a change to it) or `VmRemoval`;
+a host answers with `VmReport`, `HostReport` and `ImageReport`. Every document carries a wire
+version, and `decode` refuses what it does not fully understand, so a host never acts on half
+a document. Pure, no Django.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from cloud.errors import CumuletError
+from networks.spec import IpAddress, NicSpec, RowId
+
+WIRE_VERSION = 1
+
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
+Hostname = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,126}[A-Za-z0-9])?\Z")]
+Generation = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+Serial = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Version = Literal[1]
+
+
+class PowerGoal(StrEnum):
+    """What the user wants the power state to become."""
+
+    RUNNING = "running"
+    OFF = "off"
+    SHUTDOWN = "shutdown"  # press the power button, then wait for the guest
+
+
+class Power(StrEnum):
+    """What a host saw. UNKNOWN is an answer of its own: it never means OFF."""
+
+    RUNNING = "running"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+class FileSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that a host downloads once and keeps under the name of its checksum."""
+
+    url: Annotated[str, Meta(pattern=r"^(https?://|file:///)[!-~]+\Z", max_length=2048)]
+    sha256: Sha256
+    bytes: Annotated[int, Meta(ge=1)]
+
+
+class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A base image. With a kernel it boots directly, without one by its own boot loader."""
+
+    image_id: RowId
+    disk: FileSpec
+    format: Literal["qcow2", "raw"]
+    kernel: FileSpec | None = None
+    initrd: FileSpec | None = None
+    cmdline: Annotated[str, Meta(pattern=r"^[ -~]*\Z", max_length=1024)] = ""
+
+    @property
+    def files(self) -> tuple[FileSpec, ...]:
+        return tuple(part for part in (self.disk, self.kernel, self.initrd) if part)
+
+
+class DiskSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A disk of the VM; index 0 is an overlay on the base image. `size_gb` is in GiB."""
+
+    disk_id: RowId
+    index: Annotated[int, Meta(ge=0, le=15)]
+    size_gb: Annotated[int, Meta(ge=1, le=65536)]
+
+
+class VmSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a host needs to make one VM as it should be.
+
+    `generation` grows with every change; a host refuses lower ones. `reset_serial` and
+    `reboot_serial` count the resets and reboots ever asked for: the host acts when they grow
+    while the guest runs, and a fresh start satisfies both.
+    """
+
+    vm_id: RowId
+    uuid: Uuid
+    host_uuid: Uuid
+    generation: Generation
+    hostname: Hostname
+    power: PowerGoal
+    cores: Annotated[int, Meta(ge=1, le=255)]
+    memory_mb: Annotated[int, Meta(ge=64, le=16 * 1024 * 1024)]
+    image: ImageSpec
+    disks: Annotated[tuple[DiskSpec, ...], Meta(min_length=1, max_length=16)]
+    nics: Annotated[tuple[NicSpec, ...], Meta(max_length=8)]
+    ssh_keys: tuple[Annotated[str, Meta(pattern=r"^[ -~]+\Z", max_length=16384)], ...] = ()
+    user_data: Annotated[str, Meta(max_length=32 * 1024)] = ""
+    root_password_hash: Annotated[str, Meta(pattern=r"^\$[ -~]{10,200}\Z")] | None = None
+    reset_serial: Serial = 0
+    reboot_serial: Serial = 0
+    version: Version = WIRE_VERSION
+
+
+class VmRemoval(Struct, frozen=True, forbid_unknown_fields=True):
+    """The VM must be gone: process, disks, links, files. A tombstone stays on the host."""
+
+    vm_id: RowId
+    uuid: Uuid
+    host_uuid: Uuid
+    generation: Generation
+    version: Version = WIRE_VERSION
+
+
+class ImageFetch(Struct, frozen=True, forbid_unknown_fields=True):
+    """The image must be in the host's store, whether or not a VM needs it yet."""
+
+    host_uuid: Uuid
+    image: ImageSpec
+    version: Version = WIRE_VERSION
+
+
+class Failure(Struct, frozen=True):
+    """Why a host could not reach the desired state. A retryable one is tried again."""
+
+    code: str
+    message: str
+    retryable: bool
+    step: str = ""
+
+
+class VmReport(Struct, frozen=True):
+    """What the host saw of one VM after it converged, or when something happened to it.
+
+    `generation` is the newest document the host holds, `converged` whether it is fully
+    applied. `seq` grows with every report of this VM, so an older one is recognised.
+    `guest_halted`: the guest switched itself off under this generation, and stays off.
+    `at` is Unix time in seconds, for people only; nothing is decided by it.
+    """
+
+    vm_id: RowId
+    uuid: Uuid
+    host_uuid: Uuid
+    generation: Generation
+    seq: Serial
+    present: bool
+    power: Power
+    converged: bool
+    boot_id: str
+    at: float
+    guest_halted: bool = False
+    button_pressed: bool = False
+    failure: Failure | None = None
+    version: Version = WIRE_VERSION
+
+
+class HostReport(Struct, frozen=True):
+    """A heartbeat: who the host is and what it has. Memory in MiB, disk in GiB."""
+
+    host: str
+    host_uuid: Uuid
+    boot_id: str
+    agent_version: str
+    network_mode: str
+    cores: int
+    memory_mb: int
+    disk_gb: int
+    disk_free_gb: int
+    accelerator: Literal["kvm", "tcg"]
+    accelerator_reason: str
+    uplink_ip: IpAddress | None = None
+    version: Version = WIRE_VERSION
+
+
+class ImageReport(Struct, frozen=True):
+    """How far a host is with one image. `progress` in percent."""
+
+    host_uuid: Uuid
+    image_id: RowId
+    sha256: Sha256
+    ready: bool
+    progress: int
+    failure: Failure | None = None
+    version: Version = WIRE_VERSION
+
+
+class MalformedDocument(CumuletError):
+    """A document of the wire contract is of another version, incomplete or out of bounds."""
+
+    code: ClassVar[str] = "malformed_document"
+
+
+Document = TypeVar("Document", bound=Struct)
+
+
+def encode(document: Struct) -> dict[str, Any]:
+    """The document as JSON-ready built-in types."""
+    encoded: dict[str, Any] = msgspec.to_builtins(document)
+    return encoded
+
+
+def decode(data: object, into: type[Document]) -> Document:
+    """The typed document, or MalformedDocument that names the first wrong field."""
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != WIRE_VERSION:
+        raise MalformedDocument(
+            f"{into.__name__} of wire version {version!r}, this side speaks {WIRE_VERSION}:"
+            " run the same Cumulet release on control and hosts"
+        )
+    try:
+        return msgspec.convert(data, into)
+    except msgspec.ValidationError as error:
+        raise MalformedDocument(f"{into.__name__} refused: {error}") from error
