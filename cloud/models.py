@@ -1,0 +1,212 @@
+"""The cloud's own inventory: projects, tokens, locations, hosts, and the actions users poll."""
+
+from __future__ import annotations
+
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import CheckConstraint, Q, UniqueConstraint
+from django.utils import timezone
+
+from cloud.querysets import ActionQuerySet, ApiTokenQuerySet, HostQuerySet
+
+# A name that fits a network namespace, a RabbitMQ user and a queue name alike.
+host_name = RegexValidator(
+    r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z",
+    "Use up to 32 lower-case letters, digits and hyphens, hyphens not at the ends.",
+)
+
+
+class Project(models.Model):
+    """Owns servers, keys and addresses; a token sees one project."""
+
+    name = models.CharField(max_length=128, unique=True)
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ApiToken(models.Model):
+    """A 64-character bearer token, stored as its SHA-256 only.
+
+    256 random bits need no slow hash: there is nothing to guess from.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=128)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    read_only = models.BooleanField(default=False, help_text="May only GET.")
+    operator = models.BooleanField(default=False, help_text="May also see hosts.")
+    created = models.DateTimeField(default=timezone.now, editable=False)
+    last_used = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApiTokenQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["project", "name"]
+        constraints = [UniqueConstraint(fields=["project", "name"], name="api_token_name_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.name}"
+
+
+class Location(models.Model):
+    """A place with hosts; an object of one location is never moved to another."""
+
+    name = models.CharField(max_length=64, unique=True, validators=[host_name])
+    description = models.CharField(max_length=255, blank=True)
+    country = models.CharField(max_length=2, default="DE", help_text="ISO 3166-1 alpha-2.")
+    city = models.CharField(max_length=128, blank=True)
+    latitude = models.FloatField(default=0.0)
+    longitude = models.FloatField(default=0.0)
+    network_zone = models.CharField(max_length=64, default="local")
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Host(models.Model):
+    """A machine that runs VMs. What it has comes from its heartbeats, never from a form.
+
+    `uuid` is claimed by the first heartbeat; a second machine under the same name is refused.
+    """
+
+    class Accelerator(models.TextChoices):
+        KVM = "kvm", "KVM"
+        TCG = "tcg", "TCG (slow)"
+
+    name = models.CharField(max_length=32, unique=True, validators=[host_name])
+    location = models.ForeignKey(Location, models.PROTECT, related_name="hosts")
+    schedulable = models.BooleanField(
+        default=True, help_text="New servers may be placed here. Running ones are not affected."
+    )
+    created = models.DateTimeField(default=timezone.now, editable=False)
+
+    uuid = models.UUIDField(null=True, blank=True, unique=True, editable=False)
+    boot_id = models.CharField(max_length=64, blank=True, editable=False)
+    agent_version = models.CharField(max_length=32, blank=True, editable=False)
+    network_mode = models.CharField(max_length=16, blank=True, editable=False)
+    uplink_ip = models.GenericIPAddressField(null=True, blank=True, editable=False)
+    cores = models.PositiveIntegerField(default=0, editable=False)
+    memory_mb = models.PositiveIntegerField(default=0, editable=False)
+    disk_gb = models.PositiveIntegerField(default=0, editable=False)
+    disk_free_gb = models.PositiveIntegerField(default=0, editable=False)
+    accelerator = models.CharField(
+        max_length=8, blank=True, choices=Accelerator, editable=False
+    )
+    accelerator_reason = models.CharField(max_length=255, blank=True, editable=False)
+    last_heartbeat = models.DateTimeField(null=True, blank=True, db_index=True, editable=False)
+    refused_uuid = models.UUIDField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Another machine that tried to use this name.",
+    )
+
+    objects = HostQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def queue(self) -> str:
+        return f"host.{self.name}"
+
+
+class Action(models.Model):
+    """One request of a user, from its acceptance to its end. It outlives its resources.
+
+    Legal transitions: running → success, running → error. Every write that ends an Action
+    filters on `status="running"`, so an end is written once. `goal` and `generation` say which
+    observation ends it (see `vms.lifecycle`); past `deadline` reconcile ends it as an error.
+    """
+
+    class Status(models.TextChoices):
+        RUNNING = "running", "Running"
+        SUCCESS = "success", "Success"
+        ERROR = "error", "Error"
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="actions")
+    command = models.CharField(max_length=64)
+    status = models.CharField(max_length=8, choices=Status, default=Status.RUNNING)
+    progress = models.PositiveSmallIntegerField(default=0, help_text="Percent.")
+    started = models.DateTimeField(default=timezone.now)
+    finished = models.DateTimeField(null=True, blank=True)
+    deadline = models.DateTimeField()
+    goal = models.CharField(max_length=16)
+    generation = models.PositiveBigIntegerField(validators=[MinValueValidator(1)])
+    error_code = models.CharField(max_length=64, blank=True)
+    error_message = models.TextField(blank=True)
+    request_id = models.CharField(max_length=128, blank=True, db_index=True)
+
+    objects = ActionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            CheckConstraint(
+                name="action_ended_has_finished",
+                condition=Q(status="running", finished=None)
+                | Q(finished__isnull=False) & ~Q(status="running"),
+            ),
+            CheckConstraint(
+                name="action_error_has_code",
+                condition=Q(status="error") & ~Q(error_code="")
+                | ~Q(status="error") & Q(error_code=""),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["deadline"], name="action_open_by_deadline", condition=Q(status="running")
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.command} #{self.pk}"
+
+
+class ActionResource(models.Model):
+    """What an Action is about. No foreign key: clients poll actions of objects that are gone."""
+
+    action = models.ForeignKey(Action, models.CASCADE, related_name="resources")
+    type = models.CharField(max_length=32)
+    resource_id = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [models.Index(fields=["type", "resource_id"], name="action_by_resource")]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.resource_id}"
+
+
+class IdempotencyKey(models.Model):
+    """The first answer to a write that carried an Idempotency-Key, kept for a day.
+
+    Stored in the transaction of the write itself, so key and effect exist together or not at all.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of method, path and body.")
+    status = models.PositiveSmallIntegerField(default=0)
+    response = models.JSONField(null=True)
+    created = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints = [
+            UniqueConstraint(fields=["project", "key"], name="idempotency_key_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key

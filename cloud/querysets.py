@@ -1,0 +1,79 @@
+"""Reads that every resource of the API shares, and those of hosts, tokens and actions."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Self, TypeVar
+
+from django.db import models
+from django.db.models import Count, Q, Sum, Value
+from django.db.models.functions import Coalesce
+
+from cloud.labels import parse_selector
+
+ModelT = TypeVar("ModelT", bound=models.Model)
+
+
+class LabelledQuerySet(models.QuerySet[ModelT]):
+    """Objects that carry labels."""
+
+    def matching(self, selector: str) -> Self:
+        """Those whose labels meet the selector; raises InvalidInput if it is malformed."""
+        found = self
+        for term in parse_selector(selector):
+            has_key = Q(labels__has_key=term.key)
+            one_of = Q(
+                *(Q(labels__contains={term.key: value}) for value in term.values), _connector=Q.OR
+            )
+            match term.operator:
+                case "exists":
+                    found = found.filter(has_key)
+                case "absent":
+                    found = found.exclude(has_key)
+                case "in":
+                    found = found.filter(one_of)
+                case "notin":
+                    found = found.exclude(one_of)
+        return found
+
+
+class HostQuerySet(models.QuerySet[ModelT]):
+    def with_use(self) -> Self:
+        """Adds `vm_count`, `used_cores`, `used_memory_mb`, `used_disk_gb`: what VMs have claimed."""
+        return self.annotate(
+            vm_count=Count("vms"),
+            used_cores=Coalesce(Sum("vms__cores"), Value(0)),
+            used_memory_mb=Coalesce(Sum("vms__memory_mb"), Value(0)),
+            used_disk_gb=Coalesce(Sum("vms__disk_gb"), Value(0)),
+        )
+
+    def silent(self, now: datetime, after_seconds: float) -> Self:
+        """Hosts whose last heartbeat is older than `after_seconds`, or that never had one."""
+        limit = now - timedelta(seconds=after_seconds)
+        return self.filter(Q(last_heartbeat__lt=limit) | Q(last_heartbeat=None))
+
+    def speaking(self, now: datetime, after_seconds: float) -> Self:
+        limit = now - timedelta(seconds=after_seconds)
+        return self.filter(last_heartbeat__gte=limit)
+
+
+class ActionQuerySet(models.QuerySet[ModelT]):
+    def open(self) -> Self:
+        return self.filter(status="running")
+
+    def overdue(self, now: datetime) -> Self:
+        return self.open().filter(deadline__lt=now)
+
+    def of(self, type: str, id: int) -> Self:
+        return self.filter(resources__type=type, resources__resource_id=id)
+
+
+class ApiTokenQuerySet(models.QuerySet[ModelT]):
+    def usable(self) -> Self:
+        return self.filter(revoked_at=None).select_related("project")
+
+    def due_for_touch(self, now: datetime) -> Self:
+        """Tokens whose `last_used` is worth writing: once a minute is precise enough."""
+        return self.filter(Q(last_used=None) | Q(last_used__lt=now - timedelta(minutes=1)))
+
+

@@ -1,0 +1,107 @@
+"""Django settings: one file, everything that differs between clouds from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from environs import Env
+
+from cloud.logs import logging_config
+from cloud.version import VERSION
+
+env = Env()
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+SECRET_KEY = env.str("CUMULET_SECRET_KEY")
+DEBUG = env.bool("CUMULET_DEBUG", False)
+ALLOWED_HOSTS = env.list("CUMULET_ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
+PUBLIC_URL = env.str("CUMULET_PUBLIC_URL", "http://127.0.0.1:8000")
+FLOWER_URL = env.str("CUMULET_FLOWER_URL", "")
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+SECURE_COOKIES = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "netfields",
+    "cloud",
+    "networks",
+    "vms",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "cloud.urls"
+ASGI_APPLICATION = "cloud.asgi.application"
+WSGI_APPLICATION = "cloud.wsgi.application"
+APPEND_SLASH = False
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {"default": env.dj_db_url("CUMULET_DATABASE_URL", conn_max_age=60)}
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Broker of control itself; the management API makes the hosts' users; the last is the address
+# under which hosts reach the broker (it goes into join bundles).
+BROKER_URL = env.str("CUMULET_BROKER_URL", "amqp://127.0.0.1:5672/cumulet")
+BROKER_API_URL = env.str("CUMULET_BROKER_API_URL", "http://127.0.0.1:15672")
+HOST_BROKER_URL = env.str("CUMULET_HOST_BROKER_URL", BROKER_URL)
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = env.path("CUMULET_STATIC_ROOT", BASE_DIR / ".cumulet" / "static")
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGGING_CONFIG = None
+logging_config(env.str("CUMULET_LOG_FORMAT", "text"), env.str("CUMULET_LOG_LEVEL", "INFO"))
+
+# Scheduling. A host is silent after HOST_SILENT_SECONDS without a heartbeat; its VMs are then
+# "unknown", never "off". CPU may be promised several times over, memory and disk may not.
+HOST_SILENT_SECONDS = env.float("CUMULET_HOST_SILENT_SECONDS", 30.0)
+CPU_OVERCOMMIT = env.float("CUMULET_CPU_OVERCOMMIT", 8.0)
+SWEEP_SECONDS = env.float("CUMULET_SWEEP_SECONDS", 3.0)
+API_REQUESTS_PER_HOUR = env.int("CUMULET_API_REQUESTS_PER_HOUR", 3600)

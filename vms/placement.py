@@ -1,0 +1,83 @@
+"""Which host gets a new VM: filter, then score. Pure; `vms.allocation` claims what it chose.
+
+Every host that cannot take the VM gets a reason in words, so "no host has room" answers itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What the VM needs. Memory in MiB, disk in GiB; location None: any."""
+
+    cores: int
+    memory_mb: int
+    disk_gb: int
+    location: str | None = None
+    public_ip: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A host as placement sees it; `free_*` is what is not promised to a VM yet."""
+
+    host_id: int
+    name: str
+    location: str
+    schedulable: bool
+    speaking: bool
+    network_mode: str
+    cores: int
+    free_cores: int
+    free_memory_mb: int
+    free_disk_gb: int
+    vm_count: int
+    has_image: bool
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Hosts that can take the VM, best first, and why the others cannot."""
+
+    ranked: tuple[Candidate, ...]
+    rejected: dict[str, str]
+
+    def explain(self) -> str:
+        """Why no host was found, one clause for each."""
+        if not self.rejected:
+            return "no host has joined yet: add one with `manage.py host_add`"
+        return "; ".join(f"{name}: {reason}" for name, reason in sorted(self.rejected.items()))
+
+
+def place(demand: Demand, candidates: list[Candidate]) -> Placement:
+    """Rank the candidates: those that hold the image first, then the emptiest."""
+    reasons = {candidate.name: rejection(demand, candidate) for candidate in candidates}
+    fitting = [candidate for candidate in candidates if reasons[candidate.name] is None]
+    fitting.sort(key=lambda c: (not c.has_image, -c.free_memory_mb, c.vm_count, c.name))
+    rejected = {name: reason for name, reason in reasons.items() if reason}
+    return Placement(tuple(fitting), rejected)
+
+
+def rejection(demand: Demand, candidate: Candidate) -> str | None:
+    """Why the host cannot take the VM, or None if it can."""
+    if demand.location and candidate.location != demand.location:
+        return f"is in location {candidate.location}"
+    if not candidate.schedulable:
+        return "is closed for new servers"
+    if not candidate.speaking:
+        return "does not answer"
+    if demand.public_ip and candidate.network_mode != "routed":
+        return "cannot give public addresses"
+    if demand.cores > candidate.cores:
+        return f"has only {candidate.cores} cores of {demand.cores} needed"
+    short = (
+        ("cores", demand.cores, candidate.free_cores),
+        ("MiB of memory", demand.memory_mb, candidate.free_memory_mb),
+        ("GiB of disk", demand.disk_gb, candidate.free_disk_gb),
+    )
+    for unit, needed, free in short:
+        if needed > free:
+            return f"has {max(free, 0)} {unit} free of {needed} needed"
+    return None
