@@ -98,9 +98,7 @@ class Host(models.Model):
     memory_mb = models.PositiveIntegerField(default=0, editable=False)
     disk_gb = models.PositiveIntegerField(default=0, editable=False)
     disk_free_gb = models.PositiveIntegerField(default=0, editable=False)
-    accelerator = models.CharField(
-        max_length=8, blank=True, choices=Accelerator, editable=False
-    )
+    accelerator = models.CharField(max_length=8, blank=True, choices=Accelerator, editable=False)
     accelerator_reason = models.CharField(max_length=255, blank=True, editable=False)
     last_heartbeat = models.DateTimeField(null=True, blank=True, db_index=True, editable=False)
     refused_uuid = models.UUIDField(

@@ -39,7 +39,7 @@ class LabelledQuerySet(models.QuerySet[ModelT]):
 
 class HostQuerySet(models.QuerySet[ModelT]):
     def with_use(self) -> Self:
-        """Adds `vm_count`, `used_cores`, `used_memory_mb`, `used_disk_gb`: what VMs have claimed."""
+        """Adds `vm_count`, `used_cores`, `used_memory_mb`, `used_disk_gb`: claimed by VMs."""
         return self.annotate(
             vm_count=Count("vms"),
             used_cores=Coalesce(Sum("vms__cores"), Value(0)),
@@ -75,5 +75,3 @@ class ApiTokenQuerySet(models.QuerySet[ModelT]):
     def due_for_touch(self, now: datetime) -> Self:
         """Tokens whose `last_used` is worth writing: once a minute is precise enough."""
         return self.filter(Q(last_used=None) | Q(last_used__lt=now - timedelta(minutes=1)))
-
-

@@ -7,7 +7,6 @@ from pathlib import Path
 from environs import Env
 
 from cloud.logs import logging_config
-from cloud.version import VERSION
 
 env = Env()
 BASE_DIR = Path(__file__).resolve().parent.parent

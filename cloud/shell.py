@@ -86,7 +86,9 @@ def run(
     except FileNotFoundError as error:
         raise _missing(command, error) from error
     except subprocess.TimeoutExpired as error:
-        raise CommandTimeout(f"{command[0]} took longer than {timeout:g} s and was ended") from error
+        raise CommandTimeout(
+            f"{command[0]} took longer than {timeout:g} s and was ended"
+        ) from error
     result = Result(tuple(command), done.returncode, done.stdout, done.stderr)
     if result.code not in ok:
         raise CommandFailed(result)

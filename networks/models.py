@@ -64,7 +64,9 @@ class Address(models.Model):
         ordering = ["ip", "-held_since"]
         verbose_name_plural = "addresses"
         constraints = [
-            UniqueConstraint(fields=["ip"], condition=Q(released_at=None), name="address_held_once"),
+            UniqueConstraint(
+                fields=["ip"], condition=Q(released_at=None), name="address_held_once"
+            ),
             CheckConstraint(
                 name="address_released_after_held",
                 condition=Q(released_at=None) | Q(released_at__gte=models.F("held_since")),

@@ -1,0 +1,61 @@
+"""Opening and ending Actions: what users poll while the cloud works."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from cloud.models import Action, ActionResource, Project
+from cloud.requestid import current
+
+Resource = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Which observation ends an Action, and how many seconds it may take."""
+
+    command: str
+    goal: str
+    generation: int
+    seconds: int
+
+
+def open_action(project: Project, aim: Aim, resources: Sequence[Resource]) -> Action:
+    """Write a running Action; call it in the transaction that writes the desired state."""
+    now = timezone.now()
+    action = Action.objects.create(
+        project=project,
+        command=aim.command,
+        goal=aim.goal,
+        generation=aim.generation,
+        started=now,
+        deadline=now + timedelta(seconds=aim.seconds),
+        request_id=current() or "",
+    )
+    ActionResource.objects.bulk_create(
+        ActionResource(action=action, type=type, resource_id=id) for type, id in resources
+    )
+    return action
+
+
+def end_action(action: Action, now: datetime, *, code: str = "", message: str = "") -> bool:
+    """End a running Action, as an error if there is a code. False: it had already ended."""
+    status = Action.Status.ERROR if code else Action.Status.SUCCESS
+    ended = (
+        Action.objects.open()
+        .filter(pk=action.pk)
+        .update(
+            status=status,
+            progress=100,
+            finished=now,
+            error_code=code,
+            error_message=message,
+        )
+    )
+    if ended:
+        action.refresh_from_db()
+    return bool(ended)

@@ -1,0 +1,107 @@
+"""RabbitMQ: the exchanges and queues of the cloud, and a broker user for every host.
+
+Control declares everything. A host's user may read its own queues and publish to the reports
+exchange, nothing else, so one host's credentials say nothing about another host.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+from kombu import Connection, Exchange, Queue
+
+from cloud.errors import CumuletError
+
+HOSTS_EXCHANGE = "hosts"
+REPORTS = "reports"
+DEAD = "dead"
+
+# How often a message may be redelivered before it goes to the dead-letter queue.
+_DELIVERY_LIMIT = 5
+
+
+class BrokerRefused(CumuletError):
+    """RabbitMQ could not be reached, or did not do what was asked."""
+
+    code: ClassVar[str] = "broker_unavailable"
+    status: ClassVar[int] = 503
+    retryable: ClassVar[bool] = True
+
+
+def quorum() -> dict[str, Any]:
+    """Arguments of a durable, replicated queue that ends poison messages in the dead queue."""
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": _DELIVERY_LIMIT,
+        "x-dead-letter-exchange": DEAD,
+    }
+
+
+def broker_user(host: str) -> str:
+    return f"host-{host}"
+
+
+def declare_cloud(url: str) -> None:
+    """Make the exchanges and control's own queues. Safe to repeat."""
+    with Connection(url, connect_timeout=5) as connection:
+        channel = connection.default_channel
+        Exchange(HOSTS_EXCHANGE, "topic", channel=channel).declare()
+        dead = Exchange(DEAD, "topic")
+        Queue(
+            DEAD, dead, "#", channel=channel, queue_arguments={"x-queue-type": "quorum"}
+        ).declare()
+        for name, key in (("control", "control"), (REPORTS, "report")):
+            exchange = Exchange(name, "topic")
+            Queue(name, exchange, key, channel=channel, queue_arguments=quorum()).declare()
+
+
+def declare_host(url: str, host: str) -> None:
+    """Make the host's queues and bind them. Safe to repeat."""
+    exchange = Exchange(HOSTS_EXCHANGE, "topic")
+    with Connection(url, connect_timeout=5) as connection:
+        for name in (f"host.{host}", f"host.{host}.bulk"):
+            queue = Queue(name, exchange, name, queue_arguments=quorum())
+            queue(connection.default_channel).declare()
+
+
+def permissions(host: str) -> dict[str, str]:
+    """RabbitMQ's three patterns for a host's user: the least that Celery works with.
+
+    Beyond its queues and the reports exchange these are Celery's remote control (pidbox) and
+    its events (celeryev), which Flower reads.
+    """
+    name = host.replace(".", r"\.")
+    own_pidbox = rf".*@{name}\.celery\.pidbox"
+    return {
+        "configure": rf"^({own_pidbox}|(reply\.)?celery\.pidbox|celeryev)$",
+        "write": rf"^({REPORTS}|{own_pidbox}|reply\.celery\.pidbox|celeryev)$",
+        "read": rf"^(host\.{name}(\.bulk)?|{own_pidbox}|celery\.pidbox)$",
+    }
+
+
+class Administration:
+    """RabbitMQ's management API, for the virtual host of the broker URL."""
+
+    def __init__(self, api_url: str, broker_url: str) -> None:
+        parts = urlsplit(api_url)
+        self._auth = (parts.username or "guest", parts.password or "guest")
+        self._base = f"{parts.scheme}://{parts.hostname}:{parts.port or 15672}/api"
+        self._vhost = quote(urlsplit(broker_url).path[1:] or "/", safe="")
+
+    def ensure_host_user(self, host: str, password: str) -> None:
+        """Make the host's user, or give it this password; raises BrokerRefused."""
+        user = quote(broker_user(host), safe="")
+        self._put(f"/users/{user}", {"password": password, "tags": ""})
+        self._put(f"/permissions/{self._vhost}/{user}", permissions(host))
+
+    def _put(self, path: str, body: dict[str, str]) -> None:
+        try:
+            answer = httpx.put(self._base + path, json=body, auth=self._auth, timeout=10)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise BrokerRefused(
+                f"RabbitMQ's management API refused {path} ({error}): check CUMULET_BROKER_API_URL"
+                " and that the plugin rabbitmq_management is on"
+            ) from error

@@ -1,0 +1,87 @@
+"""The control plane's Celery app: its queues, its periodic sweep, and how messages leave it.
+
+Messages carry work, they are not the truth: `hint` may lose one, and `vms.reconcile` makes up
+for it. Only this module and `cloud.agent` know Celery; everybody else sends by task name.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.signals import setup_logging
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
+
+from django.conf import settings  # noqa: E402  (the settings module must be named first)
+
+from cloud.broker import DEAD, HOSTS_EXCHANGE, REPORTS, quorum  # noqa: E402
+
+log = structlog.get_logger(__name__)
+
+app = Celery("control", broker=settings.BROKER_URL, include=["vms.tasks"])
+app.conf.update(
+    task_queues=[
+        Queue("control", Exchange("control", "topic"), "control", queue_arguments=quorum()),
+        Queue(REPORTS, Exchange(REPORTS, "topic"), "report", queue_arguments=quorum()),
+        Queue(DEAD, Exchange(DEAD, "topic"), "#", queue_arguments={"x-queue-type": "quorum"}),
+    ],
+    task_default_queue="control",
+    task_default_exchange="control",
+    task_default_exchange_type="topic",
+    task_default_routing_key="control",
+    task_create_missing_queues=False,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    worker_prefetch_multiplier=4,
+    worker_send_task_events=True,
+    broker_native_delayed_delivery_queue_type="classic",
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_connection_timeout=2,
+    broker_heartbeat=30,
+    # A sweep that could not run in its own interval is worthless: the next one does its work.
+    beat_schedule={
+        "sweep": {
+            "task": "control.sweep",
+            "schedule": settings.SWEEP_SECONDS,
+            "options": {"expires": settings.SWEEP_SECONDS},
+        },
+        "tidy": {"task": "control.tidy", "schedule": 3600.0, "options": {"expires": 3600.0}},
+    },
+)
+
+
+@setup_logging.connect
+def _keep_our_logging(**_: Any) -> None:
+    """Having a receiver stops Celery from replacing what cloud.settings configured."""
+
+
+def hint(queue: str, task: str, document: dict[str, Any], *, summary: str) -> bool:
+    """Send work to a host's queue, at once or not at all; False if the broker is away.
+
+    `summary` is what people read in Flower instead of the arguments, which may hold secrets.
+    """
+    try:
+        app.send_task(
+            task,
+            args=[document],
+            exchange=HOSTS_EXCHANGE,
+            routing_key=queue,
+            argsrepr=f"({summary})",
+            ignore_result=True,
+            # One more try mends a connection that the broker closed while it was idle.
+            retry=True,
+            retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},
+        )
+    except (OperationalError, OSError) as error:
+        log.warning("broker away, the sweep will send again", queue=queue, error=str(error))
+        return False
+    return True

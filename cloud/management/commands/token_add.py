@@ -1,0 +1,33 @@
+"""Issue an API token."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from cloud.errors import CumuletError
+from cloud.models import Project
+from cloud.tokens import issue_token
+
+
+class Command(BaseCommand):
+    help = "Issue an API token and print it; it cannot be shown again."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("project", help="made if there is none of this name")
+        parser.add_argument("name")
+        parser.add_argument("--read-only", action="store_true")
+        parser.add_argument("--operator", action="store_true", help="may also see hosts")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        project, _ = Project.objects.get_or_create(name=options["project"])
+        try:
+            secret = issue_token(
+                project,
+                options["name"],
+                read_only=options["read_only"],
+                operator=options["operator"],
+            )
+        except CumuletError as error:
+            raise CommandError(error.message) from error
+        self.stdout.write(secret)

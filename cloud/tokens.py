@@ -1,0 +1,55 @@
+"""API tokens: shown once, stored as a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from cloud.errors import NotUnique
+from cloud.models import ApiToken, Project
+
+# Clients of the contract refuse tokens of any other length.
+TOKEN_LENGTH = 64
+
+
+def issue_token(
+    project: Project, name: str, *, read_only: bool = False, operator: bool = False
+) -> str:
+    """A new token's secret, which nobody can read again; raises NotUnique."""
+    secret = secrets.token_hex(TOKEN_LENGTH // 2)
+    try:
+        with transaction.atomic():
+            ApiToken.objects.create(
+                project=project,
+                name=name,
+                digest=_digest(secret),
+                read_only=read_only,
+                operator=operator,
+            )
+    except IntegrityError as error:
+        raise NotUnique("name", f"project {project} already has a token '{name}'") from error
+    return secret
+
+
+def find_token(secret: str) -> ApiToken | None:
+    """The usable token with this secret. Looked up by digest, so timing tells nothing."""
+    return ApiToken.objects.usable().filter(digest=_digest(secret)).first()
+
+
+def note_use(token: ApiToken) -> None:
+    """Remember that the token was used, at most once a minute."""
+    now = timezone.now()
+    if token.last_used is None or (now - token.last_used).total_seconds() > 60:
+        ApiToken.objects.due_for_touch(now).filter(pk=token.pk).update(last_used=now)
+
+
+def revoke_token(token: ApiToken) -> None:
+    """End the token now; the row stays, so that its use can be explained later."""
+    ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

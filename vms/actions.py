@@ -1,0 +1,244 @@
+"""What a user may ask of a server. Every door (API, admin, commands) calls these functions.
+
+Each writes the desired state, raises `generation` and opens an Action in one transaction; the
+host hears of it after the commit. None of them waits for a host.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+import bcrypt
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from cloud.actions import Aim, end_action, open_action
+from cloud.errors import CumuletError, Locked, NotUnique, Protected, invalid
+from cloud.labels import check_labels
+from cloud.models import Action, Project
+from cloud.querysets import ActionQuerySet
+from vms import dispatch
+from vms.allocation import ServerOrder, claim
+from vms.intent import want
+from vms.lifecycle import ActionGoal, Status
+from vms.models import VM, Image
+from vms.spec import PowerGoal
+
+__all__ = ["Ordered", "PowerCommand", "ServerOrder", "create_vm", "delete_vm", "power"]
+
+USER_DATA_BYTES = 32 * 1024
+# Seconds until an Action that did not get there is an error. A first start may fetch an image.
+CREATE_SECONDS = 900
+POWER_SECONDS = 90
+DELETE_SECONDS = 90
+
+_HOSTNAME_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
+_EXCLUSIVE = ("create_server", "delete_server")
+
+
+class NoInterface(CumuletError):
+    """A server without any network interface cannot be started."""
+
+    code: ClassVar[str] = "server_has_no_interface"
+
+
+class NotRunning(CumuletError):
+    """The operation needs a running guest."""
+
+    code: ClassVar[str] = "server_not_running"
+
+
+class PowerCommand(StrEnum):
+    """Power operations under their names in the API's paths."""
+
+    POWERON = "poweron"
+    POWEROFF = "poweroff"
+    SHUTDOWN = "shutdown"
+    REBOOT = "reboot"
+    RESET = "reset"
+
+    @property
+    def action(self) -> str:
+        return _COMMANDS[self]
+
+
+_COMMANDS = {
+    PowerCommand.POWERON: "start_server",
+    PowerCommand.POWEROFF: "stop_server",
+    PowerCommand.SHUTDOWN: "shutdown_server",
+    PowerCommand.REBOOT: "reboot_server",
+    PowerCommand.RESET: "reset_server",
+}
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """A server that is on its way. `root_password` is set only if no SSH key was given."""
+
+    vm: VM
+    action: Action
+    next_actions: tuple[Action, ...]
+    root_password: str | None
+
+
+def create_vm(project: Project, order: ServerOrder) -> Ordered:
+    """Claim everything a new server needs and start making it.
+
+    Raises InvalidInput, NotUnique (name) or ResourceUnavailable (no room, no address).
+    """
+    check_hostname(order.name)
+    check_labels(order.labels or {})
+    if order.image.status != Image.Status.AVAILABLE:
+        raise invalid("image", f"{order.image} is {order.image.status}: {order.image.problem}")
+    if len(order.user_data.encode()) > USER_DATA_BYTES:
+        raise invalid("user_data", f"is longer than {USER_DATA_BYTES} bytes")
+    if order.start and not order.public_ipv4:
+        raise invalid("public_net", "a server needs an address to start: set start_after_create")
+    password = None if order.ssh_keys else secrets.token_urlsafe(15)
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(10)).decode() if password else ""
+    with _names_are_unique(order.name), transaction.atomic():
+        vm = claim(project, order, hashed)
+        create = _open(vm, "create_server", ActionGoal.APPLIED, CREATE_SECONDS)
+        following = (
+            (_open(vm, "start_server", ActionGoal.RUNNING, CREATE_SECONDS),) if order.start else ()
+        )
+        dispatch.on_commit(vm)
+    return Ordered(vm, create, following, password)
+
+
+def update_vm(vm: VM, *, name: str | None = None, labels: dict[str, str] | None = None) -> VM:
+    """Rename or relabel; the guest keeps its hostname. Raises InvalidInput or NotUnique."""
+    fields = []
+    if name is not None:
+        vm.name = check_hostname(name)
+        fields.append("name")
+    if labels is not None:
+        vm.labels = check_labels(labels)
+        fields.append("labels")
+    if fields:
+        with _names_are_unique(vm.name), transaction.atomic():
+            vm.save(update_fields=fields)
+    return vm
+
+
+def change_protection(vm: VM, *, delete: bool, rebuild: bool) -> Action:
+    """Switch protection on or off, at once."""
+    if delete != rebuild:
+        raise invalid("rebuild", "must be equal to 'delete'")
+    with transaction.atomic():
+        VM.objects.filter(pk=vm.pk).update(delete_protection=delete, rebuild_protection=rebuild)
+        return _done(vm, "change_protection")
+
+
+def delete_vm(vm: VM) -> Action:
+    """Begin to delete, from any state; repeating it answers the Action that is under way.
+
+    The server stays `deleting`, and keeps its address, until its host proved that it is gone.
+    """
+    with _locked(vm) as vm:
+        if vm.deleting:
+            return _open_actions(vm).filter(command="delete_server").first() or _open(
+                vm, "delete_server", ActionGoal.REMOVED, DELETE_SECONDS
+            )
+        if vm.delete_protection:
+            raise Protected(f"server {vm.name} is protected from deletion: remove the protection")
+        vm.deleting = True
+        want(vm, PowerGoal.OFF)
+        return _open(vm, "delete_server", ActionGoal.REMOVED, DELETE_SECONDS)
+
+
+def power(vm: VM, command: PowerCommand) -> Action:
+    """Switch a server on or off, press its buttons.
+
+    A later command replaces one that is under way. Raises Locked while the server is being
+    created or deleted, NotRunning for a reboot or reset of a server that is off.
+    """
+    with _locked(vm) as vm:
+        _refuse_if_exclusive(vm)
+        off = vm.goal != PowerGoal.RUNNING
+        match command:
+            case PowerCommand.POWERON:
+                return _power_on(vm)
+            case PowerCommand.POWEROFF:
+                if off and vm.status == Status.OFF:
+                    return _done(vm, command.action)
+                want(vm, PowerGoal.OFF)
+                return _open(vm, command.action, ActionGoal.OFF, POWER_SECONDS)
+            case PowerCommand.SHUTDOWN:
+                if off:
+                    return _done(vm, command.action)
+                want(vm, PowerGoal.SHUTDOWN)
+                return _open(vm, command.action, ActionGoal.PRESSED, POWER_SECONDS)
+            case PowerCommand.REBOOT | PowerCommand.RESET:
+                if off:
+                    raise NotRunning(f"server {vm.name} is off: switch it on first")
+                if command is PowerCommand.RESET:
+                    vm.reset_serial += 1
+                else:
+                    vm.reboot_serial += 1
+                want(vm, PowerGoal.RUNNING)
+                return _open(vm, command.action, ActionGoal.APPLIED, POWER_SECONDS)
+
+
+def check_hostname(name: str) -> str:
+    """The name if it is an RFC 1123 hostname; raises InvalidInput."""
+    labels = name.split(".")
+    if len(name) > 128 or not all(_HOSTNAME_LABEL.match(label) for label in labels):
+        raise invalid("name", f"{name!r} is not a hostname: use letters, digits, '-' and '.'")
+    return name
+
+
+def _power_on(vm: VM) -> Action:
+    command = PowerCommand.POWERON.action
+    if vm.goal == PowerGoal.RUNNING and vm.status == Status.RUNNING:
+        return _done(vm, command)
+    if not vm.nics.exists():
+        raise NoInterface(f"server {vm.name} has no network interface: give it one first")
+    want(vm, PowerGoal.RUNNING)
+    return _open(vm, command, ActionGoal.RUNNING, POWER_SECONDS)
+
+
+@contextmanager
+def _locked(vm: VM) -> Iterator[VM]:
+    """The VM as it is now, its row locked until the transaction ends."""
+    with transaction.atomic():
+        yield VM.objects.for_spec().select_for_update(of=("self",)).get(pk=vm.pk)
+
+
+def _refuse_if_exclusive(vm: VM) -> None:
+    busy = _open_actions(vm).filter(command__in=_EXCLUSIVE).first()
+    if vm.deleting or busy:
+        what = "being deleted" if vm.deleting else f"locked by action {busy}"
+        raise Locked(f"server {vm.name} is {what}: wait until that has ended")
+
+
+def _open_actions(vm: VM) -> ActionQuerySet[Action]:
+    return Action.objects.open().of("server", vm.pk)
+
+
+def _open(vm: VM, command: str, goal: ActionGoal, seconds: int) -> Action:
+    aim = Aim(command, goal, vm.generation, seconds)
+    return open_action(vm.project, aim, [("server", vm.pk)])
+
+
+def _done(vm: VM, command: str) -> Action:
+    """An Action that had nothing to wait for."""
+    action = _open(vm, command, ActionGoal.APPLIED, POWER_SECONDS)
+    end_action(action, timezone.now())
+    return action
+
+
+@contextmanager
+def _names_are_unique(name: str) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        if "vm_name_unique" not in str(error):
+            raise
+        raise NotUnique("name", f"server name '{name}' is already used") from error

@@ -1,0 +1,99 @@
+"""Tell a host what it should have. Every message is the whole document, and only a hint."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from django.db import transaction
+
+from cloud.celery import hint
+from networks.spec import NicSpec
+from vms.models import VM, Image, ImageCopy, Nic
+from vms.spec import (
+    DiskSpec,
+    FileSpec,
+    ImageFetch,
+    ImageSpec,
+    PowerGoal,
+    VmRemoval,
+    VmSpec,
+    encode,
+)
+
+
+def on_commit(vm: VM) -> None:
+    """Send the VM's document once the transaction that changed it is committed."""
+    transaction.on_commit(partial(send, vm))
+
+
+def send(vm: VM) -> bool:
+    """Send the VM's desired document to its host; False if the broker is away."""
+    document: VmSpec | VmRemoval = removal_of(vm) if vm.deleting else spec_of(vm)
+    task, wanted = ("vms.remove", "gone") if vm.deleting else ("vms.ensure", vm.goal)
+    summary = f"server {vm.name} #{vm.pk}: {wanted}, generation {vm.generation}"
+    return hint(vm.host.queue, task, encode(document), summary=summary)
+
+
+def send_image(copy: ImageCopy) -> bool:
+    """Ask the host to fetch the image, on the queue that no power button waits behind."""
+    document = ImageFetch(host_uuid=str(copy.host.uuid), image=image_spec(copy.image))
+    return hint(
+        f"{copy.host.queue}.bulk",
+        "images.fetch",
+        encode(document),
+        summary=f"image {copy.image.name} #{copy.image_id}",
+    )
+
+
+def spec_of(vm: VM) -> VmSpec:
+    """The whole desired state of a VM that should exist."""
+    return VmSpec(
+        vm_id=vm.pk,
+        uuid=str(vm.uuid),
+        host_uuid=str(vm.host.uuid),
+        generation=vm.generation,
+        hostname=vm.name,
+        power=PowerGoal(vm.goal),
+        cores=vm.cores,
+        memory_mb=vm.memory_mb,
+        image=image_spec(vm.image),
+        disks=tuple(
+            DiskSpec(disk_id=disk.pk, index=disk.index, size_gb=disk.size_gb)
+            for disk in vm.disks.all()
+        ),
+        nics=tuple(nic_spec(nic) for nic in vm.nics.all()),
+        ssh_keys=tuple(vm.ssh_keys),
+        user_data=vm.user_data,
+        root_password_hash=vm.root_password_hash or None,
+        reset_serial=vm.reset_serial,
+        reboot_serial=vm.reboot_serial,
+    )
+
+
+def removal_of(vm: VM) -> VmRemoval:
+    return VmRemoval(
+        vm_id=vm.pk, uuid=str(vm.uuid), host_uuid=str(vm.host.uuid), generation=vm.generation
+    )
+
+
+def nic_spec(nic: Nic) -> NicSpec:
+    return NicSpec(
+        nic_id=nic.pk,
+        index=nic.index,
+        mac=nic.mac,
+        mode="public_routed",
+        ipv4=str(nic.address.ip),
+        dns=tuple(nic.address.network.dns),
+    )
+
+
+def image_spec(image: Image) -> ImageSpec:
+    boot = {name: FileSpec(**file) for name, file in image.boot_files.items()}
+    return ImageSpec(
+        image_id=image.pk,
+        disk=FileSpec(url=image.url, sha256=image.sha256, bytes=image.bytes),
+        format=image.format,
+        kernel=boot.get("kernel"),
+        initrd=boot.get("initrd"),
+        cmdline=image.cmdline,
+    )

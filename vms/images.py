@@ -1,0 +1,97 @@
+"""Register and retire base images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.utils import timezone
+
+from cloud.errors import invalid
+from vms.models import Image
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an image is made of: the guest builder's `image.json` with URLs for its files."""
+
+    name: str
+    description: str
+    os_flavor: str
+    os_version: str
+    format: str
+    virtual_bytes: int
+    disk: dict[str, Any]
+    boot_files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cmdline: str = ""
+    architecture: str = "x86"
+
+
+def read_manifest(path: Path, url_base: str | None = None) -> Manifest:
+    """Read `image.json`; files are found beside it, or below `url_base`. Raises InvalidInput."""
+    base = url_base.rstrip("/") if url_base else path.resolve().parent.as_uri()
+    try:
+        data = json.loads(path.read_text())
+        disk = data["disk"]
+
+        def located(part: dict[str, Any]) -> dict[str, Any]:
+            return {
+                "url": f"{base}/{part['file']}",
+                "sha256": part["sha256"],
+                "bytes": part["bytes"],
+            }
+
+        boot = {name: located(data[name]) for name in ("kernel", "initrd") if data.get(name)}
+        return Manifest(
+            name=data["name"],
+            description=data["description"],
+            os_flavor=data["os_flavor"],
+            os_version=data["os_version"],
+            format=disk["format"],
+            virtual_bytes=disk["virtual_bytes"],
+            disk=located(disk),
+            boot_files=boot,
+            cmdline=data.get("cmdline") or "",
+            architecture=data["architecture"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise invalid("manifest", f"cannot read {path}: {error!r}") from error
+
+
+def register_image(manifest: Manifest) -> tuple[Image, bool]:
+    """Make the image known; answers it and whether it is new.
+
+    An image of the same name and other content is retired: servers made from it keep their
+    disks, new ones get the new image. Hosts are told by `vms.reconcile`.
+    """
+    known = Image.objects.filter(
+        name=manifest.name, architecture=manifest.architecture, type="system", deleted_at=None
+    ).first()
+    if known is not None and known.sha256 == manifest.disk["sha256"] and not known.problem:
+        return known, False
+    if known is not None:
+        retire_image(known)
+    image = Image(
+        name=manifest.name,
+        description=manifest.description,
+        os_flavor=manifest.os_flavor,
+        os_version=manifest.os_version,
+        architecture=manifest.architecture,
+        format=manifest.format,
+        url=manifest.disk["url"],
+        sha256=manifest.disk["sha256"],
+        bytes=manifest.disk["bytes"],
+        virtual_bytes=manifest.virtual_bytes,
+        boot_files=manifest.boot_files,
+        cmdline=manifest.cmdline,
+    )
+    image.full_clean()
+    image.save()
+    return image, True
+
+
+def retire_image(image: Image) -> None:
+    """Hide the image from new servers; doing it twice changes nothing."""
+    Image.objects.filter(pk=image.pk, deleted_at=None).update(deleted_at=timezone.now())

@@ -1,0 +1,58 @@
+"""Change what should be: the next generation of a VM's desired state, and its derived status.
+
+The only writer of the desired half of a VM after its creation. Users' wishes come from
+`vms.actions`, the cloud's own from `vms.reports` and `vms.reconcile`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from vms import dispatch
+from vms.lifecycle import Facts, status_of
+from vms.models import VM
+from vms.spec import Power, PowerGoal
+
+# The hint that leaves on commit has this long before the sweep sends another one.
+HINT_PATIENCE = timedelta(seconds=5)
+
+
+def want(vm: VM, goal: PowerGoal) -> None:
+    """Raise the generation and tell the host after the commit.
+
+    Call with the row locked, in a transaction; other changed fields of the row are saved too.
+    """
+    now = timezone.now()
+    vm.goal = goal
+    vm.generation += 1
+    vm.goal_since = now
+    vm.converged = False
+    vm.failure_code = vm.failure_message = ""
+    vm.failure_final = False
+    vm.attempts = 0
+    vm.next_dispatch_at = now + HINT_PATIENCE
+    set_status(vm)
+    vm.save()
+    dispatch.on_commit(vm)
+
+
+def abandon(vm: VM) -> None:
+    """Take back a server that could not be made; like `want`."""
+    vm.deleting = True
+    want(vm, PowerGoal.OFF)
+
+
+def set_status(vm: VM, *, host_silent: bool = False) -> None:
+    """Derive the status from the facts; the caller saves."""
+    vm.status = status_of(
+        Facts(
+            goal=PowerGoal(vm.goal),
+            deleting=vm.deleting,
+            provisioned=vm.provisioned,
+            power=Power(vm.observed_power),
+            failed=vm.failure_final,
+            host_silent=host_silent,
+        )
+    )

@@ -1,0 +1,141 @@
+"""The guarantee: a periodic sweep that finds every gap between what should be and what was seen.
+
+Messages may be lost; the rows tell what is missing. The sweep's cost follows what is unmet or
+stale, not how many VMs there are. Each part is its own short transaction, and messages leave
+after it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from cloud.actions import end_action
+from cloud.models import Action, Host, IdempotencyKey
+from vms import dispatch
+from vms.intent import want
+from vms.lifecycle import Status
+from vms.models import VM, Image, ImageCopy
+from vms.spec import Power, PowerGoal
+
+log = structlog.get_logger(__name__)
+
+BATCH = 200
+# A host repeats what it sees every minute; an observation older than this is asked for again.
+STALE = timedelta(minutes=5)
+# How long a guest may take to obey its power button before it counts as ignoring it.
+SHUTDOWN_PATIENCE = timedelta(minutes=2)
+KEEP_IDEMPOTENCY_KEYS = timedelta(days=1)
+
+
+def sweep() -> None:
+    """One round over everything that is not as it should be."""
+    now = timezone.now()
+    mark_unknown(now)
+    forgive_ignored_shutdowns(now)
+    dispatch_due_vms(now)
+    dispatch_due_images(now)
+    end_overdue_actions(now)
+
+
+def mark_unknown(now: datetime) -> int:
+    """VMs of hosts that do not speak are unknown: silence is neither "off" nor "gone"."""
+    silent = Host.objects.silent(now, settings.HOST_SILENT_SECONDS)
+    return (
+        VM.objects.filter(host__in=silent, provisioned=True, deleting=False)
+        .exclude(status=Status.UNKNOWN)
+        .update(status=Status.UNKNOWN)
+    )
+
+
+def forgive_ignored_shutdowns(now: datetime) -> int:
+    """A guest that ignored its power button runs on, and the status says so again."""
+    ignoring = VM.objects.for_spec().filter(
+        goal=PowerGoal.SHUTDOWN,
+        observed_power=Power.RUNNING,
+        deleting=False,
+        goal_since__lt=now - SHUTDOWN_PATIENCE,
+    )
+    with transaction.atomic():
+        vms = list(ignoring.select_for_update(of=("self",), skip_locked=True)[:BATCH])
+        for vm in vms:
+            want(vm, PowerGoal.RUNNING)
+    return len(vms)
+
+
+def dispatch_due_vms(now: datetime) -> int:
+    """Send again what a speaking host has not confirmed, with a back-off in the row."""
+    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
+    due = VM.objects.for_spec().due(now, observed_before=now - STALE).filter(host__in=speaking)
+    with transaction.atomic():
+        vms = list(due.select_for_update(of=("self",), skip_locked=True)[:BATCH])
+        for vm in vms:
+            vm.attempts += 1
+            vm.next_dispatch_at = now + backoff(vm.attempts)
+            vm.save(update_fields=["attempts", "next_dispatch_at"])
+            dispatch.on_commit(vm)
+    return len(vms)
+
+
+def dispatch_due_images(now: datetime) -> int:
+    """Every host gets every image, so that a new server does not wait for a download."""
+    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
+    _plan_copies()
+    due = (
+        ImageCopy.objects.filter(
+            ready=False, host__in=speaking, image__deleted_at=None, next_dispatch_at__lte=now
+        )
+        .exclude(image__status=Image.Status.UNAVAILABLE)
+        .select_related("image", "host")
+    )
+    with transaction.atomic():
+        copies = list(due.select_for_update(of=("self",), skip_locked=True)[:BATCH])
+        for copy in copies:
+            copy.attempts += 1
+            copy.next_dispatch_at = now + backoff(copy.attempts)
+            copy.save(update_fields=["attempts", "next_dispatch_at"])
+    for copy in copies:
+        dispatch.send_image(copy)
+    return len(copies)
+
+
+def end_overdue_actions(now: datetime) -> int:
+    """No Action stays open for ever; the VM stays usable and deletable."""
+    ended = 0
+    for action in Action.objects.overdue(now)[:BATCH]:
+        ended += end_action(
+            action,
+            now,
+            code="timeout",
+            message=f"{action.command} was not done within its time: look at the server's failure"
+            " and its host, then ask again",
+        )
+    return ended
+
+
+def tidy(now: datetime) -> int:
+    """Forget what has served its time."""
+    deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()
+    return deleted
+
+
+def backoff(attempts: int) -> timedelta:
+    """5 s, doubled with each attempt, at most a minute."""
+    return timedelta(seconds=min(60, 5 * 2 ** min(attempts - 1, 4)))
+
+
+def _plan_copies() -> None:
+    """A row for each pair of image and host; one counting query when there is nothing to add."""
+    images = Image.objects.filter(deleted_at=None).exclude(status=Image.Status.UNAVAILABLE)
+    planned = ImageCopy.objects.filter(image__in=images).count()
+    hosts = Host.objects.exclude(uuid=None)
+    if planned == images.count() * hosts.count():
+        return
+    ImageCopy.objects.bulk_create(
+        [ImageCopy(image=image, host=host) for image in images for host in hosts],
+        ignore_conflicts=True,
+    )

@@ -1,0 +1,173 @@
+"""Write what hosts saw. Reports come twice, late or out of order; old ones change nothing.
+
+The broker verified the sender's `user_id`; a report about another host's VM is dropped and
+logged. A missing report never means anything.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from cloud.actions import end_action
+from cloud.broker import broker_user
+from cloud.hosts import Heartbeat, record_heartbeat
+from cloud.models import Action
+from networks.allocation import release
+from vms.intent import abandon, set_status, want
+from vms.lifecycle import outcome_of
+from vms.models import VM, Image, ImageCopy
+from vms.spec import HostReport, ImageReport, PowerGoal, VmReport
+
+log = structlog.get_logger(__name__)
+
+
+def vm_report(report: VmReport, sender: str) -> None:
+    """Record one observation of a VM and end the Actions it fulfils."""
+    with transaction.atomic():
+        vm = (
+            VM.objects.for_spec()
+            .select_for_update(of=("self",))
+            .filter(pk=report.vm_id, uuid=report.uuid)
+            .first()
+        )
+        if vm is None or not _acceptable(vm, report, sender):
+            log.info("report dropped", vm=report.vm_id, sender=sender, seq=report.seq)
+            return
+        _settle_actions(vm, report)
+        if vm.deleting and not report.present and report.generation >= vm.generation:
+            _forget(vm)
+            return
+        _observe(vm, report)
+
+
+def host_report(report: HostReport, sender: str) -> None:
+    """Record a heartbeat; VMs of a host that was silent are no longer unknown."""
+    facts = {
+        "boot_id": report.boot_id,
+        "agent_version": report.agent_version,
+        "network_mode": report.network_mode,
+        "uplink_ip": report.uplink_ip,
+        "cores": report.cores,
+        "memory_mb": report.memory_mb,
+        "disk_gb": report.disk_gb,
+        "disk_free_gb": report.disk_free_gb,
+        "accelerator": report.accelerator,
+        "accelerator_reason": report.accelerator_reason[:255],
+    }
+    recorded = record_heartbeat(Heartbeat(report.host, uuid.UUID(report.host_uuid), facts), sender)
+    if recorded is None:
+        return
+    host, returned = recorded
+    if returned:
+        with transaction.atomic():
+            for vm in VM.objects.filter(host=host).select_for_update(of=("self",)):
+                set_status(vm)
+                vm.next_dispatch_at = timezone.now()
+                vm.save(update_fields=["status", "next_dispatch_at"])
+
+
+def image_report(report: ImageReport, sender: str) -> None:
+    """Record how far a host is with an image.
+
+    The first complete copy makes the image available. A final failure makes it unavailable
+    only while nobody has a copy: then its source is wrong, not one host.
+    """
+    with transaction.atomic():
+        copy = (
+            ImageCopy.objects.select_for_update(of=("self",))
+            .select_related("image", "host")
+            .filter(image=report.image_id, host__uuid=report.host_uuid)
+            .first()
+        )
+        if copy is None or sender != broker_user(copy.host.name):
+            log.info("image report dropped", image=report.image_id, sender=sender)
+            return
+        failure = report.failure
+        copy.ready = report.ready
+        copy.progress = report.progress
+        copy.failure_code = failure.code if failure else ""
+        copy.failure_message = failure.message if failure else ""
+        copy.updated = timezone.now()
+        copy.save()
+        image = Image.objects.filter(pk=copy.image_id)
+        if report.ready:
+            image.exclude(status=Image.Status.AVAILABLE).update(
+                status=Image.Status.AVAILABLE, problem=""
+            )
+        elif failure and not failure.retryable:
+            image.filter(status=Image.Status.CREATING).update(
+                status=Image.Status.UNAVAILABLE, problem=failure.message
+            )
+
+
+def dead_letter(document: dict[str, Any]) -> None:
+    """A host could not take a message at all, again and again: end what waits for it.
+
+    Its worker died on every delivery, so nothing is known about the VM itself.
+    """
+    now = timezone.now()
+    log.error("message to a host died", vm=document.get("vm_id"), host=document.get("host_uuid"))
+    for action in Action.objects.open().of("server", int(document.get("vm_id") or 0)):
+        if action.generation <= int(document.get("generation") or 0):
+            end_action(
+                action,
+                now,
+                code="host_failed",
+                message="the host's agent failed on this every time: see its log, then ask again",
+            )
+
+
+def _acceptable(vm: VM, report: VmReport, sender: str) -> bool:
+    return (
+        sender == broker_user(vm.host.name)
+        and report.host_uuid == str(vm.host.uuid)
+        and report.seq > vm.observed_seq
+        and report.generation <= vm.generation
+    )
+
+
+def _observe(vm: VM, report: VmReport) -> None:
+    current = report.generation == vm.generation
+    failure = report.failure if current else None
+    vm.observed_generation = report.generation
+    vm.observed_seq = report.seq
+    vm.observed_power = report.power
+    vm.observed_at = timezone.now()
+    vm.converged = current and report.converged and report.present
+    vm.provisioned |= report.present and report.converged
+    vm.failure_code = failure.code if failure else ""
+    vm.failure_message = failure.message if failure else ""
+    vm.failure_final = failure is not None and not failure.retryable
+    if vm.converged:
+        vm.attempts = 0
+    if vm.failure_final and not vm.provisioned and not vm.deleting:
+        # It could not be made at all: give back what it claimed, half-made helps nobody.
+        log.error("server given up", vm=vm.pk, code=vm.failure_code, reason=vm.failure_message)
+        abandon(vm)
+    elif report.guest_halted and current and vm.goal == PowerGoal.RUNNING:
+        # The guest switched itself off: that is the user's wish now, or it would be restarted.
+        want(vm, PowerGoal.OFF)
+    else:
+        set_status(vm)
+        vm.save()
+
+
+def _settle_actions(vm: VM, report: VmReport) -> None:
+    now = timezone.now()
+    for action in Action.objects.open().of("server", vm.pk):
+        outcome = outcome_of(action.goal, action.generation, report)
+        if outcome:
+            end_action(action, now, code=outcome.code, message=outcome.message)
+
+
+def _forget(vm: VM) -> None:
+    """The host proved that nothing is left: only now may the address be lent again."""
+    addresses = [nic.address_id for nic in vm.nics.all()]
+    vm.delete()
+    release(addresses, timezone.now())
+    log.info("server gone", vm=vm.pk, name=vm.name)

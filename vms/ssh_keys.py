@@ -1,0 +1,82 @@
+"""SSH public keys of a project."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from django.db import IntegrityError, transaction
+
+from cloud.errors import NotUnique, invalid
+from cloud.labels import check_labels
+from cloud.models import Project
+from vms.models import SshKey
+
+_UNIQUE = {"ssh_key_name_unique": "name", "ssh_key_unique": "public_key"}
+
+
+def create_ssh_key(
+    project: Project, *, name: str, public_key: str, labels: dict[str, str]
+) -> SshKey:
+    """Store a key; raises InvalidInput (no OpenSSH key) or NotUnique (name or key)."""
+    text = public_key.strip()
+    key = SshKey(
+        project=project,
+        name=_checked_name(name),
+        public_key=text,
+        fingerprint=fingerprint_of(text),
+        labels=check_labels(labels),
+    )
+    return _saved(key)
+
+
+def update_ssh_key(
+    key: SshKey, *, name: str | None = None, labels: dict[str, str] | None = None
+) -> SshKey:
+    """Rename or relabel; raises InvalidInput or NotUnique."""
+    if name is not None:
+        key.name = _checked_name(name)
+    if labels is not None:
+        key.labels = check_labels(labels)
+    return _saved(key)
+
+
+def delete_ssh_key(key: SshKey) -> None:
+    """Forget the key. Servers made with it keep it."""
+    key.delete()
+
+
+def fingerprint_of(public_key: str) -> str:
+    """MD5 of the key blob as colon-separated hex pairs, as the contract's clients compute it.
+
+    MD5 is a name here, not a protection. Raises InvalidInput.
+    """
+    try:
+        load_ssh_public_key(public_key.encode())
+        blob = base64.b64decode(public_key.split()[1], validate=True)
+    except (ValueError, IndexError, UnsupportedAlgorithm) as error:
+        raise invalid("public_key", "is not an OpenSSH public key") from error
+    if not public_key.isprintable():
+        raise invalid("public_key", "must be a single line")
+    digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
+    return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
+
+
+def _checked_name(name: str) -> str:
+    if not name or len(name) > 128:
+        raise invalid("name", "must have 1 to 128 characters")
+    return name
+
+
+def _saved(key: SshKey) -> SshKey:
+    try:
+        with transaction.atomic():
+            key.save()
+    except IntegrityError as error:
+        field = next((f for name, f in _UNIQUE.items() if name in str(error)), None)
+        if field is None:
+            raise
+        raise NotUnique(field, f"SSH key with this {field} already exists") from error
+    return key

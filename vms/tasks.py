@@ -1,0 +1,50 @@
+"""Control's Celery tasks: entry points only, the work is in `vms.reports` and `vms.reconcile`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+
+from cloud.celery import app
+from vms import reconcile, reports
+from vms.spec import HostReport, ImageReport, VmReport, decode
+
+
+@app.task(name="reports.vm", bind=True)
+def report_vm(self: Any, document: dict[str, Any]) -> None:
+    reports.vm_report(decode(document, VmReport), _sender(self))
+
+
+@app.task(name="reports.host", bind=True)
+def report_host(self: Any, document: dict[str, Any]) -> None:
+    reports.host_report(decode(document, HostReport), _sender(self))
+
+
+@app.task(name="reports.image", bind=True)
+def report_image(self: Any, document: dict[str, Any]) -> None:
+    reports.image_report(decode(document, ImageReport), _sender(self))
+
+
+@app.task(name="vms.ensure")
+@app.task(name="vms.remove")
+@app.task(name="images.fetch")
+def dead_letter(document: dict[str, Any]) -> None:
+    """Host tasks reach control only through the dead-letter queue, under their own names."""
+    reports.dead_letter(document)
+
+
+@app.task(name="control.sweep")
+def sweep() -> None:
+    reconcile.sweep()
+
+
+@app.task(name="control.tidy")
+def tidy() -> None:
+    reconcile.tidy(timezone.now())
+
+
+def _sender(task: Any) -> str:
+    """The broker user that published the message, which RabbitMQ itself verified."""
+    properties = task.request.properties or {}
+    return str(properties.get("user_id") or "")
