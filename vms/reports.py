@@ -19,7 +19,7 @@ from cloud.hosts import Heartbeat, record_heartbeat
 from cloud.models import Action
 from networks.allocation import release
 from vms.intent import abandon, set_status, want
-from vms.lifecycle import outcome_of
+from vms.lifecycle import ActionGoal, outcome_of
 from vms.models import VM, Image, ImageCopy
 from vms.spec import HostReport, ImageReport, PowerGoal, VmReport
 
@@ -160,7 +160,7 @@ def _observe(vm: VM, report: VmReport) -> None:
 def _settle_actions(vm: VM, report: VmReport) -> None:
     now = timezone.now()
     for action in Action.objects.open().of("server", vm.pk):
-        outcome = outcome_of(action.goal, action.generation, report)
+        outcome = outcome_of(ActionGoal(action.goal), action.generation, report)
         if outcome:
             end_action(action, now, code=outcome.code, message=outcome.message)
 
@@ -168,6 +168,6 @@ def _settle_actions(vm: VM, report: VmReport) -> None:
 def _forget(vm: VM) -> None:
     """The host proved that nothing is left: only now may the address be lent again."""
     addresses = [nic.address_id for nic in vm.nics.all()]
+    log.info("server gone", vm=vm.pk, name=vm.name)
     vm.delete()
     release(addresses, timezone.now())
-    log.info("server gone", vm=vm.pk, name=vm.name)

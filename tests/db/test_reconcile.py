@@ -1,0 +1,106 @@
+"""The sweep finds every gap: what no message reported is made good from the rows alone."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+from django.utils import timezone
+
+from cloud.models import Action, Host
+from tests import factories as make
+from vms import reconcile, reports
+from vms.actions import PowerCommand, power
+from vms.models import VM, Image, ImageCopy
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def vm() -> VM:
+    make.host()
+    make.pool()
+    return make.ordered().vm
+
+
+def later(seconds: float) -> datetime:
+    return timezone.now() + timedelta(seconds=seconds)
+
+
+def speak_until(moment: datetime) -> None:
+    Host.objects.update(last_heartbeat=moment)
+
+
+def test_a_new_vm_is_given_time_before_it_is_dispatched_again(vm: VM) -> None:
+    assert reconcile.dispatch_due_vms(timezone.now()) == 0
+    speak_until(later(6))
+    assert reconcile.dispatch_due_vms(later(6)) == 1
+
+
+def test_each_further_attempt_waits_longer(vm: VM) -> None:
+    moment = later(6)
+    waits = []
+    for _ in range(6):
+        speak_until(moment)
+        assert reconcile.dispatch_due_vms(moment) == 1
+        vm.refresh_from_db()
+        waits.append((vm.next_dispatch_at - moment).total_seconds())
+        moment = vm.next_dispatch_at
+    assert waits == [5, 10, 20, 40, 60, 60]
+
+
+def test_a_vm_that_is_as_it_should_be_costs_nothing(vm: VM) -> None:
+    reports.vm_report(make.report(vm), "host-h1")
+    speak_until(later(60))
+    assert reconcile.dispatch_due_vms(later(60)) == 0
+
+
+def test_a_vm_nobody_spoke_of_for_long_is_asked_for_again(vm: VM) -> None:
+    reports.vm_report(make.report(vm), "host-h1")
+    speak_until(later(3600))
+    assert reconcile.dispatch_due_vms(later(3600)) == 1
+
+
+def test_a_silent_host_is_not_sent_messages_and_its_vms_are_unknown(vm: VM) -> None:
+    reports.vm_report(make.report(vm), "host-h1")
+    power(vm, PowerCommand.POWEROFF)
+    Host.objects.update(last_heartbeat=later(-3600))
+    assert reconcile.dispatch_due_vms(later(60)) == 0
+    assert reconcile.mark_unknown(timezone.now()) == 1
+    vm.refresh_from_db()
+    assert vm.status == "unknown"
+
+
+def test_an_action_past_its_deadline_is_an_error_and_the_vm_stays_usable(vm: VM) -> None:
+    assert reconcile.end_overdue_actions(later(10_000)) == 2
+    action = Action.objects.first()
+    assert action is not None
+    assert (action.status, action.error_code) == ("error", "timeout")
+    assert power(vm, PowerCommand.POWEROFF).status == "running"
+
+
+def test_a_guest_that_ignores_its_power_button_counts_as_running_again(vm: VM) -> None:
+    reports.vm_report(make.report(vm), "host-h1")
+    power(vm, PowerCommand.SHUTDOWN)
+    pressed = make.report(vm, power="running", converged=False, button_pressed=True)
+    reports.vm_report(pressed, "host-h1")
+    assert reconcile.forgive_ignored_shutdowns(later(60)) == 0
+    assert reconcile.forgive_ignored_shutdowns(later(180)) == 1
+    vm.refresh_from_db()
+    assert (vm.goal, vm.status) == ("running", "running")
+
+
+def test_every_host_is_asked_for_every_image_and_none_twice_at_once() -> None:
+    make.host("h1")
+    make.host("h2")
+    make.image(status=Image.Status.CREATING)
+    now = timezone.now() + timedelta(seconds=1)
+    assert reconcile.dispatch_due_images(now) == 2
+    assert reconcile.dispatch_due_images(now) == 0
+    assert ImageCopy.objects.count() == 2
+
+
+def test_a_broken_image_is_not_fetched_again_and_again() -> None:
+    make.host()
+    make.image(status=Image.Status.UNAVAILABLE)
+    assert reconcile.dispatch_due_images(later(1)) == 0

@@ -1,0 +1,63 @@
+"""Placement: who may take a VM, who is best, and a reason for everybody else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vms.placement import Candidate, Demand, place
+
+DEMAND = Demand(cores=2, memory_mb=1024, disk_gb=10, location="lab", public_ip=True)
+HOST = Candidate(
+    host_id=1,
+    name="h1",
+    location="lab",
+    schedulable=True,
+    speaking=True,
+    network_mode="routed",
+    cores=4,
+    free_cores=8,
+    free_memory_mb=4096,
+    free_disk_gb=100,
+    vm_count=0,
+    has_image=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"location": "moon"}, "is in location moon"),
+        ({"schedulable": False}, "is closed for new servers"),
+        ({"speaking": False}, "does not answer"),
+        ({"network_mode": "vde"}, "cannot give public addresses"),
+        ({"cores": 1}, "has only 1 cores of 2 needed"),
+        ({"free_cores": 1}, "has 1 cores free of 2 needed"),
+        ({"free_memory_mb": 512}, "has 512 MiB of memory free of 1024 needed"),
+        ({"free_disk_gb": -5}, "has 0 GiB of disk free of 10 needed"),
+    ],
+)
+def test_a_host_that_cannot_take_the_vm_says_why(change: dict[str, object], reason: str) -> None:
+    placement = place(DEMAND, [replace(HOST, **change)])
+    assert not placement.ranked
+    assert placement.explain() == f"h1: {reason}"
+
+
+def test_a_cloud_without_hosts_says_how_to_add_one() -> None:
+    assert "host_add" in place(DEMAND, []).explain()
+
+
+def test_a_host_with_the_image_wins_over_an_emptier_one() -> None:
+    emptier = replace(HOST, name="h2", has_image=False, free_memory_mb=8192)
+    assert [host.name for host in place(DEMAND, [emptier, HOST]).ranked] == ["h1", "h2"]
+
+
+def test_among_equals_the_emptier_host_wins() -> None:
+    fuller = replace(HOST, name="h0", free_memory_mb=2048)
+    assert [host.name for host in place(DEMAND, [fuller, HOST]).ranked] == ["h1", "h0"]
+
+
+def test_without_a_location_any_host_will_do() -> None:
+    anywhere = replace(DEMAND, location=None)
+    assert place(anywhere, [replace(HOST, location="moon")]).ranked
