@@ -39,7 +39,15 @@ def logging_config(format: str = "text", level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("httpx", "httpcore", "amqp", "pyroute2", "celery.beat", "celery.app.trace"):
+    for noisy in (
+        "httpx",
+        "httpcore",
+        "amqp",
+        "pyroute2",
+        "celery.beat",
+        "celery.app.trace",
+        "celery.worker.strategy",
+    ):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
