@@ -1,0 +1,67 @@
+"""The system users that services run as, and directories that are theirs alone.
+
+Nothing but the lab's agents and the proxy that enters the fabric runs as root. Three users, so
+that a hole in the web server opens neither the database's files nor a guest's disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+from pathlib import Path
+
+from cloud import shell
+from deploy.state import RUN_ROOT
+
+CONTROL = "cumulet"  # web, worker, beat, Flower
+DATA = "cumulet-data"  # PostgreSQL, RabbitMQ
+QEMU = "cumulet-qemu"  # guests
+PROXY = "cumulet-proxy"  # haproxy, after it bound its sockets
+
+
+def ensure_users() -> None:
+    """Make the system users that are missing. They own nothing and cannot log in."""
+    missing = [name for name in (CONTROL, DATA, QEMU, PROXY) if not _exists(name)]
+    if not missing:
+        return
+    RUN_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with (RUN_ROOT / "users.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in missing:
+            if not _exists(name):
+                command = ["useradd", "--system", "--user-group", "--no-create-home"]
+                command += ["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", name]
+                shell.run(command, timeout=30)
+
+
+def own(path: Path, user: str, mode: int = 0o700) -> Path:
+    """A directory of `user`, made with its parents where missing."""
+    path.mkdir(parents=True, exist_ok=True)
+    entry = pwd.getpwnam(user)
+    seen = path.stat()
+    if (seen.st_uid, seen.st_gid) != (entry.pw_uid, entry.pw_gid):
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+    if seen.st_mode & 0o7777 != mode:
+        path.chmod(mode)
+    return path
+
+
+def write_for(path: Path, text: str, user: str) -> None:
+    """Replace a file that root writes and only `user` (and root) may read."""
+    entry = pwd.getpwnam(user)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        os.fchown(file.fileno(), entry.pw_uid, entry.pw_gid)
+    fresh.replace(path)
+
+
+def _exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True

@@ -1,0 +1,175 @@
+"""A small world of network namespaces on one machine: the lab.
+
+The *outside* namespace plays the internet. It holds the fabric bridge, the router that hosts
+have as default gateway, and control's leg; each host is a namespace with an uplink into the
+fabric. Nothing is added to the machine's own network, so labs never meet and no user's
+network is changed. `deploy.cloud` runs agents in it; tests use it as a library.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute, NetlinkError, netns
+
+from cloud import shell
+from deploy.state import RUN_ROOT
+
+NAMESPACES = Path("/run/netns")
+BRIDGE = "fabric"
+UPLINK = "uplink"
+PREFIX = 24
+ROUTER = "192.0.2.1"
+CONTROL = "192.0.2.2"
+# On-link in the fabric: hosts answer ARP for their guests.
+PUBLIC_POOLS = ("198.51.100.0/24", "203.0.113.0/24")
+MAX_HOSTS = 200
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The namespaces of one instance, named by its id."""
+
+    id: str
+
+    @property
+    def outside(self) -> str:
+        return f"cu-{self.id}-out"
+
+    def host(self, number: int) -> str:
+        return f"cu-{self.id}-h{number}"
+
+    def path(self, namespace: str) -> Path:
+        return NAMESPACES / namespace
+
+    def existing(self) -> list[str]:
+        """Every namespace of this lab, also of hosts that are no longer wanted."""
+        return sorted(name for name in netns.listnetns() if name.startswith(f"cu-{self.id}-"))
+
+    def ensure(self, hosts: int) -> None:
+        """Make or complete the outside and `hosts` hosts. Safe to repeat; about 0.1 s."""
+        with _namespaces_locked():
+            for name in (self.outside, *(self.host(n + 1) for n in range(hosts))):
+                _ensure_namespace(name)
+        with IPRoute(netns=self.outside) as outside:
+            self._ensure_fabric(outside)
+            for number in range(1, hosts + 1):
+                self._ensure_host(outside, number)
+
+    def remove_host(self, number: int) -> None:
+        with _namespaces_locked():
+            _remove_namespace(self.host(number))
+
+    def remove(self) -> None:
+        """Take the lab away; links and rules inside go with the namespaces."""
+        with _namespaces_locked():
+            for name in self.existing():
+                _remove_namespace(name)
+            _release_mount_point()
+
+    def enter(self, namespace: str) -> list[str]:
+        """The words before a command line that is to run inside."""
+        return ["nsenter", f"--net={self.path(namespace)}"]
+
+    def _ensure_fabric(self, outside: Any) -> None:
+        _ensure_up(outside, "lo")
+        if not outside.link_lookup(ifname=BRIDGE):
+            outside.link("add", ifname=BRIDGE, kind="bridge", br_forward_delay=0)
+        bridge = _ensure_up(outside, BRIDGE)
+        for address in (ROUTER, CONTROL):
+            _ensure_address(outside, bridge, address)
+        for pool in PUBLIC_POOLS:
+            outside.route("replace", dst=pool, oif=bridge, prefsrc=ROUTER)
+        # A router, but one that does not tell hosts about short cuts past it.
+        self._sysctl(
+            self.outside,
+            "net.ipv4.ip_forward=1",
+            "net.ipv4.conf.all.send_redirects=0",
+            f"net.ipv4.conf.{BRIDGE}.send_redirects=0",
+        )
+
+    def _ensure_host(self, outside: Any, number: int) -> None:
+        name, port = self.host(number), f"h{number}"
+        with IPRoute(netns=name) as host:
+            if not host.link_lookup(ifname=UPLINK):
+                if outside.link_lookup(ifname=port):  # its other end went with a namespace
+                    outside.link("del", ifname=port)
+                peer = {"ifname": UPLINK, "net_ns_fd": name}
+                outside.link("add", ifname=port, kind="veth", peer=peer)
+            bridge = outside.link_lookup(ifname=BRIDGE)[0]
+            outside.link("set", index=_ensure_up(outside, port), master=bridge)
+            _ensure_up(host, "lo")
+            uplink = _ensure_up(host, UPLINK)
+            _ensure_address(host, uplink, uplink_address(number))
+            host.route("replace", dst="default", gateway=ROUTER)
+
+    def _sysctl(self, namespace: str, *settings: str) -> None:
+        shell.run([*self.enter(namespace), "sysctl", "-q", "-w", *settings], timeout=10)
+
+
+def uplink_address(number: int) -> str:
+    """The address of host `number` (from 1) in the fabric."""
+    if not 1 <= number <= MAX_HOSTS:
+        raise ValueError(f"host {number}: the fabric has room for hosts 1 to {MAX_HOSTS}")
+    return f"192.0.2.{10 + number}"
+
+
+def _ensure_up(links: Any, name: str) -> int:
+    index = int(links.link_lookup(ifname=name)[0])
+    links.link("set", index=index, state="up")
+    return index
+
+
+def _ensure_address(links: Any, index: int, address: str) -> None:
+    try:
+        links.addr("add", index=index, address=address, prefixlen=PREFIX)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+
+
+def _ensure_namespace(name: str) -> None:
+    """A plain file of that name is what a reboot left where /run is on disk."""
+    path = NAMESPACES / name
+    if path.exists() and not _is_mount_point(path):
+        path.unlink()
+    if not path.exists():
+        netns.create(name)
+
+
+def _remove_namespace(name: str) -> None:
+    path = NAMESPACES / name
+    if _is_mount_point(path):
+        netns.remove(name)
+    path.unlink(missing_ok=True)
+
+
+def _is_mount_point(path: Path) -> bool:
+    """Also true of a bind mount within one file system, which `Path.is_mount` cannot see."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == str(path) for line in mounts)
+
+
+@contextmanager
+def _namespaces_locked() -> Iterator[None]:
+    """Labs of several checkouts share /run/netns and the decision to unmount it."""
+    RUN_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
+    lock = RUN_ROOT.with_name("cumulet.lock")
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _release_mount_point() -> None:
+    """The first namespace made /run/netns a mount point; the last one takes it away.
+
+    Refused with "busy" while it holds anybody's namespace.
+    """
+    if _is_mount_point(NAMESPACES) and not any(NAMESPACES.iterdir()):
+        shell.run(["umount", NAMESPACES], timeout=10, ok=(0, 32))

@@ -1,0 +1,224 @@
+"""Keeps the processes of one cloud running: one supervisord per instance.
+
+`Program` says what must run; `Supervisor.apply` makes the running set match, restarting just
+what changed; start order and readiness are the caller's. supervisord is the child subreaper of
+everything below it, so a guest or a daemon whose parent ended leaves no zombie behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shlex
+import time
+import xmlrpc.client
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from cloud import shell
+from cloud.errors import CumuletError
+from deploy import processes
+from deploy.state import CHECKOUT, Instance, make_private, write_private
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENDED = ("EXITED", "FATAL", "BACKOFF")
+
+
+class ServiceFailed(CumuletError):
+    """A program of the cloud does not run."""
+
+    code: ClassVar[str] = "service_failed"
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process that must run. `user` None: root. `netns`: the namespace it is started in.
+
+    `configuration`: the text of files it reads at its start; another text is a change.
+
+    `stop_signal` asks it to end, also if supervisord itself is killed; after `stop_seconds`
+    its process group is killed.
+    """
+
+    name: str
+    argv: Sequence[str | Path]
+    directory: Path
+    user: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    configuration: str = ""
+    netns: Path | None = None
+    stop_signal: str = "TERM"
+    stop_seconds: int = 20
+    stop_group: bool = False
+
+    def command(self) -> list[str]:
+        command = ["setpriv", "--pdeathsig", self.stop_signal]
+        if self.user:
+            command += ["--reuid", self.user, "--regid", self.user, "--clear-groups"]
+        if self.netns:
+            command += ["nsenter", f"--net={self.netns}"]
+        return [*command, *map(str, self.argv)]
+
+    def section(self, log: Path) -> str:
+        """The program's part of supervisord's configuration."""
+        digest = hashlib.sha256(self.configuration.encode()).hexdigest()[:16]
+        env = {**self.env, "CUMULET_CONFIGURATION": digest}
+        environment = ",".join(f"{key}={_quoted(text)}" for key, text in sorted(env.items()))
+        lines = [
+            f"[program:{self.name}]",
+            f"command={_escaped(shlex.join(self.command()))}",
+            f"directory={self.directory}",
+            f"environment={environment}",
+            "autostart=false",
+            "autorestart=true",
+            "startretries=10",
+            f"stopsignal={self.stop_signal}",
+            f"stopwaitsecs={self.stop_seconds}",
+            f"stopasgroup={str(self.stop_group).lower()}",
+            "killasgroup=true",
+            "redirect_stderr=true",
+            f"stdout_logfile={_escaped(str(log / self.name))}.log",
+            "stdout_logfile_maxbytes=10MB",
+            "stdout_logfile_backups=2",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+class Supervisor:
+    """The running supervisord of an instance, reached over its socket."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._socket = instance.run / "supervisor.sock"
+        self._config = instance.run / "supervisord.conf"
+
+    @property
+    def _rpc(self) -> Any:
+        """A fresh connection: one that failed once stays unusable."""
+        transport = SupervisorTransport(None, None, f"unix://{self._socket}")
+        # The address is never used: the transport goes to the socket.
+        proxy: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+        return proxy.supervisor
+
+    def running(self) -> bool:
+        try:
+            return bool(self._rpc.getState()["statename"] == "RUNNING")
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def ensure(self, python: str) -> None:
+        """Start supervisord if it does not answer."""
+        if self.running():
+            return
+        self._instance.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_private(self._instance.log)
+        write_private(self._config, self._head())
+        clean = ["env", "-i", f"PATH={SYSTEM_PATH}", "LANG=C.UTF-8", f"PYTHONPATH={CHECKOUT}"]
+        clean += ["PYTHONDONTWRITEBYTECODE=1", f"{processes.MARK}={self._instance.id}"]
+        shell.spawn(
+            [*clean, python, "-m", "deploy.reaper", "-n", "-c", self._config],
+            log=self._instance.log / "supervisord.out",
+        )
+        deadline = time.monotonic() + 15
+        while not self.running():
+            if time.monotonic() > deadline:
+                raise ServiceFailed(f"supervisord does not answer: see {self._instance.log}")
+            time.sleep(0.05)
+
+    def apply(self, programs: Iterable[Program]) -> list[str]:
+        """Make `programs` the known set. What changed or left is stopped; returns its names."""
+        sections = [program.section(self._instance.log) for program in programs]
+        write_private(self._config, "\n".join([self._head(), *sections]))
+        added, changed, removed = self._rpc.reloadConfig()[0]
+        for name in (*changed, *removed):
+            self._rpc.stopProcessGroup(name)
+            self._rpc.removeProcessGroup(name)
+        for name in (*added, *changed):
+            self._rpc.addProcessGroup(name)
+        return [*changed, *removed]
+
+    def states(self) -> dict[str, str]:
+        return {info["name"]: info["statename"] for info in self._rpc.getAllProcessInfo()}
+
+    def start(self, *names: str) -> None:
+        """Start what does not run yet, without waiting."""
+        states = self.states()
+        for name in names:
+            if states[name] not in ("RUNNING", "STARTING"):
+                self._rpc.startProcess(name, False)
+
+    def stop(self, *names: str) -> None:
+        """Stop programs one after the other, each to its end."""
+        states = self.states()
+        for name in names:
+            if states.get(name, "STOPPED") not in ("STOPPED", "EXITED", "FATAL"):
+                self._rpc.stopProcess(name)
+
+    def pid(self, name: str) -> int:
+        return int(self._rpc.getProcessInfo(name)["pid"])
+
+    def signal(self, name: str, signal: str) -> None:
+        self._rpc.signalProcess(name, signal)
+
+    def wait(self, name: str, ready: Callable[[], bool], *, seconds: float) -> None:
+        """Wait until `ready` says so; raises ServiceFailed with the end of the log."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            state = self.states()[name]
+            if state in _ENDED or time.monotonic() > deadline:
+                why = f"is {state}" if state in _ENDED else f"is not ready after {seconds:g} s"
+                raise ServiceFailed(f"{name} {why}. The end of its log:\n{self._tail(name)}")
+            time.sleep(0.1)
+
+    def shutdown(self, *, seconds: float) -> None:
+        """Stop every program (all at once) and supervisord; returns when it is gone."""
+        try:
+            pid = self._rpc.getPID()
+            self._rpc.stopAllProcesses()
+            self._rpc.shutdown()
+        except (OSError, http.client.HTTPException, xmlrpc.client.Fault):
+            return
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and _exists(pid):
+            time.sleep(0.05)
+
+    def _tail(self, name: str) -> str:
+        try:
+            lines = (self._instance.log / f"{name}.log").read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            lines = []
+        return "\n".join(lines[-25:]) or "(empty)"
+
+    def _head(self) -> str:
+        return (
+            f"[unix_http_server]\nfile={self._socket}\nchmod=0600\n\n"
+            f"[supervisord]\nlogfile={_escaped(str(self._instance.log))}/supervisord.log\n"
+            f"pidfile={self._instance.run}/supervisord.pid\ndirectory=/\nuser=root\n"
+            "logfile_maxbytes=10MB\nlogfile_backups=1\nminfds=4096\n\n"
+            "[rpcinterface:supervisor]\n"
+            "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
+        )
+
+
+def _exists(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}/exe") and _readable_exe(pid)
+
+
+def _readable_exe(pid: int) -> bool:
+    try:
+        return bool(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:  # a zombie has none
+        return False
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _quoted(text: str) -> str:
+    return '"' + _escaped(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
