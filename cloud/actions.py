@@ -37,7 +37,7 @@ def open_action(project: Project, aim: Aim, resources: Sequence[Resource]) -> Ac
         request_id=current() or "",
     )
     ActionResource.objects.bulk_create(
-        ActionResource(action=action, type=type, resource_id=id) for type, id in resources
+        ActionResource(action=action, type=kind, resource_id=pk) for kind, pk in resources
     )
     return action
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypedDict, TypeVar
 
 from django.db import models
 from django.db.models import Count, Q, Sum, Value
 from django.db.models.functions import Coalesce
 
 from cloud.labels import parse_selector
+
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
+    from cloud.models import Action, ApiToken, Host  # noqa: F401  (names in base classes)
 
 ModelT = TypeVar("ModelT", bound=models.Model)
 
@@ -37,10 +42,19 @@ class LabelledQuerySet(models.QuerySet[ModelT]):
         return found
 
 
-class HostQuerySet(models.QuerySet[ModelT]):
-    def with_use(self) -> Self:
-        """Adds `vm_count`, `used_cores`, `used_memory_mb`, `used_disk_gb`: claimed by VMs."""
-        return self.annotate(
+class HostUse(TypedDict):
+    """What VMs have claimed of a host; memory in MiB, disk in GiB."""
+
+    vm_count: int
+    used_cores: int
+    used_memory_mb: int
+    used_disk_gb: int
+
+
+class HostQuerySet(models.QuerySet["Host"]):
+    def with_use(self) -> models.QuerySet[WithAnnotations[Host, HostUse]]:
+        """With `HostUse`."""
+        return self.annotate(  # type: ignore[return-value]  # Coalesce is untyped
             vm_count=Count("vms"),
             used_cores=Coalesce(Sum("vms__cores"), Value(0)),
             used_memory_mb=Coalesce(Sum("vms__memory_mb"), Value(0)),
@@ -57,18 +71,18 @@ class HostQuerySet(models.QuerySet[ModelT]):
         return self.filter(last_heartbeat__gte=limit)
 
 
-class ActionQuerySet(models.QuerySet[ModelT]):
+class ActionQuerySet(models.QuerySet["Action"]):
     def open(self) -> Self:
         return self.filter(status="running")
 
     def overdue(self, now: datetime) -> Self:
         return self.open().filter(deadline__lt=now)
 
-    def of(self, type: str, id: int) -> Self:
-        return self.filter(resources__type=type, resources__resource_id=id)
+    def of(self, resource_type: str, resource_id: int) -> Self:
+        return self.filter(resources__type=resource_type, resources__resource_id=resource_id)
 
 
-class ApiTokenQuerySet(models.QuerySet[ModelT]):
+class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def usable(self) -> Self:
         return self.filter(revoked_at=None).select_related("project")
 

@@ -8,11 +8,12 @@ a user typed is ever interpreted.
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from cloud.errors import CumuletError
 
@@ -81,7 +82,7 @@ def run(
             timeout=timeout,
             env={**os.environ, **env} if env else None,
             cwd=cwd,
-            **_as_user(user),
+            **_identity(user),
         )
     except FileNotFoundError as error:
         raise _missing(command, error) from error
@@ -116,17 +117,21 @@ def spawn(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env={**os.environ, **env} if env else None,
-                **_as_user(user),
+                **_identity(user),
             )
         except FileNotFoundError as error:
             raise _missing(command, error) from error
 
 
-def _as_user(user: str | None) -> dict[str, object]:
-    if user is None:
-        return {}
-    import pwd
+class _Identity(TypedDict):
+    user: str | int | None
+    group: str | int | None
+    extra_groups: Iterable[str | int] | None
 
+
+def _identity(user: str | None) -> _Identity:
+    if user is None:
+        return {"user": None, "group": None, "extra_groups": None}
     entry = pwd.getpwnam(user)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 

@@ -7,7 +7,7 @@ from django.contrib.postgres.indexes import OpClass
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.utils import timezone
-from netfields import CidrAddressField, InetAddressField, NetManager
+from netfields import CidrAddressField, InetAddressField
 
 from cloud.models import Location, Project
 from networks.querysets import AddressQuerySet, NetworkQuerySet
@@ -29,7 +29,7 @@ class Network(models.Model):
     dns = models.JSONField(default=list, blank=True, help_text="Resolvers handed to guests.")
     created = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects = NetManager.from_queryset(NetworkQuerySet)()
+    objects = NetworkQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]
@@ -58,7 +58,7 @@ class Address(models.Model):
     held_since = models.DateTimeField(default=timezone.now)
     released_at = models.DateTimeField(null=True, blank=True)
 
-    objects = NetManager.from_queryset(AddressQuerySet)()
+    objects = AddressQuerySet.as_manager()
 
     class Meta:
         ordering = ["ip", "-held_since"]

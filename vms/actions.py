@@ -218,7 +218,7 @@ def _refuse_if_exclusive(vm: VM) -> None:
         raise Locked(f"server {vm.name} is {what}: wait until that has ended")
 
 
-def _open_actions(vm: VM) -> ActionQuerySet[Action]:
+def _open_actions(vm: VM) -> ActionQuerySet:
     return Action.objects.open().of("server", vm.pk)
 
 

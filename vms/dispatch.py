@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import cast
 
 from django.db import transaction
 
@@ -10,6 +11,7 @@ from cloud.celery import hint
 from networks.spec import NicSpec
 from vms.models import VM, Image, ImageCopy, Nic
 from vms.spec import (
+    DiskFormat,
     DiskSpec,
     FileSpec,
     ImageFetch,
@@ -92,7 +94,7 @@ def image_spec(image: Image) -> ImageSpec:
     return ImageSpec(
         image_id=image.pk,
         disk=FileSpec(url=image.url, sha256=image.sha256, bytes=image.bytes),
-        format=image.format,
+        format=cast(DiskFormat, image.format),
         kernel=boot.get("kernel"),
         initrd=boot.get("initrd"),
         cmdline=image.cmdline,

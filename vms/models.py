@@ -16,11 +16,10 @@ from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.utils import timezone
 
 from cloud.models import Host, Project
-from cloud.querysets import LabelledQuerySet
 from networks.addressing import new_mac
 from networks.models import Address
 from vms.lifecycle import Status
-from vms.querysets import ImageQuerySet, VMQuerySet
+from vms.querysets import ImageQuerySet, SshKeyQuerySet, VMQuerySet
 from vms.spec import Power, PowerGoal
 
 sha256_hex = RegexValidator(r"^[0-9a-f]{64}\Z", "Use the 64 lower-case hex digits of SHA-256.")
@@ -144,7 +143,7 @@ class SshKey(models.Model):
     labels = models.JSONField(default=dict, blank=True)
     created = models.DateTimeField(default=timezone.now, editable=False)
 
-    objects = LabelledQuerySet.as_manager()
+    objects = SshKeyQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]

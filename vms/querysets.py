@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
-from django.db import models
 from django.db.models import F, Q
 
 from cloud.querysets import LabelledQuerySet
 
-ModelT = TypeVar("ModelT", bound=models.Model)
+if TYPE_CHECKING:
+    from vms.models import VM, Image, SshKey  # noqa: F401  (names in base classes)
 
 
-class VMQuerySet(LabelledQuerySet[ModelT]):
+class VMQuerySet(LabelledQuerySet["VM"]):
     def for_api(self) -> Self:
         """With all that a server's representation shows, in a constant number of queries."""
         return self.select_related(
@@ -24,17 +24,17 @@ class VMQuerySet(LabelledQuerySet[ModelT]):
         """With all that the host is told about a VM."""
         return self.for_api()
 
-    def unmet(self) -> Self:
-        """VMs whose host has not confirmed the newest desired state."""
-        return self.filter(Q(observed_generation__lt=F("generation")) | Q(converged=False))
-
     def due(self, now: datetime, observed_before: datetime) -> Self:
         """VMs to dispatch again: unmet or with a stale observation, and past their back-off."""
-        stale = Q(observed_at__lt=observed_before)
         unmet = Q(observed_generation__lt=F("generation")) | Q(converged=False)
-        return self.filter(stale | unmet, next_dispatch_at__lte=now).order_by("next_dispatch_at")
+        stale = Q(observed_at__lt=observed_before)
+        return self.filter(unmet | stale, next_dispatch_at__lte=now).order_by("next_dispatch_at")
 
 
-class ImageQuerySet(LabelledQuerySet[ModelT]):
+class ImageQuerySet(LabelledQuerySet["Image"]):
     def visible_to(self, project_id: int) -> Self:
         return self.filter(Q(project=None) | Q(project_id=project_id), deleted_at=None)
+
+
+class SshKeyQuerySet(LabelledQuerySet["SshKey"]):
+    """SSH keys."""

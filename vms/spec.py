@@ -9,7 +9,7 @@ a document. Pure, no Django.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from cloud.errors import CumuletError
 from networks.spec import IpAddress, NicSpec, RowId
 
-WIRE_VERSION = 1
+WIRE_VERSION: Final = 1
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
@@ -25,6 +25,7 @@ Hostname = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,126}[A-Za-
 Generation = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Serial = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Version = Literal[1]
+DiskFormat = Literal["qcow2", "raw"]
 
 
 class PowerGoal(StrEnum):
@@ -56,7 +57,7 @@ class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
     image_id: RowId
     disk: FileSpec
-    format: Literal["qcow2", "raw"]
+    format: DiskFormat
     kernel: FileSpec | None = None
     initrd: FileSpec | None = None
     cmdline: Annotated[str, Meta(pattern=r"^[ -~]*\Z", max_length=1024)] = ""

@@ -26,8 +26,7 @@ def test_network_and_broadcast_addresses_are_never_lent() -> None:
     assert first_free(POOL, hosts) is None
 
 
-@given(st.integers())
-def test_mac_addresses_are_unicast_and_locally_administered(_: int) -> None:
-    first = int(new_mac().split(":")[0], 16)
-    assert first & 0b01 == 0
-    assert first & 0b10 == 0b10
+def test_mac_addresses_are_unicast_and_locally_administered() -> None:
+    for _ in range(100):
+        first = int(new_mac().split(":")[0], 16)
+        assert first & 0b11 == 0b10

@@ -103,15 +103,18 @@ def test_a_final_failure_ends_an_action_and_a_passing_one_does_not() -> None:
     final = report(converged=False, failure=Failure("bad_image", "checksum differs", False))
     passing = report(converged=False, failure=Failure("no_space", "disk full", True))
     outcome = outcome_of(ActionGoal.RUNNING, 2, final)
-    assert outcome is not None and outcome.code == "bad_image"
+    assert outcome is not None
+    assert outcome.code == "bad_image"
     assert outcome_of(ActionGoal.RUNNING, 2, passing) is None
 
 
 def test_a_later_request_supersedes_an_action() -> None:
     outcome = outcome_of(ActionGoal.OFF, 2, report(generation=3))
-    assert outcome is not None and outcome.code == "superseded"
+    assert outcome is not None
+    assert outcome.code == "superseded"
 
 
 def test_deletion_ends_every_other_action() -> None:
     outcome = outcome_of(ActionGoal.RUNNING, 2, report(generation=3, present=False))
-    assert outcome is not None and outcome.code == "server_deleted"
+    assert outcome is not None
+    assert outcome.code == "server_deleted"
