@@ -1,0 +1,36 @@
+"""Outermost layer of every web request: its id, and one log line about how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+from django.http import HttpRequest, HttpResponse
+from structlog.contextvars import bound_contextvars
+
+from cloud import requestid
+
+log = structlog.get_logger(__name__)
+
+
+class RequestIdMiddleware:
+    """Binds the request id and returns it under both names that clients look for."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request_id = requestid.take(request.headers)
+        began = time.monotonic()
+        with requestid.bound(request_id), bound_contextvars(request_id=request_id):
+            response = self.get_response(request)
+            log.info(
+                "request",
+                method=request.method,
+                path=request.path,
+                status=response.status_code,
+                milliseconds=round(1000 * (time.monotonic() - began), 1),
+            )
+        response["X-Request-ID"] = response["X-Correlation-Id"] = request_id
+        return response
