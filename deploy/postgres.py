@@ -48,7 +48,7 @@ def prepare(instance: Instance) -> None:
 def program(instance: Instance, *, durable: bool = True) -> Program:
     """`durable` False trades safety against power cuts for speed: test runs only."""
     directory = _directory(instance)
-    argv = [binaries() / "postgres", "-D", directory]
+    argv: list[str | Path] = [binaries() / "postgres", "-D", directory]
     argv += ["-c", f"config_file={directory}/cumulet.conf"]
     argv += [] if durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
     return Program(
@@ -100,7 +100,8 @@ def _make_cluster(instance: Instance, directory: Path) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     password = directory.with_name("password")
     accounts.write_for(password, instance.passwords.database, accounts.DATA)
-    argv = [binaries() / "initdb", "-D", fresh, "-U", ROLE, "-A", "scram-sha-256"]
+    argv: list[str | Path] = [binaries() / "initdb", "-D", fresh]
+    argv += ["-U", ROLE, "-A", "scram-sha-256"]
     argv += [f"--pwfile={password}", "-E", "UTF8", "--locale=C.UTF-8"]
     shell.run(argv, timeout=120, user=accounts.DATA, cwd=directory.parent, env={"TZ": "UTC"})
     password.unlink()

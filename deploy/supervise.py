@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import shlex
 import time
 import xmlrpc.client
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from cloud import shell
@@ -96,18 +97,19 @@ class Supervisor:
         self._instance = instance
         self._socket = instance.run / "supervisor.sock"
         self._config = instance.run / "supervisord.conf"
+        self._programs = instance.run / "programs"
 
-    @property
-    def _rpc(self) -> Any:
-        """A fresh connection: one that failed once stays unusable."""
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """One request on a fresh connection: one that failed once stays unusable."""
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
-        # The address is never used: the transport goes to the socket.
-        proxy: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
-        return proxy.supervisor
+        with closing(transport):
+            # The address is never used: the transport goes to the socket.
+            proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+            return getattr(proxy.supervisor, method)(*arguments)
 
     def running(self) -> bool:
         try:
-            return bool(self._rpc.getState()["statename"] == "RUNNING")
+            return bool(self._call("getState")["statename"] == "RUNNING")
         except (OSError, http.client.HTTPException):
             return False
 
@@ -123,7 +125,7 @@ class Supervisor:
         shell.spawn(
             [*clean, python, "-m", "deploy.reaper", "-n", "-c", self._config],
             log=self._instance.log / "supervisord.out",
-        )
+        ).wait()
         deadline = time.monotonic() + 15
         while not self.running():
             if time.monotonic() > deadline:
@@ -131,39 +133,52 @@ class Supervisor:
             time.sleep(0.05)
 
     def apply(self, programs: Iterable[Program]) -> list[str]:
-        """Make `programs` the known set. What changed or left is stopped; returns its names."""
-        sections = [program.section(self._instance.log) for program in programs]
-        write_private(self._config, "\n".join([self._head(), *sections]))
-        added, changed, removed = self._rpc.reloadConfig()[0]
+        """Make these programs known; one that changed is stopped. Returns what was stopped."""
+        make_private(self._programs)
+        for program in programs:
+            write_private(
+                self._programs / f"{program.name}.conf", program.section(self._instance.log)
+            )
+        return self._reload()
+
+    def retain(self, names: Iterable[str]) -> list[str]:
+        """Stop and forget every program but these; returns what was stopped."""
+        for path in self._programs.glob("*.conf"):
+            if path.stem not in set(names):
+                path.unlink()
+        return self._reload()
+
+    def _reload(self) -> list[str]:
+        added, changed, removed = self._call("reloadConfig")[0]
         for name in (*changed, *removed):
-            self._rpc.stopProcessGroup(name)
-            self._rpc.removeProcessGroup(name)
+            self._call("stopProcessGroup", name)
+            self._call("removeProcessGroup", name)
         for name in (*added, *changed):
-            self._rpc.addProcessGroup(name)
+            self._call("addProcessGroup", name)
         return [*changed, *removed]
 
     def states(self) -> dict[str, str]:
-        return {info["name"]: info["statename"] for info in self._rpc.getAllProcessInfo()}
+        return {info["name"]: info["statename"] for info in self._call("getAllProcessInfo")}
 
     def start(self, *names: str) -> None:
         """Start what does not run yet, without waiting."""
         states = self.states()
         for name in names:
             if states[name] not in ("RUNNING", "STARTING"):
-                self._rpc.startProcess(name, False)
+                self._call("startProcess", name, False)
 
     def stop(self, *names: str) -> None:
         """Stop programs one after the other, each to its end."""
         states = self.states()
         for name in names:
             if states.get(name, "STOPPED") not in ("STOPPED", "EXITED", "FATAL"):
-                self._rpc.stopProcess(name)
+                self._call("stopProcess", name)
 
     def pid(self, name: str) -> int:
-        return int(self._rpc.getProcessInfo(name)["pid"])
+        return int(self._call("getProcessInfo", name)["pid"])
 
     def signal(self, name: str, signal: str) -> None:
-        self._rpc.signalProcess(name, signal)
+        self._call("signalProcess", name, signal)
 
     def wait(self, name: str, ready: Callable[[], bool], *, seconds: float) -> None:
         """Wait until `ready` says so; raises ServiceFailed with the end of the log."""
@@ -178,13 +193,13 @@ class Supervisor:
     def shutdown(self, *, seconds: float) -> None:
         """Stop every program (all at once) and supervisord; returns when it is gone."""
         try:
-            pid = self._rpc.getPID()
-            self._rpc.stopAllProcesses()
-            self._rpc.shutdown()
-        except (OSError, http.client.HTTPException, xmlrpc.client.Fault):
+            supervisord = psutil.Process(self._call("getPID"))
+            self._call("stopAllProcesses")
+            self._call("shutdown")
+        except (OSError, http.client.HTTPException, xmlrpc.client.Fault, psutil.NoSuchProcess):
             return
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and _exists(pid):
+        while time.monotonic() < deadline and processes.alive(supervisord):
             time.sleep(0.05)
 
     def _tail(self, name: str) -> str:
@@ -201,19 +216,9 @@ class Supervisor:
             f"pidfile={self._instance.run}/supervisord.pid\ndirectory=/\nuser=root\n"
             "logfile_maxbytes=10MB\nlogfile_backups=1\nminfds=4096\n\n"
             "[rpcinterface:supervisor]\n"
-            "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
+            "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n\n"
+            f"[include]\nfiles={_escaped(str(self._programs))}/[a-z]*.conf\n"
         )
-
-
-def _exists(pid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}/exe") and _readable_exe(pid)
-
-
-def _readable_exe(pid: int) -> bool:
-    try:
-        return bool(os.readlink(f"/proc/{pid}/exe"))
-    except OSError:  # a zombie has none
-        return False
 
 
 def _escaped(text: str) -> str:

@@ -1,0 +1,131 @@
+"""A whole cloud on this machine: services, control plane and lab hosts, in the order they need.
+
+`deploy.start` builds one for a person, the tests' fixtures one for a session. Every step makes
+sure that something is so, and is safe to repeat at any time: after a change of the code, after
+a killed run, after a reboot.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy import accounts, broker, control, postgres, proxy, release
+from deploy.hosts import LabHost, lab_hosts
+from deploy.lab import Lab
+from deploy.state import Instance
+from deploy.supervise import Supervisor
+
+LOCATION = "lab"
+# The first addresses of a pool stay free, so that the first server has an address to remember.
+_RESERVED = 9
+_SECONDS = 90.0  # for a service to answer; a slow machine needs 15
+
+
+@dataclass(frozen=True)
+class Pool:
+    name: str
+    cidr: str
+    reserved: tuple[str, ...]
+
+
+POOLS = tuple(
+    Pool(name, f"{base}.0/24", tuple(f"{base}.{n}" for n in range(1, _RESERVED + 1)))
+    for name, base in (("lab-a", "198.51.100"), ("lab-b", "203.0.113"))
+)
+
+
+class Cloud:
+    """One instance's processes. Call the steps in the order they stand here."""
+
+    def __init__(self, instance: Instance, *, hosts: int = 2, durable: bool = True) -> None:
+        self.instance = instance
+        self.lab = Lab(instance.id)
+        self.supervisor = Supervisor(instance)
+        self.hosts: list[LabHost] = lab_hosts(instance, max(hosts, _known_hosts(instance)))
+        self._durable = durable
+        self.release = Path()
+
+    def prepare(self) -> None:
+        """Users, directories, the copy of the code, supervisord."""
+        accounts.ensure_users()
+        for path in (self.instance.data, self.instance.data / "hosts", self.instance.run):
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        control.prepare(self.instance)
+        self.release = release.ensure(self.instance)
+        self.supervisor.ensure(sys.executable)
+
+    def start_postgres(self) -> None:
+        if self.supervisor.states().get(postgres.NAME) != "RUNNING":
+            postgres.prepare(self.instance)
+        self.supervisor.apply([postgres.program(self.instance, durable=self._durable)])
+        self.supervisor.start(postgres.NAME)
+        self.supervisor.wait(postgres.NAME, lambda: postgres.ready(self.instance), seconds=_SECONDS)
+
+    def start_broker(self) -> None:
+        """Start RabbitMQ without waiting: it takes its time, others can use it."""
+        broker.prepare(self.instance)
+        self.supervisor.apply(broker.programs(self.instance))
+        self.supervisor.start(broker.EPMD, broker.NAME)
+
+    def wait_for_broker(self) -> None:
+        self.supervisor.wait(broker.NAME, lambda: broker.ready(self.instance), seconds=_SECONDS)
+
+    def start_lab(self) -> None:
+        """The namespaces, and control's leg in their fabric."""
+        self.lab.ensure(len(self.hosts))
+        proxy.prepare(self.instance)
+        self.supervisor.apply([proxy.program(self.instance)])
+        self.supervisor.start(proxy.NAME)
+
+    def migrate(self) -> None:
+        """The database's schema and what a new cloud offers; needs no broker."""
+        commands = [
+            ["migrate", "--verbosity", "0"],
+            ["collectstatic", "--noinput", "--verbosity", "0"],
+            ["catalogue"],
+            ["location_add", LOCATION, "--description", "Lab on this machine"],
+            ["admin_add", control.ADMIN],
+        ]
+        for pool in POOLS:
+            excluded = ["--exclude", *pool.reserved]
+            commands.append(["pool_add", pool.name, pool.cidr, "--location", LOCATION, *excluded])
+        self.manage(commands)
+
+    def start_control(self) -> None:
+        """Queues, web, worker, beat and Flower; needs the broker."""
+        joins = [
+            ["host_add", host.name, "--location", LOCATION]
+            + ["--bundle", str(control.bundle(self.instance, host.name))]
+            for host in self.hosts
+        ]
+        self.manage([["broker_setup"], *joins])
+        programs = control.programs(self.instance, self.release)
+        self.supervisor.apply(programs)
+        self.supervisor.start(*(program.name for program in programs))
+
+    def start_hosts(self) -> None:
+        """Agents and monitors; needs join bundles and the lab."""
+        programs = [program for host in self.hosts for program in host.programs(self.release)]
+        self.supervisor.apply(programs)
+        self.supervisor.start(*(program.name for program in programs))
+
+    def wait_until_up(self) -> None:
+        """Until everything that a person can look at answers."""
+        wait, instance = self.supervisor.wait, self.instance
+        wait(proxy.NAME, lambda: proxy.ready(instance), seconds=_SECONDS)
+        wait(control.WEB, lambda: control.web_ready(instance), seconds=_SECONDS)
+        wait(control.FLOWER, lambda: control.flower_ready(instance), seconds=_SECONDS)
+        release.remove_others(self.release)
+
+    def manage(self, commands: Sequence[Sequence[str]]) -> list[str]:
+        """Run management commands in order; answers what each printed."""
+        return control.manage(self.instance, self.release, commands)
+
+
+def _known_hosts(instance: Instance) -> int:
+    """Hosts are only ever added: one that is not started is one whose guests are unknown."""
+    bundles = control.bundle(instance, "h1").parent
+    return sum(1 for _ in bundles.glob("h*.json"))

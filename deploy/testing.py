@@ -1,0 +1,96 @@
+"""Real services for one test session, under its own names and ports.
+
+tests/conftest.py holds one `Services`. Each session has its own state directory below
+.cumulet/tests, locked while it lives; a directory that nobody has locked belongs to a session
+that was killed, and is cleared with everything that was started for it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+from deploy import broker, control, postgres, state, stop
+from deploy.cloud import Cloud
+
+_HOSTS = 2
+
+
+class Services:
+    """Starts what is asked for, once. `close` takes everything away."""
+
+    def __init__(self) -> None:
+        self._sessions = state.default_state() / "tests"
+        self._home = self._sessions / f"session-{os.getpid()}"
+        ports = state.choose_ports(web=0, flower=0)
+        identity = state.instance_id(self._home)
+        self.instance = state.Instance(identity, self._home, ports, state.Passwords())
+        self._cloud = Cloud(self.instance, hosts=_HOSTS, durable=False)
+        self._lock = ExitStack()
+        self._running: set[str] = set()
+
+    def environment(self) -> dict[str, str]:
+        """What cloud/settings.py reads; the servers it names start later."""
+        return {**control.environment(self.instance), "CUMULET_LOG_FORMAT": "text"}
+
+    def open(self) -> None:
+        """Clear what killed sessions left, and claim a directory."""
+        clear_leftovers(self._sessions)
+        self._lock.enter_context(state.locked(self._home))
+        self.instance.save()
+
+    def close(self) -> None:
+        if self._running:
+            stop.remove_all(self.instance)
+        self._lock.close()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def postgres(self) -> str:
+        if self._once("postgres"):
+            self._prepare()
+            self._cloud.start_postgres()
+        return postgres.url(self.instance)
+
+    def rabbitmq(self) -> str:
+        if self._once("rabbitmq"):
+            self.postgres()
+            self._cloud.start_broker()
+            self._cloud.wait_for_broker()
+        return broker.url(self.instance)
+
+    def cloud(self) -> Cloud:
+        """The whole cloud with two lab hosts."""
+        if self._once("cloud"):
+            self.postgres()
+            self.rabbitmq()
+            self._cloud.start_lab()
+            self._cloud.migrate()
+            self._cloud.start_control()
+            self._cloud.start_hosts()
+            self._cloud.wait_until_up()
+        return self._cloud
+
+    def _prepare(self) -> None:
+        if self._once("supervisor"):
+            self._cloud.prepare()
+
+    def _once(self, what: str) -> bool:
+        if what in self._running:
+            return False
+        self._running.add(what)
+        return True
+
+
+def clear_leftovers(sessions: Path) -> None:
+    """Remove every session that nobody has locked any more."""
+    for home in sessions.glob("session-*"):
+        try:
+            with state.locked(home):
+                left = state.load(home)
+                if left is not None:
+                    stop.remove_all(left)
+        except state.Busy:
+            continue
+        shutil.rmtree(home, ignore_errors=True)

@@ -1,0 +1,72 @@
+"""What every test may ask for: guards for unit tests, and the real parts for all others.
+
+Nothing is started before a test needs it, everything is gone at the end of the session, and
+what a killed session left is cleared at the start of the next one (`deploy.testing`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.testing import Services
+from tests import guards
+
+TESTS = Path(__file__).parent
+# Quick ones first: a typing mistake shows before the first guest boots.
+_ORDER = ("unit", "test_architecture.py", "db", "api", "host", "e2e")
+
+SERVICES = Services()
+os.environ.update(SERVICES.environment())
+
+import django  # noqa: E402  (settings come from the environment above)
+
+django.setup()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    SERVICES.open()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    SERVICES.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        part = item.path.relative_to(TESTS).parts[0]
+        return _ORDER.index(part) if part in _ORDER else len(_ORDER) - 2
+
+    items.sort(key=rank)
+
+
+@pytest.fixture(autouse=True)
+def only_pure_code_in_unit_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Unit tests start no process and open no connection; swallowing the refusal does not help."""
+    if request.path.relative_to(TESTS).parts[0] != "unit":
+        yield
+        return
+    with guards.pure() as violations:
+        yield
+    if violations:
+        pytest.fail(f"a unit test reached out of the process: {', '.join(violations)}")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> str:
+    """URL of a running PostgreSQL of this session's own."""
+    return SERVICES.postgres()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> str:
+    """URL of a running RabbitMQ of this session's own, with the cloud's queues."""
+    return SERVICES.rabbitmq()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(postgres: str) -> None:
+    """pytest-django makes its test database on this server."""
