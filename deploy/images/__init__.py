@@ -1,0 +1,46 @@
+"""Builds the guest images from Debian packages: `build()`, or `python -m deploy.images`.
+
+An image is built once per content and cached (cache.py): its key is made of the recipe's files
+and of the package versions that the Debian archive offers (packages.py). The two recipes are
+debian/ (Debian 12 with cloud-init, boots by itself) and micro/ (kernel and busybox, booted
+directly, up in two seconds). What comes out is described by image.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.images import cache, micro
+from deploy.images.errors import UnknownGuest
+from deploy.images.image import GuestImage
+
+__all__ = ["GUESTS", "REQUIRED_PACKAGES", "GuestImage", "build", "default_cache"]
+
+GUESTS = {recipe.guest: recipe for recipe in (micro.RECIPE,)}
+
+# What the building machine needs, by the names of Debian and Ubuntu.
+REQUIRED_PACKAGES = (
+    "cpio",
+    "debian-archive-keyring",
+    "e2fsprogs",
+    "extlinux",
+    "lz4",
+    "mmdebstrap",
+    "qemu-utils",
+    "util-linux",
+)
+
+default_cache = cache.default_directory
+
+
+def build(guest: str, directory: Path, progress: Callable[[str], None]) -> GuestImage:
+    """The image of `guest` ("debian" or "micro") from the cache `directory`, built if need be.
+
+    `progress` is told what is being done, a line a step. Raises UnknownGuest, RootNeeded,
+    ArchiveUnreachable or a CommandError.
+    """
+    recipe = GUESTS.get(guest)
+    if recipe is None:
+        raise UnknownGuest(guest, sorted(GUESTS))
+    return cache.obtain(recipe, directory, progress)

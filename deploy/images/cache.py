@@ -1,0 +1,186 @@
+"""Built images on disk, keyed by content: `<directory>/<guest>-<key>/`.
+
+A finished image appears by one rename and is never changed. Builders of the same guest wait for
+each other at a file lock. What a killed builder left is a `.partial` directory, which the next
+one removes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cloud import shell
+from deploy.images import packages
+from deploy.images.errors import ArchiveUnreachable, RootNeeded
+from deploy.images.image import DESCRIPTION, DiskFile, GuestImage, ImageFile
+from deploy.images.recipe import Product, Progress, Recipe
+
+# For so long the archive is not asked again whether it has newer packages.
+VERSIONS_ARE_FRESH_SECONDS = 7 * 24 * 3600
+# Older images of a guest are removed; a running cloud has copied what it uses.
+KEPT_IMAGES = 3
+
+_SHARED_SOURCES = Path(__file__).parent
+
+
+def default_directory() -> Path:
+    """Where images are kept unless somebody says otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/cache/cumulet/images")
+    return Path.home() / ".cache/cumulet/images"
+
+
+def obtain(recipe: Recipe, directory: Path, progress: Progress) -> GuestImage:
+    """The recipe's image, from the cache or built now (see `deploy.images.build`)."""
+    versions = _Versions(recipe, directory)
+    known = versions.fresh()
+    if known is not None and (image := _find(recipe, directory, known)):
+        return image
+    if recipe.needs_root and os.geteuid() != 0:
+        raise RootNeeded(recipe.guest)
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with _lock(directory / f".{recipe.guest}.lock", progress):
+        progress("asking the Debian archive for its package versions")
+        offered = versions.ask(progress)
+        image = _find(recipe, directory, offered)
+        if image is None:
+            image = _build(recipe, directory / _name(recipe, offered), progress)
+            _remove_old(recipe, directory)
+        return image
+
+
+def recipe_digest(sources: Path, shared: Path = _SHARED_SOURCES) -> str:
+    """A digest of the recipe's own files and of the modules that all recipes share."""
+    own = (path for path in sources.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path in sorted([*own, *shared.glob("*.py")]):
+        if "__pycache__" in path.parts:
+            continue
+        mode = path.stat().st_mode & 0o111
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(shared)} {bool(mode)} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _name(recipe: Recipe, versions: dict[str, str]) -> str:
+    parts = [recipe_digest(recipe.sources), packages.SUITE, json.dumps(versions, sort_keys=True)]
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return f"{recipe.guest}-{key}"
+
+
+def _find(recipe: Recipe, directory: Path, versions: dict[str, str]) -> GuestImage | None:
+    place = directory / _name(recipe, versions)
+    try:
+        image = GuestImage.read(place)
+    except FileNotFoundError:
+        return None
+    if os.access(place, os.W_OK):
+        os.utime(place)  # `_remove_old` goes by the last use
+    return image
+
+
+class _Versions:
+    """The versions that the archive offered when it was last asked."""
+
+    def __init__(self, recipe: Recipe, directory: Path) -> None:
+        self._recipe = recipe
+        self._path = directory / f".{recipe.guest}.packages.json"
+        self._question = [packages.SUITE, recipe.variant, *recipe.packages]
+
+    def fresh(self) -> dict[str, str] | None:
+        return self._stored(VERSIONS_ARE_FRESH_SECONDS)
+
+    def ask(self, progress: Progress) -> dict[str, str]:
+        try:
+            offered = packages.offered(self._recipe.variant, self._recipe.packages)
+        except ArchiveUnreachable:
+            stored = self._stored(max_age=float("inf"))
+            if stored is None:
+                raise
+            progress("the Debian archive is out of reach: going by what it offered last")
+            return stored
+        answer = {"question": self._question, "asked": time.time(), "offered": offered}
+        draft = self._path.with_suffix(".new")
+        draft.write_text(json.dumps(answer, indent=2) + "\n")
+        draft.replace(self._path)
+        return offered
+
+    def _stored(self, max_age: float) -> dict[str, str] | None:
+        try:
+            answer = json.loads(self._path.read_text())
+        except FileNotFoundError:
+            return None
+        if answer["question"] != self._question or time.time() - answer["asked"] > max_age:
+            return None
+        offered: dict[str, str] = answer["offered"]
+        return offered
+
+
+@contextmanager
+def _lock(path: Path, progress: Progress) -> Iterator[None]:
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another builder of the same image")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _build(recipe: Recipe, place: Path, progress: Progress) -> GuestImage:
+    partial = place.with_name(f".{recipe.guest}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    work, result = partial / "work", partial / "image"
+    work.mkdir(parents=True)
+    result.mkdir()
+    try:
+        product = recipe.build(work, progress)
+        progress("computing checksums")
+        _describe(recipe, product, work, result)
+        result.chmod(0o755)
+        if place.exists():  # an image without its description: nobody can have used it
+            shutil.rmtree(place)
+        result.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return GuestImage.read(place)
+
+
+def _describe(recipe: Recipe, product: Product, work: Path, result: Path) -> None:
+    def keep(name: str) -> ImageFile:
+        path = (work / name).rename(result / name)
+        path.chmod(0o644)
+        return ImageFile.of(path)
+
+    disk = keep(product.disk)
+    told = shell.run(["qemu-img", "info", "--output=json", "-f", "qcow2", disk.file], timeout=30)
+    GuestImage(
+        name=recipe.name,
+        description=recipe.description,
+        os_flavor=recipe.os_flavor,
+        os_version=recipe.os_version,
+        architecture="x86",
+        disk=DiskFile(**vars(disk), format="qcow2", virtual_bytes=_virtual_bytes(told.stdout)),
+        kernel=keep(product.kernel) if product.kernel else None,
+        initrd=keep(product.initrd) if product.initrd else None,
+        cmdline=product.cmdline,
+    ).write(result)
+
+
+def _virtual_bytes(qemu_img_info: str) -> int:
+    size: int = json.loads(qemu_img_info)["virtual-size"]
+    return size
+
+
+def _remove_old(recipe: Recipe, directory: Path) -> None:
+    images = [path.parent for path in directory.glob(f"{recipe.guest}-*/{DESCRIPTION}")]
+    for path in sorted(images, key=lambda path: path.stat().st_mtime)[:-KEPT_IMAGES]:
+        shutil.rmtree(path)
