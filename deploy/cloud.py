@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from deploy import accounts, broker, control, postgres, proxy, release
 from deploy.hosts import LabHost, lab_hosts
 from deploy.lab import Lab
@@ -96,12 +98,11 @@ class Cloud:
 
     def start_control(self) -> None:
         """Queues, web, worker, beat and Flower; needs the broker."""
-        joins = [
-            ["host_add", host.name, "--location", LOCATION]
-            + ["--bundle", str(control.bundle(self.instance, host.name))]
-            for host in self.hosts
-        ]
-        self.manage([["broker_setup"], *joins])
+        commands = [["broker_setup"]]
+        for host in self.hosts:
+            bundle = str(control.bundle(self.instance, host.name))
+            commands.append(["host_add", host.name, "--location", LOCATION, "--bundle", bundle])
+        self.manage(commands)
         programs = control.programs(self.instance, self.release)
         self.supervisor.apply(programs)
         self.supervisor.start(*(program.name for program in programs))
@@ -119,6 +120,18 @@ class Cloud:
         wait(control.WEB, lambda: control.web_ready(instance), seconds=_SECONDS)
         wait(control.FLOWER, lambda: control.flower_ready(instance), seconds=_SECONDS)
         release.remove_others(self.release)
+
+    def wait_for_hosts(self, token: str) -> None:
+        """Until every lab host has said that it is there, in this run of its agent."""
+        headers = {"Authorization": f"Bearer {token}"}
+
+        def joined() -> bool:
+            answer = httpx.get(f"{self.instance.api_url}/hosts", headers=headers, timeout=5)
+            answer.raise_for_status()
+            alive = {host["name"] for host in answer.json()["hosts"] if host["alive"]}
+            return alive >= {host.name for host in self.hosts}
+
+        self.supervisor.wait(self.hosts[-1].monitor, joined, seconds=_SECONDS)
 
     def manage(self, commands: Sequence[Sequence[str]]) -> list[str]:
         """Run management commands in order; answers what each printed."""

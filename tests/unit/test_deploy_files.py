@@ -1,0 +1,68 @@
+"""Files that say the same thing in two places say the same thing."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from deploy import control, images, lab, state
+from deploy.cloud import POOLS
+from deploy.hosts import LabHost
+
+DEPLOY = Path(state.__file__).parent
+INSTANCE = state.Instance(
+    "abc123", Path("/state"), state.Ports(8000, 5555, 1, 2, 3, 4, 5, 6), state.Passwords()
+)
+
+
+def unit_command(name: str) -> list[str]:
+    """The module and arguments that a production unit starts."""
+    text = (DEPLOY / "systemd" / f"cumulet-{name}.service").read_text()
+    found = re.search(r"^ExecStart=\S+/python -m (.*)$", text, re.MULTILINE)
+    assert found
+    return shlex.split(found[1].replace("%%", "%"))
+
+
+@pytest.mark.parametrize("name", ["web", "control", "beat", "flower"])
+def test_production_runs_control_as_the_lab_does(name: str) -> None:
+    programs = {program.name: program for program in control.programs(INSTANCE, Path("/release"))}
+    _, dash_m, *command = (str(part) for part in programs[name].argv)
+    schedule = f"{INSTANCE.data}/control/beat-schedule"
+    production = [
+        schedule if part == "/var/lib/cumulet/control/beat-schedule" else part
+        for part in unit_command(name)
+    ]
+    assert dash_m == "-m"
+    assert command == production
+
+
+def test_no_control_process_has_a_secret_on_its_command_line() -> None:
+    secrets = [getattr(INSTANCE.passwords, name) for name in state.Passwords.__struct_fields__]
+    for program in control.programs(INSTANCE, Path("/release")):
+        line = shlex.join(program.command())
+        assert not [secret for secret in secrets if secret in line]
+        assert program.user == "cumulet"
+
+
+def test_deploy_up_installs_what_the_image_builder_needs() -> None:
+    script = (DEPLOY / "bootstrap.sh").read_text()
+    listed = script[script.index("runtime_packages()") : script.index("test_packages()")].split()
+    assert set(images.REQUIRED_PACKAGES) <= set(listed)
+
+
+def test_sockets_of_a_lab_host_fit_into_a_socket_address() -> None:
+    host = LabHost(INSTANCE, lab.MAX_HOSTS, lab.MAX_HOSTS)
+    assert len(f"{host.run}/9007199254740991/events".encode()) <= 107
+
+
+def test_every_pool_of_the_lab_is_on_link_in_its_fabric() -> None:
+    assert {pool.cidr for pool in POOLS} == set(lab.PUBLIC_POOLS)
+
+
+def test_hosts_beyond_the_fabric_are_refused() -> None:
+    assert lab.uplink_address(1) == "192.0.2.11"
+    with pytest.raises(ValueError, match="fabric has room"):
+        lab.uplink_address(lab.MAX_HOSTS + 1)
