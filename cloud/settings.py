@@ -7,6 +7,7 @@ from pathlib import Path
 from environs import Env
 
 from cloud.logs import logging_config
+from cloud.theme import UNFOLD as UNFOLD
 
 env = Env()
 BASE_DIR = Path(__file__).resolve().parent.parent

@@ -3,4 +3,4 @@ from django.apps import AppConfig
 
 class NetworksConfig(AppConfig):
     name = "networks"
-    verbose_name = "Networks"
+    verbose_name = "Network"

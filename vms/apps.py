@@ -3,4 +3,4 @@ from django.apps import AppConfig
 
 class VmsConfig(AppConfig):
     name = "vms"
-    verbose_name = "Servers"
+    verbose_name = "Compute"

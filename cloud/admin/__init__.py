@@ -1,0 +1,10 @@
+"""The admin: a door for operators. Everything it changes goes through the actions modules."""
+
+from django.contrib import admin
+
+from cloud.admin import access, activity, hosts
+
+admin.site.index_title = "Overview"
+admin.site.index_template = "cloud/admin/dashboard.html"
+
+__all__ = ["access", "activity", "hosts"]

@@ -1,0 +1,5 @@
+"""The admin of servers and of what they are made from."""
+
+from vms.admin import catalogue, keys, servers
+
+__all__ = ["catalogue", "keys", "servers"]
