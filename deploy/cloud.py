@@ -122,14 +122,14 @@ class Cloud:
         release.remove_others(self.release)
 
     def wait_for_hosts(self, token: str) -> None:
-        """Until every lab host has said that it is there, in this run of its agent."""
+        """Until control has heard of every lab host."""
         headers = {"Authorization": f"Bearer {token}"}
 
         def joined() -> bool:
             answer = httpx.get(f"{self.instance.api_url}/hosts", headers=headers, timeout=5)
             answer.raise_for_status()
-            alive = {host["name"] for host in answer.json()["hosts"] if host["alive"]}
-            return alive >= {host.name for host in self.hosts}
+            up = {host["name"] for host in answer.json()["hosts"] if host["status"] == "up"}
+            return up >= {host.name for host in self.hosts}
 
         self.supervisor.wait(self.hosts[-1].monitor, joined, seconds=_SECONDS)
 

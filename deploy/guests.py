@@ -128,7 +128,7 @@ def ensure_first_server(instance: Instance, api: Client, kind: Kind) -> tuple[Bo
         name=FIRST,
         server_type=ServerType(name=kind.server_type),
         image=Image(name=kind.image),
-        ssh_keys=[_registered_key(instance, api)],
+        ssh_keys=[ensure_registered_key(instance, api)],
     )
     try:
         answer.action.wait_until_finished(max_retries=480)
@@ -195,7 +195,7 @@ def wait_for_ssh(instance: Instance, host: str, *, seconds: float) -> str:
     )
 
 
-def _registered_key(instance: Instance, api: Client) -> BoundSSHKey:
+def ensure_registered_key(instance: Instance, api: Client) -> BoundSSHKey:
     public = ensure_ssh_key(instance).with_suffix(".pub").read_text().strip()
     for key in api.ssh_keys.get_all():
         if (key.public_key or "").split()[:2] == public.split()[:2]:

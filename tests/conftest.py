@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.cloud import Cloud
 from deploy.testing import Services
 from tests import guards
 
@@ -65,6 +66,12 @@ def postgres() -> str:
 def rabbitmq() -> str:
     """URL of a running RabbitMQ of this session's own, with the cloud's queues."""
     return SERVICES.rabbitmq()
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Cloud:
+    """A whole cloud of this session's own: control plane and two lab hosts."""
+    return SERVICES.cloud()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,125 @@
+"""A whole cloud as a test sees it: the API from outside, and what is really on the hosts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from hcloud import APIException, Client
+from hcloud.images import Image
+from hcloud.server_types import ServerType
+from hcloud.servers import BoundServer
+from hcloud.ssh_keys import BoundSSHKey
+
+from cloud import shell
+from deploy import guests, processes
+from deploy.cloud import Cloud
+from deploy.hosts import LabHost
+
+CREATE_SECONDS = 60.0
+_CLOCK = 0.05
+
+
+def until(condition: Callable[[], object], what: str, *, seconds: float) -> float:
+    """Wait until the condition holds; answers after how many seconds it did."""
+    began = time.monotonic()
+    while not condition():
+        passed = time.monotonic() - began
+        assert passed < seconds, f"after {passed:.1f} s still not: {what}"
+        time.sleep(_CLOCK)
+    return time.monotonic() - began
+
+
+@dataclass
+class World:
+    """`made` are the servers that the running test has to see gone at its end."""
+
+    cloud: Cloud
+    api: Client
+    key: BoundSSHKey
+    made: list[BoundServer] = field(default_factory=list)
+
+    def create(self, name: str, *, wait: bool = True) -> BoundServer:
+        """A micro guest, running unless `wait` is False."""
+        answer = self.api.servers.create(
+            name=name,
+            server_type=ServerType(name="nano"),
+            image=Image(name="micro"),
+            ssh_keys=[self.key],
+        )
+        self.made.append(answer.server)
+        if wait:
+            answer.action.wait_until_finished(max_retries=int(CREATE_SECONDS * 4))
+            self.wait_for_status(answer.server, "running")
+        return answer.server
+
+    def status(self, server: BoundServer) -> str:
+        """The API's word, `gone` where it knows no such server."""
+        try:
+            return str(self.api.servers.get_by_id(server.id).status)
+        except APIException as error:
+            if error.code != "not_found":
+                raise
+            return "gone"
+
+    def wait_for_status(self, server: BoundServer, status: str, *, seconds: float = 30) -> float:
+        return until(
+            lambda: self.status(server) == status, f"{server.name} is {status}", seconds=seconds
+        )
+
+    def ssh(self, server: BoundServer, command: str) -> shell.Result:
+        return guests.ssh(self.cloud.instance, guests.address(server), command)
+
+    def wait_for_ssh(self, server: BoundServer) -> str:
+        return guests.wait_for_ssh(self.cloud.instance, guests.address(server), seconds=60)
+
+    def boot_id(self, server: BoundServer) -> str:
+        """What the guest's kernel calls this boot; another one after every boot."""
+        self.wait_for_ssh(server)
+        return self.ssh(server, "cat /proc/sys/kernel/random/boot_id").stdout.strip()
+
+    def host_of(self, server: BoundServer) -> LabHost:
+        """Where the server's files are."""
+        found = [
+            host for host in self.cloud.hosts if (host.state / "vms" / str(server.id)).exists()
+        ]
+        assert len(found) == 1, f"{server.name} is on {len(found)} hosts"
+        return found[0]
+
+    def guest_processes(self) -> list[psutil.Process]:
+        """Every QEMU of the lab."""
+        names = self.cloud.lab.existing()
+        inside = [p for name in names for p in processes.in_namespace(self.cloud.lab.path(name))]
+        return [process for process in inside if process.name().startswith("qemu")]
+
+    def links(self, host: LabHost) -> set[str]:
+        listing = shell.run(
+            [*self.cloud.lab.enter(host.namespace.name), "ip", "-o", "link"], timeout=10
+        )
+        return {line.split(": ")[1].split("@")[0] for line in listing.stdout.splitlines()}
+
+    def leftovers(self) -> list[str]:
+        """What of any server is still on a host: processes, directories, links."""
+        left = [f"process {process.pid}" for process in self.guest_processes()]
+        for host in self.cloud.hosts:
+            left += [f"{path}" for path in _children(host.state / "vms")]
+            left += [f"link {name}" for name in self.links(host) - {"lo", "uplink"}]
+        return left
+
+    def delete_all(self) -> None:
+        for server in self.made:
+            try:
+                self.api.servers.delete(server)
+            except APIException as error:
+                if error.code != "not_found":
+                    raise
+        for server in self.made:
+            self.wait_for_status(server, "gone")
+        self.made.clear()
+
+
+def _children(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.exists() else []
