@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Count, Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -39,7 +39,7 @@ class AddressLines(forms.CharField):
         return "\n".join(value) if isinstance(value, list) else value
 
 
-class NetworkForm(forms.ModelForm):
+class NetworkForm(forms.ModelForm):  # type: ignore[type-arg]
     """A pool; the database refuses ranges that overlap."""
 
     excluded = AddressLines(required=False, help_text="Never lent; one address a line.")
@@ -67,9 +67,7 @@ class NetworkAdmin(CatalogueAdmin):
     add_label = "Add a pool"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Network]:
-        return Network.objects.annotate(
-            held_count=Count("addresses", filter=Q(addresses__released_at=None))
-        )
+        return Network.objects.with_use()
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # Addresses of the range may be lent already.

@@ -180,5 +180,3 @@ def _with_reason(action: Action) -> SafeString:
 
 def _joined(parts: list[SafeString]) -> SafeString:
     return mark_safe("<br>".join(parts))
-
-

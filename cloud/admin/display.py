@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-NOTHING = mark_safe('<span class="c-faint">–</span>')
+NOTHING = mark_safe('<span class="c-faint">&ndash;</span>')
 
 
 class Tone(StrEnum):

@@ -37,7 +37,7 @@ class OrderForm(forms.Form):
                 choices = getattr(field, "choices", None)
                 field.widget = themed(attrs=dict(field.widget.attrs))
                 if choices is not None:
-                    field.widget.choices = choices  # type: ignore[attr-defined]
+                    field.widget.choices = choices
                 field.widget.is_required = field.required
                 field.widget.attrs.update(field.widget_attrs(field.widget))
 
@@ -124,7 +124,7 @@ class FormPage:
 
 def answer_form(admin: Any, request: HttpRequest, form: OrderForm, page: FormPage) -> HttpResponse:
     """Show the form, or submit it; a refused order comes back with the reason."""
-    if not request.user.has_perm(page.permission):  # type: ignore[union-attr]
+    if not request.user.has_perm(page.permission):
         raise PermissionDenied
     if form.is_bound and form.is_valid():
         try:

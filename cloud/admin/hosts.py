@@ -186,7 +186,7 @@ class HostAdmin(FactsAdmin):
     list_reload_seconds = 5
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("cloud.add_host")  # type: ignore[union-attr]
+        return request.user.has_perm("cloud.add_host")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Host]:
         return Host.objects.with_use().select_related("location").order_by("name")
@@ -291,28 +291,28 @@ class HostAdmin(FactsAdmin):
 def _callouts(host: Host, now: datetime) -> list[Callout]:
     found = []
     if host.refused_uuid:
-        text = format_html(
+        claimed = format_html(
             "The machine {} used this host's credentials while {} owns the name, and was refused."
             " If the disk was cloned, give the copy a host of its own. If the machine was replaced,"
             " add the new one under another name.",
             code(host.refused_uuid),
             code(host.uuid),
         )
-        found.append(Callout(Tone.BAD, "A second machine claims this name", text))
+        found.append(Callout(Tone.BAD, "A second machine claims this name", claimed))
     if host.last_heartbeat is None:
-        text = "Copy its join bundle to the machine and start the agent; it shows up in seconds."
-        found.append(Callout(Tone.BUSY, "Waiting for its first heartbeat", text))
+        how = "Copy its join bundle to the machine and start the agent; it shows up in seconds."
+        found.append(Callout(Tone.BUSY, "Waiting for its first heartbeat", how))
     elif is_silent(host, now):
-        text = format_html(
+        silence = format_html(
             "Last heard {}. Its servers are shown as unknown: they probably run on, nothing is"
             " restarted or taken away. Look at the machine, its network and its agent.",
             ago(host.last_heartbeat),
         )
-        found.append(Callout(Tone.BAD, "This host does not speak", text))
+        found.append(Callout(Tone.BAD, "This host does not speak", silence))
     if host.accelerator == Host.Accelerator.TCG:
-        text = f"{host.accelerator_reason or 'No reason was reported'}. Guests are emulated, which"
-        text += " is about ten times slower. The probe runs again at the host's next boot."
-        found.append(Callout(Tone.WARN, "No hardware virtualization", text))
+        reason = host.accelerator_reason or "No reason was reported"
+        slow = f"{reason}. Guests are emulated, about ten times slower. It is tried again at the"
+        found.append(Callout(Tone.WARN, "No hardware virtualization", f"{slow} next boot."))
     return found
 
 

@@ -85,8 +85,7 @@ class OperationsMixin:
                 f"{operation.verb} …",
             )
             for operation in self.operations
-            if operation.bulk
-            and request.user.has_perm(operation.permission)  # type: ignore[union-attr]
+            if operation.bulk and request.user.has_perm(operation.permission)
         }
 
     def buttons(self, request: HttpRequest, row: Model) -> list[dict[str, Any]]:
@@ -99,8 +98,7 @@ class OperationsMixin:
                 "url": reverse(f"admin:{self._url_name(operation)}", args=[row.pk]),
             }
             for operation in self.operations
-            if operation.offered(row)
-            and request.user.has_perm(operation.permission)  # type: ignore[union-attr]
+            if operation.offered(row) and request.user.has_perm(operation.permission)
         ]
 
     def operation_view(self, request: HttpRequest, pk: int, *, operation: Operation) -> Any:
@@ -169,7 +167,7 @@ def _bulk(
 
 
 def _require(request: HttpRequest, operation: Operation) -> None:
-    if not request.user.has_perm(operation.permission):  # type: ignore[union-attr]
+    if not request.user.has_perm(operation.permission):
         raise PermissionDenied
 
 

@@ -34,7 +34,8 @@ def subjects(actions: Iterable[Action]) -> dict[int, list[SafeString]]:
     names = {kind: _kinds[kind][1](ids) for kind, ids in wanted.items() if kind in _kinds}
     return {
         action.pk: [
-            _shown(resource.type, resource.resource_id, names) for resource in action.resources.all()
+            _shown(resource.type, resource.resource_id, names)
+            for resource in action.resources.all()
         ]
         for action in actions
     }

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
@@ -25,22 +24,17 @@ from cloud.admin.display import (
     code,
     labels,
     link,
-    list_url,
     live,
     mib,
-    page_url,
     stacked,
     state,
 )
-from cloud.admin.forms import FormPage, LabelsField, OrderForm, Section, answer_form, done
 from cloud.admin.hosts import copy_state
 from cloud.admin.operations import Effect, Operation
 from cloud.admin.page import Callout, Card, Fact, Page, Table
 from cloud.admin.resources import register
-from cloud.models import Project
 from vms.images import retire_image
-from vms.models import Image, ServerType, SshKey
-from vms.ssh_keys import create_ssh_key, delete_ssh_key, update_ssh_key
+from vms.models import Image, ServerType
 
 register(
     "image",
@@ -160,7 +154,9 @@ class ImageAdmin(FactsAdmin):
                         Fact("File", byte_size(row.bytes)),
                         Fact("Disk inside", byte_size(row.virtual_bytes)),
                         Fact("SHA-256", code(row.sha256)),
-                        Fact("Boots", f"directly, with {_boot(row)}" if row.boot_files else "itself"),
+                        Fact(
+                            "Boots", f"directly, with {_boot(row)}" if row.boot_files else "itself"
+                        ),
                         Fact("Kernel command line", code(row.cmdline) if row.cmdline else None),
                     ],
                     icon="draft",

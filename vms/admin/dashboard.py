@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -92,15 +93,12 @@ def _slices() -> list[Slice]:
     ]
 
 
-def _figures(now: datetime, hosts: list[Host], slices: list[Slice]) -> list[Figure]:
+def _figures(now: datetime, hosts: Sequence[Host], slices: list[Slice]) -> list[Figure]:
     running = sum(part.count for part in slices if part.state == Status.RUNNING)
     servers = sum(part.count for part in slices)
     speaking = sum(not is_silent(host, now) for host in hosts)
-    pools = Network.objects.annotate(
-        held_count=Count("addresses", filter=Q(addresses__released_at=None))
-    )
     held = total = 0
-    for pool in pools:
+    for pool in Network.objects.with_use():
         held, total = held + pool.held_count, total + usable(pool)
     recent = Action.objects.aggregate(
         running=Count("pk", filter=Q(status=Action.Status.RUNNING)),
@@ -173,13 +171,15 @@ def _marks(host: Host) -> list[SafeString]:
     return found
 
 
-def _callouts(hosts: list[Host], now: datetime) -> list[Callout]:
+def _callouts(hosts: Sequence[Host], now: datetime) -> list[Callout]:
     silent = [host for host in hosts if host.last_heartbeat and is_silent(host, now)]
     claimed = [host for host in hosts if host.refused_uuid]
     slow = [host for host in hosts if host.accelerator == Host.Accelerator.TCG]
     found = []
     if silent:
-        text = format_html("{}: servers there are shown as unknown; they may well run.", _named(silent))
+        text = format_html(
+            "{}: servers there are shown as unknown; they may well run.", _named(silent)
+        )
         found.append(Callout(Tone.BAD, "Silent hosts", text))
     if claimed:
         text = format_html("{}: another machine used the name and was refused.", _named(claimed))
@@ -193,7 +193,7 @@ def _callouts(hosts: list[Host], now: datetime) -> list[Callout]:
     return found
 
 
-def _named(hosts: list[Host]) -> SafeString:
+def _named(hosts: Sequence[Host]) -> SafeString:
     return format_html_join(", ", "{}", ((link(host),) for host in hosts))
 
 
@@ -220,7 +220,7 @@ def _failed_actions(now: datetime) -> Table:
     )
 
 
-def _steps(hosts: list[Host]) -> list[dict[str, Any]]:
+def _steps(hosts: Sequence[Host]) -> list[dict[str, Any]]:
     """What a new cloud needs before its first server; empty once it is complete."""
     steps = [
         ("Add a location", Location.objects.exists(), reverse("admin:cloud_location_add")),

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RelatedDropdownFilter
@@ -70,7 +70,7 @@ class SshKeyAdmin(FactsAdmin):
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("vms.add_sshkey")  # type: ignore[union-attr]
+        return request.user.has_perm("vms.add_sshkey")
 
     def get_urls(self) -> list[URLPattern]:
         rename = path(
@@ -87,7 +87,7 @@ class SshKeyAdmin(FactsAdmin):
             "dangerous": False,
             "url": reverse("admin:vms_sshkey_rename", args=[row.pk]),
         }
-        may = request.user.has_perm("vms.change_sshkey")  # type: ignore[union-attr]
+        may = request.user.has_perm("vms.change_sshkey")
         return [*([rename] if may else []), *super().buttons(request, row)]
 
     @display(description="SSH key", ordering="name")
@@ -152,7 +152,7 @@ class SshKeyAdmin(FactsAdmin):
     def rename_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         key = self.get_object(request, str(pk))
         if key is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))
+            raise Http404(f"There is no {self.opts.verbose_name} {pk} any more.")
 
         def submit(data: dict[str, Any]) -> HttpResponse:
             update_ssh_key(key, name=data["name"], labels=data["labels"])

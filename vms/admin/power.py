@@ -152,9 +152,7 @@ SERVER_OPERATIONS = (
         icon="lock_open",
         permission="vms.change_vm",
         explanation="The server can be deleted afterwards.",
-        effect=lambda vm: Effect(
-            "can be deleted" if vm.delete_protection else "is not protected"
-        ),
+        effect=lambda vm: Effect("can be deleted" if vm.delete_protection else "is not protected"),
         run=partial(_protect, on=False),
         offered=lambda vm: vm.delete_protection and not vm.deleting,
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
@@ -33,7 +33,7 @@ from cloud.admin.display import (
     state,
 )
 from cloud.admin.forms import FormPage, Section, answer_form, done
-from cloud.admin.page import Card, Fact, Page, Table
+from cloud.admin.page import Card, Cell, Fact, Page, Table
 from cloud.admin.resources import register
 from cloud.admin.secret import Secret, show_secret
 from cloud.models import Action, Project
@@ -88,7 +88,7 @@ class ServerAdmin(FactsAdmin):
     list_reload_seconds = 2
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("vms.add_vm")  # type: ignore[union-attr]
+        return request.user.has_perm("vms.add_vm")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VM]:
         return VM.objects.for_api()
@@ -153,7 +153,7 @@ class ServerAdmin(FactsAdmin):
             "dangerous": False,
             "url": reverse("admin:vms_vm_rename", args=[row.pk]),
         }
-        may = request.user.has_perm("vms.change_vm")  # type: ignore[union-attr]
+        may = request.user.has_perm("vms.change_vm")
         found = super().buttons(request, row)
         return [*found[:-1], rename, *found[-1:]] if may and not row.deleting else found
 
@@ -203,7 +203,7 @@ class ServerAdmin(FactsAdmin):
     def rename_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         vm = self.get_object(request, str(pk))
         if vm is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, str(pk))
+            raise Http404(f"There is no {self.opts.verbose_name} {pk} any more.")
 
         def submit(data: dict[str, Any]) -> HttpResponse:
             update_vm(vm, name=data["name"], labels=data["labels"])
@@ -284,7 +284,7 @@ def _seen(vm: VM) -> Card:
 
 
 def _nics(vm: VM) -> Table:
-    rows = [
+    rows: list[list[Cell]] = [
         [nic.index, code(nic.address.ip), link(nic.address.network), code(nic.mac)]
         for nic in vm.nics.all()
     ]
@@ -293,7 +293,7 @@ def _nics(vm: VM) -> Table:
 
 
 def _disks(vm: VM) -> Table:
-    rows = [
+    rows: list[list[Cell]] = [
         [disk.index, f"{disk.size_gb} GiB", "overlay on its image" if disk.index == 0 else "data"]
         for disk in vm.disks.all()
     ]
