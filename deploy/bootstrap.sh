@@ -17,7 +17,7 @@ runtime_packages() {
     echo postgresql rabbitmq-server haproxy
     echo qemu-system-x86 qemu-utils dnsmasq-base nftables iproute2 procps util-linux
     echo openssh-client netcat-openbsd ca-certificates hcloud-cli
-    echo mmdebstrap debian-archive-keyring extlinux e2fsprogs lz4 cpio
+    echo mmdebstrap debian-archive-keyring extlinux e2fsprogs fdisk lz4 cpio
     # psycopg2 is built from source
     echo python3-venv python3-dev gcc libpq-dev
 }
