@@ -78,6 +78,10 @@ class ActionQuerySet(models.QuerySet["Action"]):
     def overdue(self, now: datetime) -> Self:
         return self.open().filter(deadline__lt=now)
 
+    def about(self, resource_type: str) -> Self:
+        """Actions of any object of this kind."""
+        return self.filter(resources__type=resource_type).distinct()
+
     def of(self, resource_type: str, resource_id: int) -> Self:
         return self.filter(resources__type=resource_type, resources__resource_id=resource_id)
 

@@ -8,6 +8,7 @@ from environs import Env
 
 from cloud.logs import logging_config
 from cloud.theme import UNFOLD as UNFOLD
+from cloud.version import VERSION
 
 env = Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -44,6 +45,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "cloud.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -54,6 +56,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
+LOGIN_URL = "/admin/login/"
+LOGIN_REDIRECT_URL = "/admin/"
 ROOT_URLCONF = "cloud.urls"
 ASGI_APPLICATION = "cloud.asgi.application"
 WSGI_APPLICATION = "cloud.wsgi.application"
@@ -98,6 +102,39 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGGING_CONFIG = None
 logging_config(env.str("CUMULET_LOG_FORMAT", "text"), env.str("CUMULET_LOG_LEVEL", "INFO"))
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "cloud.api.authentication.BearerToken",
+        "cloud.api.authentication.StaffSession",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["cloud.api.permissions.InProject"],
+    "DEFAULT_PARSER_CLASSES": ["cloud.api.bodies.JsonObject"],
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        "rest_framework.renderers.BrowsableAPIRenderer",
+    ],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "cloud.api.bodies.JsonFirst",
+    "DEFAULT_PAGINATION_CLASS": "cloud.api.pagination.Pages",
+    "DEFAULT_FILTER_BACKENDS": [
+        "django_filters.rest_framework.DjangoFilterBackend",
+        "cloud.api.filters.Sort",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "cloud.api.schema.ContractSchema",
+    "DEFAULT_METADATA_CLASS": None,
+    "EXCEPTION_HANDLER": "cloud.api.errors.answer",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Cumulet",
+    "DESCRIPTION": "A private cloud that speaks the Hetzner Cloud API.",
+    "VERSION": VERSION,
+    "SCHEMA_PATH_PREFIX": "/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
 
 # Scheduling. A host is silent after HOST_SILENT_SECONDS without a heartbeat; its VMs are then
 # "unknown", never "off". CPU may be promised several times over, memory and disk may not.

@@ -1,10 +1,129 @@
 """Every URL of the control plane in one table."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from django.contrib import admin
-from django.urls import path
+from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from cloud.api.views import NotOffered, UnknownRoute
+from cloud.views import Actions, Hosts, Locations, ResourceActions
+from vms.actions import PowerCommand
+from vms.views import (
+    ACTIONS_NOT_OFFERED,
+    Datacenters,
+    ImageActions,
+    Images,
+    Pricing,
+    Servers,
+    ServerTypes,
+    SshKeys,
+)
+
+# Methods of a collection and of one object in it.
+Methods = dict[str, Any]
+LIST: Methods = {"get": "list"}
+LIST_CREATE: Methods = {"get": "list", "post": "create"}
+ONE: Methods = {"get": "retrieve"}
+ONE_CHANGE: Methods = {"get": "retrieve", "put": "update", "delete": "destroy"}
+
+# Resources of the contract that this cloud does not have, and those whose actions are listed.
+NOT_OFFERED = (
+    "certificates",
+    "firewalls",
+    "floating_ips",
+    "isos",
+    "load_balancer_types",
+    "load_balancers",
+    "networks",
+    "placement_groups",
+    "primary_ips",
+    "storage_box_types",
+    "storage_boxes",
+    "volumes",
+    "zones",
+)
+NOT_OFFERED_WITH_ACTIONS = {
+    "firewalls": "firewall",
+    "floating_ips": "floating_ip",
+    "networks": "network",
+    "primary_ips": "primary_ip",
+    "volumes": "volume",
+}
+
+
+def actions_of(
+    plural: str, resource: str, view: type[ResourceActions] = ResourceActions, **options: Any
+) -> list[URLPattern]:
+    """The four paths of the actions of one kind of resource."""
+    options["resource"] = resource
+    return [
+        path(f"{plural}/actions", view.as_view(LIST, **options)),
+        path(f"{plural}/actions/<int:pk>", view.as_view(ONE, **options)),
+        path(f"{plural}/<int:owner>/actions", view.as_view(LIST, **options)),
+        path(f"{plural}/<int:owner>/actions/<int:pk>", view.as_view(ONE, **options)),
+    ]
+
+
+api: list[URLPattern | URLResolver] = [
+    path("actions", Actions.as_view(LIST)),
+    path("actions/<int:pk>", Actions.as_view(ONE)),
+    path("locations", Locations.as_view(LIST)),
+    path("locations/<int:pk>", Locations.as_view(ONE)),
+    path("datacenters", Datacenters.as_view(LIST)),
+    path("datacenters/<int:pk>", Datacenters.as_view(ONE)),
+    path("server_types", ServerTypes.as_view(LIST)),
+    path("server_types/<int:pk>", ServerTypes.as_view(ONE)),
+    path("images", Images.as_view(LIST)),
+    path("images/<int:pk>", Images.as_view(ONE_CHANGE)),
+    *actions_of("images", "image", ImageActions),
+    path(
+        "images/<int:pk>/actions/change_protection", Images.as_view({"post": "change_protection"})
+    ),
+    path("ssh_keys", SshKeys.as_view(LIST_CREATE)),
+    path("ssh_keys/<int:pk>", SshKeys.as_view(ONE_CHANGE)),
+    path("servers", Servers.as_view(LIST_CREATE)),
+    path("servers/<int:pk>", Servers.as_view(ONE_CHANGE)),
+    path("servers/<int:pk>/metrics", Servers.as_view({"get": "metrics"})),
+    *actions_of("servers", "server"),
+    *(
+        path(
+            f"servers/<int:pk>/actions/{command}",
+            Servers.as_view({"post": "power"}, command=command),
+        )
+        for command in PowerCommand
+    ),
+    path(
+        "servers/<int:pk>/actions/change_protection", Servers.as_view({"post": "change_protection"})
+    ),
+    *(
+        path(f"servers/<int:pk>/actions/{what}", Servers.as_view({"post": "refuse"}, what=what))
+        for what in ACTIONS_NOT_OFFERED
+    ),
+    path("pricing", Pricing.as_view()),
+    path("hosts", Hosts.as_view(LIST)),
+    path("hosts/<int:pk>", Hosts.as_view(ONE)),
+    path("schema", SpectacularAPIView.as_view(), name="schema"),
+    path("docs", SpectacularSwaggerView.as_view(url_name="schema")),
+    *(
+        pattern
+        for plural, resource in NOT_OFFERED_WITH_ACTIONS.items()
+        for pattern in actions_of(plural, resource, schema=None)
+    ),
+    *(path(plural, NotOffered.as_view(plural=plural)) for plural in NOT_OFFERED),
+    *(path(f"{plural}/<path:rest>", NotOffered.as_view(plural=plural)) for plural in NOT_OFFERED),
+    path("<path:rest>", UnknownRoute.as_view()),
+]
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
+    path("v1/", include(api)),
+    path("v1", UnknownRoute.as_view()),
 ]
+
+handler400 = "cloud.views.bad_request"
+handler500 = "cloud.views.server_error"

@@ -28,6 +28,7 @@ from vms.allocation import ServerOrder, claim
 from vms.intent import want
 from vms.lifecycle import ActionGoal, Status
 from vms.models import VM, Image
+from vms.querysets import EXCLUSIVE_COMMANDS
 from vms.spec import PowerGoal
 
 __all__ = ["Ordered", "PowerCommand", "ServerOrder", "create_vm", "delete_vm", "power"]
@@ -39,7 +40,6 @@ POWER_SECONDS = 90
 DELETE_SECONDS = 90
 
 _HOSTNAME_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
-_EXCLUSIVE = ("create_server", "delete_server")
 
 
 class NoInterface(CumuletError):
@@ -212,7 +212,7 @@ def _locked(vm: VM) -> Iterator[VM]:
 
 
 def _refuse_if_exclusive(vm: VM) -> None:
-    busy = _open_actions(vm).filter(command__in=_EXCLUSIVE).first()
+    busy = _open_actions(vm).filter(command__in=EXCLUSIVE_COMMANDS).first()
     if vm.deleting or busy:
         what = "being deleted" if vm.deleting else f"locked by action {busy}"
         raise Locked(f"server {vm.name} is {what}: wait until that has ended")

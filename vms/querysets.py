@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
-from django.db.models import F, Q
+from django.db import models
+from django.db.models import Exists, F, OuterRef, Q
 
+from cloud.models import ActionResource
 from cloud.querysets import LabelledQuerySet
 
 if TYPE_CHECKING:
     from vms.models import VM, Image, SshKey  # noqa: F401  (names in base classes)
 
+# While one of these runs, a server takes no other command.
+EXCLUSIVE_COMMANDS = ("create_server", "delete_server")
+
+# What is deprecated is offered for this long after its announcement.
+NOTICE = timedelta(days=90)
+
+
+def offered(now: datetime) -> Q:
+    """Server types and images that new servers may have: the deprecated ones for a while."""
+    return Q(deprecated_at=None) | Q(deprecated_at__gt=now - NOTICE)
+
 
 class VMQuerySet(LabelledQuerySet["VM"]):
-    def for_api(self) -> Self:
-        """With all that a server's representation shows, in a constant number of queries."""
-        return self.select_related(
-            "host__location", "server_type", "image", "project"
-        ).prefetch_related("nics__address__network", "disks")
+    def for_api(self) -> models.QuerySet[VM]:
+        """With all that a server's representation shows, in a constant number of queries.
+
+        Adds `locked`: whether a command is running that excludes all others.
+        """
+        exclusive = ActionResource.objects.filter(
+            type="server",
+            resource_id=OuterRef("pk"),
+            action__status="running",
+            action__command__in=EXCLUSIVE_COMMANDS,
+        )
+        return (
+            self.select_related("host__location", "server_type", "image")
+            .prefetch_related("nics__address")
+            .annotate(locked=Exists(exclusive))
+        )
 
     def for_spec(self) -> Self:
         """With all that the host is told about a VM."""
-        return self.for_api()
+        return self.select_related(
+            "host__location", "server_type", "image", "project"
+        ).prefetch_related("nics__address__network", "disks")
 
     def due(self, now: datetime, observed_before: datetime) -> Self:
         """VMs to dispatch again: unmet or with a stale observation, and past their back-off."""

@@ -1,0 +1,99 @@
+"""How actions, locations and hosts look in answers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+from rest_framework import serializers
+
+from cloud.models import Action, ActionResource, Host, Location
+
+
+class ActionResourceSerializer(serializers.Serializer[ActionResource]):
+    id = serializers.IntegerField(source="resource_id")
+    type = serializers.CharField()
+
+
+class ActionErrorSerializer(serializers.Serializer[Action]):
+    code = serializers.CharField(source="error_code")
+    message = serializers.CharField(source="error_message")
+
+
+class ActionSerializer(serializers.Serializer[Action]):
+    id = serializers.IntegerField()
+    command = serializers.CharField()
+    status = serializers.ChoiceField(Action.Status.choices)
+    progress = serializers.IntegerField(min_value=0, max_value=100)
+    started = serializers.DateTimeField()
+    finished = serializers.DateTimeField(allow_null=True)
+    resources = ActionResourceSerializer(many=True)
+    error = ActionErrorSerializer(source="*", allow_null=True)
+    request_id = serializers.CharField(help_text="Of the request that asked for it.")
+
+    def to_representation(self, instance: Action) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        # Clients take any error as failure, so there is none before it happened.
+        if instance.status != Action.Status.ERROR:
+            shown["error"] = None
+        return shown
+
+
+class LocationSerializer(serializers.Serializer[Location]):
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+    description = serializers.CharField()
+    country = serializers.CharField(help_text="ISO 3166-1 alpha-2.")
+    city = serializers.CharField()
+    latitude = serializers.FloatField()
+    longitude = serializers.FloatField()
+    network_zone = serializers.CharField()
+
+
+class HostUseSerializer(serializers.Serializer[Host]):
+    """What the servers of a host have claimed."""
+
+    servers = serializers.IntegerField(source="vm_count")
+    cores = serializers.IntegerField(source="used_cores")
+    memory_mb = serializers.IntegerField(source="used_memory_mb", help_text="MiB")
+    disk_gb = serializers.IntegerField(source="used_disk_gb", help_text="GiB")
+
+
+class HostCapacitySerializer(serializers.Serializer[Host]):
+    """What a host has in all. Cores are promised several times over, the rest is not."""
+
+    cores = serializers.IntegerField()
+    memory_mb = serializers.IntegerField(help_text="MiB")
+    disk_gb = serializers.IntegerField(help_text="GiB")
+
+
+class HostSerializer(serializers.Serializer[Host]):
+    id = serializers.IntegerField()
+    name = serializers.CharField()
+    status = serializers.SerializerMethodField()
+    location = LocationSerializer()
+    schedulable = serializers.BooleanField(help_text="New servers may be placed here.")
+    capacity = HostCapacitySerializer(source="*")
+    used = HostUseSerializer(source="*")
+    disk_free_gb = serializers.IntegerField(help_text="GiB that the host itself sees as free.")
+    accelerator = serializers.CharField(help_text="kvm, tcg, or empty before it was probed.")
+    accelerator_reason = serializers.CharField()
+    network_mode = serializers.CharField()
+    uplink_ip = serializers.IPAddressField(allow_null=True)
+    agent_version = serializers.CharField()
+    uuid = serializers.UUIDField(allow_null=True)
+    refused_uuid = serializers.UUIDField(
+        allow_null=True, help_text="Another machine that tried to use this name."
+    )
+    boot_id = serializers.CharField()
+    last_heartbeat = serializers.DateTimeField(allow_null=True)
+    created = serializers.DateTimeField()
+
+    def get_status(self, host: Host) -> str:
+        """up, silent (its servers are unknown meanwhile) or never_joined."""
+        if host.last_heartbeat is None:
+            return "never_joined"
+        silent_after = timedelta(seconds=settings.HOST_SILENT_SECONDS)
+        return "up" if timezone.now() - host.last_heartbeat <= silent_after else "silent"

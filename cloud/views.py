@@ -1,0 +1,101 @@
+"""API views of what servers and networks share: actions, locations, hosts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from cloud.api.errors import BadJson, ServerError, body_of
+from cloud.api.fields import is_id
+from cloud.api.filters import ActionFilter, NameFilter
+from cloud.api.permissions import InProject, IsOperator
+from cloud.api.views import Collection
+from cloud.errors import CumuletError, NotFound
+from cloud.models import Action, Host, Location
+from cloud.querysets import ActionQuerySet
+from cloud.serializers import ActionSerializer, HostSerializer, LocationSerializer
+
+
+class Actions(Collection[Action]):
+    """What users asked for, and how far it is."""
+
+    singular, plural = "action", "actions"
+    queryset = Action.objects.all()
+    serializer_class = ActionSerializer
+    filterset_class = ActionFilter
+    sort_keys = ("command", "status", "started", "finished")
+
+    def get_queryset(self) -> ActionQuerySet:
+        return Action.objects.prefetch_related("resources").filter(project=self.project)
+
+    def list(self, request: Request, **kwargs: Any) -> Response:
+        """With `id` (repeatable), all those in one answer without pages."""
+        ids = request.query_params.getlist("id")
+        if not ids:
+            return super().list(request, **kwargs)
+        known = [int(text) for text in ids if is_id(text)]
+        found = self.filter_queryset(self.get_queryset().filter(pk__in=known))
+        return Response({self.plural: [self.show(action) for action in found]})
+
+
+class ResourceActions(Actions):
+    """Actions of one kind of resource, or of one object, also after its end."""
+
+    resource: str = ""
+
+    def get_queryset(self) -> ActionQuerySet:
+        actions = super().get_queryset()
+        owner = self.kwargs.get("owner")
+        return actions.about(self.resource) if owner is None else actions.of(self.resource, owner)
+
+    def list(self, request: Request, **kwargs: Any) -> Response:
+        if "owner" in kwargs and not self.owner_exists(kwargs["owner"]):
+            raise NotFound(f"{self.resource} with ID '{kwargs['owner']}' not found")
+        return super().list(request, **kwargs)
+
+    def owner_exists(self, pk: int) -> bool:
+        """Whatever is made by an action had one if it ever existed."""
+        return self.get_queryset().exists()
+
+
+class Locations(Collection[Location]):
+    singular, plural = "location", "locations"
+    queryset = Location.objects.order_by("pk")
+    serializer_class = LocationSerializer
+    filterset_class = NameFilter
+    sort_keys = ("name",)
+
+
+class Hosts(Collection[Host]):
+    """Machines that run servers; for operators."""
+
+    singular, plural = "host", "hosts"
+    queryset = Host.objects.with_use().select_related("location")
+    serializer_class = HostSerializer
+    filterset_class = NameFilter
+    permission_classes = [InProject, IsOperator]
+    sort_keys = ("name", "last_heartbeat", "created")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400: what was refused before a view was found."""
+    if not _in_api(request):
+        return defaults.bad_request(request, exception)
+    return _answer(BadJson(f"request refused: {type(exception).__name__}"))
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler500: what went wrong outside of every view."""
+    return _answer(ServerError()) if _in_api(request) else defaults.server_error(request)
+
+
+def _in_api(request: HttpRequest) -> bool:
+    return request.path.startswith("/v1/")
+
+
+def _answer(error: CumuletError) -> JsonResponse:
+    return JsonResponse(body_of(error), status=error.status)
