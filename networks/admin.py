@@ -2,63 +2,68 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RadioFilter, RelatedDropdownFilter
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminTextareaWidget
 
-from cloud.admin.access import CatalogueAdmin
 from cloud.admin.base import FactsAdmin
-from cloud.admin.display import Tone, ago, badge, bar, code, lasted, link, list_url, stacked
+from cloud.admin.display import (
+    Tone,
+    ago,
+    badge,
+    bar,
+    code,
+    lasted,
+    link,
+    list_url,
+    page_url,
+    stacked,
+)
+from cloud.admin.forms import FormPage, OrderForm, Section, answer_form, done
 from cloud.admin.page import Card, Fact, Page, Table
+from cloud.models import Location
 from networks.models import Address, Network
+from networks.pools import Pool, describe_pool, ensure_pool, usable
 
 
-class AddressLines(forms.CharField):
-    """Addresses, one a line, stored as a list."""
-
-    widget = UnfoldAdminTextareaWidget(attrs={"rows": 3})
-
-    def to_python(self, value: Any) -> list[str]:  # type: ignore[override]
-        try:
-            return [str(ip_address(word)) for word in (value or "").split()]
-        except ValueError as error:
-            raise ValidationError(str(error)) from error
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list) else value
-
-
-class NetworkForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A pool; the database refuses ranges that overlap."""
-
-    excluded = AddressLines(required=False, help_text="Never lent; one address a line.")
-    dns = AddressLines(
-        required=False, label="DNS", help_text="Resolvers handed to guests; one address a line."
+class PoolChangeForm(OrderForm):
+    name = forms.CharField(max_length=128, widget=forms.TextInput(attrs={"placeholder": "public"}))
+    excluded = forms.CharField(
+        required=False,
+        label="Never lent",
+        help_text="Addresses of the range, one a line: routers, for example.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+    dns = forms.CharField(
+        required=False,
+        label="Resolvers",
+        help_text="DNS servers handed to guests, one address a line.",
+        widget=forms.Textarea(attrs={"rows": 2}),
     )
 
-    class Meta:
-        model = Network
-        fields = ("name", "location", "ip_range", "excluded", "dns")
+
+class PoolForm(PoolChangeForm):
+    cidr = forms.CharField(
+        label="Range", widget=forms.TextInput(attrs={"placeholder": "198.51.100.0/24"})
+    )
+    location = forms.ModelChoiceField(Location.objects.all(), empty_label=None)
 
 
 @admin.register(Network)
-class NetworkAdmin(CatalogueAdmin):
-    form = NetworkForm
-    list_display = ("title", "range", "lent", "kind", "location", "resolvers", "made")
+class NetworkAdmin(FactsAdmin):
+    list_display = ("title", "range", "lent", "kind", "where", "resolvers", "made")
     list_filter = (("location", RelatedDropdownFilter),)
-    list_select_related = ("location",)
     search_fields = ("name", "location__name")
+    search_help_text = "Name or location"
     empty_list = (
         "No networks yet",
         "A public network is a pool of addresses that servers borrow one by one.",
@@ -66,12 +71,22 @@ class NetworkAdmin(CatalogueAdmin):
     )
     add_label = "Add a pool"
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Network]:
-        return Network.objects.with_use()
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("networks.add_network")
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        # Addresses of the range may be lent already.
-        return ("ip_range", "location") if obj else ()
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Network]:
+        return Network.objects.with_use().select_related("location").order_by("name")
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.describe_view)
+        describe = path("<int:pk>/describe/", view, name="networks_network_describe")
+        return [describe, *super().get_urls()]
+
+    def buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
+        if not request.user.has_perm("networks.change_network"):
+            return []
+        url = reverse("admin:networks_network_describe", args=[row.pk])
+        return [{"verb": "Change", "icon": "edit", "dangerous": False, "url": url}]
 
     @display(description="Network", ordering="name")
     def title(self, network: Network) -> SafeString:
@@ -83,12 +98,13 @@ class NetworkAdmin(CatalogueAdmin):
 
     @display(description="Lent", ordering="held_count")
     def lent(self, network: Any) -> SafeString:
-        url = list_url(Address, f"?network__id__exact={network.pk}&held=yes")
-        total = usable(network)
-        shown = bar(network.held_count, total, f"{network.held_count} of {total}")
-        return format_html('<a href="{}">{}</a>', url, shown)
+        return lent_bar(network)
 
-    @display(description="DNS")
+    @display(description="Location", ordering="location")
+    def where(self, network: Network) -> SafeString:
+        return link(network.location)
+
+    @display(description="Resolvers")
     def resolvers(self, network: Network) -> str:
         return ", ".join(network.dns) or "none"
 
@@ -96,12 +112,97 @@ class NetworkAdmin(CatalogueAdmin):
     def made(self, network: Network) -> SafeString:
         return ago(network.created)
 
+    def page(self, request: HttpRequest, row: Any) -> Page:
+        held = row.addresses.held().select_related("project", "nic__vm").order_by("ip")[:100]
+        return Page(
+            title=row.name,
+            icon="lan",
+            subtitle=format_html("{} in {}", code(row.ip_range), link(row.location)),
+            cards=[
+                Card(
+                    "Pool",
+                    [
+                        Fact("Kind", row.get_kind_display()),
+                        Fact("Lent", lent_bar(row)),
+                        Fact("Never lent", ", ".join(row.excluded)),
+                        Fact("Resolvers", ", ".join(row.dns)),
+                        Fact("Created", ago(row.created)),
+                    ],
+                    icon="lan",
+                )
+            ],
+            tables=[
+                Table(
+                    "Held now",
+                    ("Address", "Holder", "Project", "Since"),
+                    [
+                        [link(one), holder(one), link(one.project), ago(one.held_since)]
+                        for one in held
+                    ],
+                    "All of its addresses are free.",
+                    more_url=list_url(Address, f"?network__id__exact={row.pk}"),
+                )
+            ],
+        )
 
-def usable(network: Network) -> int:
-    """Addresses that can be lent at most: all but network, broadcast and the excluded ones."""
-    total: int = network.ip_range.num_addresses
-    inside = sum(ip_address(text) in network.ip_range for text in network.excluded)
-    return max(total - 2 - inside, 0)
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        def submit(data: dict[str, Any]) -> HttpResponse:
+            pool = Pool(
+                name=data["name"],
+                cidr=data["cidr"],
+                location=data["location"],
+                excluded=tuple(data["excluded"].split()),
+                dns=tuple(data["dns"].split()),
+            )
+            network = ensure_pool(pool)
+            self.log_addition(request, network, "Added.")
+            return done(request, f"Pool {network} is added.", page_url(network))
+
+        page = FormPage(
+            title="Add a pool of public addresses",
+            sections=(Section("Pool", ("name", "location", "cidr", "excluded", "dns")),),
+            button="Add",
+            permission="networks.add_network",
+            submit=submit,
+            back=list_url(Network),
+            icon="lan",
+        )
+        return answer_form(self, request, PoolForm(request.POST or None), page)
+
+    def describe_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        network = self.get_object(request, str(pk))
+        if network is None:
+            raise Http404(f"There is no {self.opts.verbose_name} {pk} any more.")
+
+        def submit(data: dict[str, Any]) -> HttpResponse:
+            lists = {field: data[field].split() for field in ("excluded", "dns")}
+            describe_pool(network, name=data["name"], **lists)
+            self.log_change(request, network, "Changed its description.")
+            return done(request, f"Pool {network} is saved.", page_url(network))
+
+        known = {
+            "name": network.name,
+            "excluded": "\n".join(network.excluded),
+            "dns": "\n".join(network.dns),
+        }
+        page = FormPage(
+            title=f"Change {network.name}",
+            sections=(Section("Pool", ("name", "excluded", "dns")),),
+            button="Save",
+            permission="networks.change_network",
+            submit=submit,
+            back=page_url(network),
+            note="Its range stays as it is: addresses of it may be lent.",
+        )
+        return answer_form(self, request, PoolChangeForm(request.POST or None, initial=known), page)
+
+
+def lent_bar(network: Any) -> SafeString:
+    """How much of the pool is lent; needs `with_use`."""
+    total = usable(network)
+    return bar(network.held_count, total, f"{network.held_count} of {total}")
 
 
 class HeldFilter(RadioFilter):

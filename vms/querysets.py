@@ -50,6 +50,10 @@ class VMQuerySet(LabelledQuerySet["VM"]):
             "host__location", "server_type", "image", "project"
         ).prefetch_related("nics__address__network", "disks")
 
+    def for_admin(self) -> Self:
+        """With all that an operator's list and page show."""
+        return self.for_spec()
+
     def due(self, now: datetime, observed_before: datetime) -> Self:
         """VMs to dispatch again: unmet or with a stale observation, and past their back-off."""
         unmet = Q(observed_generation__lt=F("generation")) | Q(converged=False)

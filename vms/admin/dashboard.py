@@ -27,8 +27,8 @@ from cloud.admin.hosts import (
 from cloud.admin.page import Callout, Table
 from cloud.models import Action, ApiToken, Host, Location, Project
 from cloud.theme import API_DOCS_URL, flower_url
-from networks.admin import usable
 from networks.models import Network
+from networks.pools import usable
 from vms.lifecycle import Status
 from vms.models import VM, Image, ServerType
 

@@ -91,7 +91,7 @@ class ServerAdmin(FactsAdmin):
         return request.user.has_perm("vms.add_vm")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VM]:
-        return VM.objects.for_api()
+        return VM.objects.for_admin()
 
     def get_urls(self) -> list[URLPattern]:
         rename = path(
