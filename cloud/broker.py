@@ -6,11 +6,14 @@ exchange, nothing else, so one host's credentials say nothing about another host
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 import httpx
 from kombu import Connection, Exchange, Queue
+from kombu.exceptions import OperationalError
 
 from cloud.errors import CumuletError
 
@@ -44,8 +47,8 @@ def broker_user(host: str) -> str:
 
 
 def declare_cloud(url: str) -> None:
-    """Make the exchanges and control's own queues. Safe to repeat."""
-    with Connection(url, connect_timeout=5) as connection:
+    """Make the exchanges and control's own queues. Safe to repeat. Raises BrokerRefused."""
+    with _connected(url) as connection:
         channel = connection.default_channel
         Exchange(HOSTS_EXCHANGE, "topic", channel=channel).declare()
         dead = Exchange(DEAD, "topic")
@@ -58,12 +61,23 @@ def declare_cloud(url: str) -> None:
 
 
 def declare_host(url: str, host: str) -> None:
-    """Make the host's queues and bind them. Safe to repeat."""
+    """Make the host's queues and bind them. Safe to repeat. Raises BrokerRefused."""
     exchange = Exchange(HOSTS_EXCHANGE, "topic")
-    with Connection(url, connect_timeout=5) as connection:
+    with _connected(url) as connection:
         for name in (f"host.{host}", f"host.{host}.bulk"):
             queue = Queue(name, exchange, name, queue_arguments=quorum())
             queue(connection.default_channel).declare()
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Connection]:
+    try:
+        with Connection(url, connect_timeout=5) as connection:
+            yield connection
+    except OperationalError as error:
+        raise BrokerRefused(
+            f"RabbitMQ does not answer ({error}): check that it runs, and CUMULET_BROKER_URL"
+        ) from error
 
 
 def permissions(host: str) -> dict[str, str]:
