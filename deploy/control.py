@@ -88,9 +88,9 @@ def programs(instance: Instance, release: Path) -> list[Program]:
 
 
 def web_ready(instance: Instance) -> bool:
-    """Whether the API answers; it refuses us for want of a token."""
+    """Whether the API answers, be it with a refusal for want of a token."""
     try:
-        return httpx.get(f"{instance.api_url}/locations", timeout=5).status_code in (200, 401)
+        return httpx.get(f"{instance.api_url}/locations", timeout=5).status_code < 500
     except httpx.HTTPError:
         return False
 
