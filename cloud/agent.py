@@ -7,21 +7,40 @@ loads Django (`fixups=[]`), and knows its tasks through `vms.host.tasks`. Start 
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from celery import Celery
+import structlog
+from celery import Celery, shared_task
+from celery.signals import setup_logging
 from kombu import Queue
+from kombu.exceptions import OperationalError
 
+from cloud import requestid
 from cloud.hostconfig import HostConfig
+from cloud.logs import logging_config
+
+log = structlog.get_logger(__name__)
 
 REPORTS_EXCHANGE = "reports"
+# The message header that carries the id of the request which caused the message.
+REQUEST_ID_HEADER = "request_id"
+
+Handler = Callable[[dict[str, Any]], None]
 
 
 @cache
 def config() -> HostConfig:
     return HostConfig.from_environment()
+
+
+@cache
+def app() -> Celery:
+    return make_app(config())
 
 
 def make_app(host: HostConfig) -> Celery:
@@ -49,6 +68,7 @@ def make_app(host: HostConfig) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        broker_connection_timeout=2,
         broker_heartbeat=10,
         broker_transport_options={"confirm_publish": True, "read_timeout": 20},
         enable_utc=True,
@@ -56,36 +76,72 @@ def make_app(host: HostConfig) -> Celery:
     return app
 
 
-def publish(app: Celery, task: str, document: dict[str, Any], *, summary: str) -> None:
-    """Send a report to control. Raises kombu's OperationalError while the broker is away.
+def task(name: str) -> Callable[[Handler], object]:
+    """Make a function of one document a task of the host's app, under its name on the wire."""
+
+    def register(handler: Handler) -> object:
+        def run(self: Any, document: dict[str, Any]) -> None:
+            request_id = (self.request.headers or {}).get(REQUEST_ID_HEADER)
+            if not isinstance(request_id, str) or not requestid.is_usable(request_id):
+                handler(document)
+                return
+            with (
+                requestid.bound(request_id),
+                structlog.contextvars.bound_contextvars(request_id=request_id),
+            ):
+                handler(document)
+
+        run.__name__, run.__doc__ = handler.__name__, handler.__doc__
+        return shared_task(name=name, bind=True)(run)
+
+    return register
+
+
+def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
+    """Send a report to control; False while the broker is away.
 
     `summary` is what people read in Flower instead of the arguments. The broker refuses a
     `user_id` that is not the one of the connection, so control can trust it.
     """
-    user = app.connection_for_write().as_uri(include_password=False)
-    app.send_task(
-        task,
-        args=[document],
-        exchange=REPORTS_EXCHANGE,
-        routing_key="report",
-        user_id=_user_of(user),
-        argsrepr=f"({summary})",
-        retry=False,
-        ignore_result=True,
+    request_id = requestid.current()
+    try:
+        app().send_task(
+            task,
+            args=[document],
+            exchange=REPORTS_EXCHANGE,
+            routing_key="report",
+            user_id=unquote(urlsplit(config().broker_url).username or ""),
+            headers={REQUEST_ID_HEADER: request_id} if request_id else None,
+            argsrepr=f"({summary})",
+            ignore_result=True,
+            # One more try mends a connection that the broker closed while it was idle.
+            retry=True,
+            retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},
+        )
+    except (OperationalError, OSError) as error:
+        log.warning("broker away", report=summary, error=str(error))
+        return False
+    return True
+
+
+def start_logging() -> None:
+    """The same lines from the worker and from the monitor."""
+    logging_config(
+        os.environ.get("CUMULET_LOG_FORMAT", "text"), os.environ.get("CUMULET_LOG_LEVEL", "INFO")
     )
 
 
-def _user_of(uri: str) -> str:
-    return uri.split("://", 1)[1].split("@", 1)[0].split(":", 1)[0]
+@setup_logging.connect
+def _keep_our_logging(**_: Any) -> None:
+    """Having a receiver stops Celery from replacing what `start_logging` configured."""
 
 
 def main() -> None:
-    host = config()
-    app = make_app(host)
-    app.worker_main(
+    start_logging()
+    app().worker_main(
         [
             "worker",
-            f"--hostname=agent@{host.name}",
+            f"--hostname=agent@{config().name}",
             "--pool=threads",
             "--concurrency=4",
             "--without-mingle",
@@ -97,4 +153,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Not this module's own `main`: tasks import `cloud.agent`, and there must be one app only.
+    from cloud import agent
+
+    agent.main()

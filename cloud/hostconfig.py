@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,7 +34,8 @@ class HostConfig:
     state_dir: disks, images, stored specs; survives reboots. run_dir: sockets and pid files;
     short, because a Unix socket path ends at 107 bytes. memory_mb and cores limit what this
     host offers (None: all of the machine). netns: path of the network namespace that QEMU must
-    run in where a service manager starts it (None: the machine's own).
+    run in where a service manager starts it (None: the machine's own). protected: networks that
+    guests must not call (None: those that the uplink is in).
     """
 
     name: str
@@ -45,6 +47,7 @@ class HostConfig:
     cores: int | None = None
     memory_mb: int | None = None
     netns: str | None = None
+    protected: tuple[IPv4Network, ...] | None = None
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> HostConfig:
@@ -73,6 +76,7 @@ class HostConfig:
             cores=_whole(env, "CUMULET_HOST_CORES"),
             memory_mb=_whole(env, "CUMULET_HOST_MEMORY_MB"),
             netns=env.get("CUMULET_HOST_NETNS") or None,
+            protected=_networks(env, "CUMULET_HOST_PROTECTED"),
         )
 
 
@@ -83,3 +87,14 @@ def _whole(env: Mapping[str, str], name: str) -> int | None:
     if not text.isdigit() or int(text) == 0:
         raise BadBundle(f"{name}={text!r} is not a whole number above 0: correct or unset it")
     return int(text)
+
+
+def _networks(env: Mapping[str, str], name: str) -> tuple[IPv4Network, ...] | None:
+    """Networks such as "192.0.2.0/24", separated by spaces; "" means none at all."""
+    text = env.get(name)
+    if text is None:
+        return None
+    try:
+        return tuple(IPv4Network(word) for word in text.split())
+    except ValueError as error:
+        raise BadBundle(f"{name}={text!r} is no list of IPv4 networks: {error}") from error

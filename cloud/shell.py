@@ -18,6 +18,10 @@ from typing import ClassVar, TypedDict
 from cloud.errors import CumuletError
 
 
+# A handle on what `spawn` started.
+Process = subprocess.Popen[bytes]
+
+
 @dataclass(frozen=True)
 class Result:
     argv: tuple[str, ...]
@@ -102,7 +106,7 @@ def spawn(
     log: Path,
     env: Mapping[str, str] | None = None,
     user: str | None = None,
-) -> subprocess.Popen[bytes]:
+) -> Process:
     """Start a program that outlives the caller: own session, no standard input, output to `log`.
 
     The caller owns the handle and reaps it; raises CommandMissing.

@@ -6,6 +6,7 @@ touches anything. Part of `vms.spec.VmSpec`; pure, no Django.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -32,3 +33,11 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     gateway: IpAddress = ROUTED_GATEWAY
     dns: tuple[IpAddress, ...] = ()
     mtu: Annotated[int, Meta(ge=1280, le=9216)] = 1500
+
+
+class Presence(StrEnum):
+    """How much of a VM's links a host found in place."""
+
+    NONE = "none"
+    PART = "part"
+    ALL = "all"

@@ -1,0 +1,35 @@
+"""What this machine is and has: the contents of its heartbeat."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from cloud.version import VERSION
+from networks.host import nics
+from vms.host import accelerator
+from vms.host.host import Host
+from vms.spec import HostReport
+
+_MIB, _GIB = 2**20, 2**30
+
+
+def host_report(host: Host) -> HostReport:
+    """Memory in MiB, disk in GiB; what the configuration limits is told as limited."""
+    verdict = accelerator.chosen(host)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MIB
+    disk = shutil.disk_usage(host.paths.state)
+    return HostReport(
+        host=host.config.name,
+        host_uuid=host.uuid,
+        boot_id=host.boot_id,
+        agent_version=VERSION,
+        network_mode="routed" if host.routes_networks else "vde",
+        cores=host.config.cores or os.cpu_count() or 1,
+        memory_mb=host.config.memory_mb or memory,
+        disk_gb=disk.total // _GIB,
+        disk_free_gb=disk.free // _GIB,
+        accelerator=verdict.kind,
+        accelerator_reason=verdict.reason,
+        uplink_ip=nics.uplink_address(host.surroundings),
+    )

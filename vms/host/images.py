@@ -1,0 +1,116 @@
+"""The host's image store: verified files under their checksums, and the list of wanted images.
+
+Whoever needs an image that is not there calls `want`; the monitor starts `vms.host.fetch` for
+it, reports its progress and converges the VMs that wait. All of it lies on disk, so a download
+that died with its process, or with the host, is taken up again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+from msgspec import Struct
+
+from cloud.errors import CumuletError
+from vms.host import bell, files
+from vms.host.host import Host
+from vms.host.paths import HostPaths
+from vms.spec import Failure, FileSpec, ImageSpec
+
+
+class ImageProblem(Struct, frozen=True):
+    """Why the last attempt to fetch exactly this image failed."""
+
+    image: ImageSpec
+    failure: Failure
+
+
+class ImageUnusable(CumuletError):
+    """The image of a VM cannot be used; `code` and `retryable` are those of its problem."""
+
+    code: ClassVar[str] = "image_unusable"
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def present(paths: HostPaths, image: ImageSpec) -> bool:
+    return not missing(paths, image)
+
+
+def missing(paths: HostPaths, image: ImageSpec) -> list[FileSpec]:
+    return [file for file in image.files if not paths.image(file.sha256).exists()]
+
+
+def progress(paths: HostPaths, image: ImageSpec) -> int:
+    """How much of the image's files is here, in percent of their bytes."""
+    total = sum(file.bytes for file in image.files)
+    here = sum(_bytes_here(paths, file) for file in image.files)
+    return min(100, here * 100 // total)
+
+
+def want(host: Host, image: ImageSpec, *, anew: bool = False) -> None:
+    """Have the image fetched. `anew` forgets what was wrong with it the last time."""
+    if anew:
+        _problem_path(host.paths, image).unlink(missing_ok=True)
+    path = _wanted_path(host.paths, image)
+    document = msgspec.json.encode(image)
+    if not path.exists() or path.read_bytes() != document:
+        files.write(path, document)
+    bell.ring(host.paths)
+
+
+def wanted(paths: HostPaths) -> list[ImageSpec]:
+    """Every image that was asked for and not yet settled."""
+    found = []
+    for path in sorted(paths.wanted_images.glob("*.json")):
+        found.append(msgspec.json.decode(path.read_bytes(), type=ImageSpec))
+    return found
+
+
+def settle(paths: HostPaths, image: ImageSpec) -> None:
+    """Take the image off the list: it is there, or it never will be."""
+    _wanted_path(paths, image).unlink(missing_ok=True)
+
+
+def problem(paths: HostPaths, image: ImageSpec) -> Failure | None:
+    """What went wrong when exactly this image was last fetched."""
+    try:
+        stored = msgspec.json.decode(_problem_path(paths, image).read_bytes(), type=ImageProblem)
+    except FileNotFoundError:
+        return None
+    return stored.failure if stored.image == image else None
+
+
+def note_problem(paths: HostPaths, image: ImageSpec, failure: Failure | None) -> None:
+    """Keep what went wrong, or forget it (None)."""
+    path = _problem_path(paths, image)
+    if failure is None:
+        path.unlink(missing_ok=True)
+    else:
+        files.write(path, msgspec.json.encode(ImageProblem(image, failure)))
+
+
+def fetch_lock(paths: HostPaths, image: ImageSpec) -> Path:
+    """Held by the process that fetches the image."""
+    return paths.locks / f"image-{image.image_id}"
+
+
+def _wanted_path(paths: HostPaths, image: ImageSpec) -> Path:
+    return paths.wanted_images / f"{image.image_id}.json"
+
+
+def _problem_path(paths: HostPaths, image: ImageSpec) -> Path:
+    return paths.refused_images / f"{image.image_id}.json"
+
+
+def _bytes_here(paths: HostPaths, file: FileSpec) -> int:
+    if paths.image(file.sha256).exists():
+        return file.bytes
+    try:
+        return (paths.downloads / file.sha256).stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,68 @@
+"""What a host remembers of a VM between two looks at it, and how steps change it. Pure."""
+
+from __future__ import annotations
+
+from msgspec import Struct, structs
+
+from vms.spec import VmReport, VmSpec
+
+# A QEMU that ends sooner than this after its start did not serve anybody.
+QUICK_CRASH_SECONDS = 30.0
+CRASHES_IN_A_ROW = 5
+# After so many quick crashes it is started once in a while only.
+CRASH_PAUSE_SECONDS = 60.0
+
+
+class VmMemory(Struct, frozen=True):
+    """Stored as JSON; written only by the holder of the VM's converge lock.
+
+    settled: the generation that the present QEMU serves. halted: the generation under which
+    the guest switched itself off. pressed, pressed_at: the generation for which the power
+    button was pressed, and when it was last. reset_serial, reboot_serial: the last ones done.
+    started_at: when QEMU was started, 0 if it was ended on purpose since; started_boot: in
+    which boot of the host. crashes, crashed_at: quick ends in a row, and when the last was seen.
+    told: the last report. Times are Unix seconds.
+    """
+
+    seq: int = 0
+    settled: int = 0
+    halted: int = 0
+    pressed: int = 0
+    pressed_at: float = 0.0
+    reset_serial: int = 0
+    reboot_serial: int = 0
+    started_at: float = 0.0
+    started_boot: str = ""
+    crashes: int = 0
+    crashed_at: float = 0.0
+    told: VmReport | None = None
+
+    def starting(self, spec: VmSpec, boot_id: str, now: float) -> VmMemory:
+        """Noted before QEMU starts, so that a start which nobody saw the end of counts."""
+        return structs.replace(self.restarted(spec), started_at=now, started_boot=boot_id)
+
+    def restarted(self, spec: VmSpec) -> VmMemory:
+        """A guest that begins anew has fulfilled every reset and reboot asked for so far."""
+        return structs.replace(
+            self,
+            settled=spec.generation,
+            reset_serial=spec.reset_serial,
+            reboot_serial=spec.reboot_serial,
+        )
+
+    def absent(self, spec: VmSpec, boot_id: str, now: float) -> VmMemory:
+        """QEMU is not there though it should be: count it if nobody ended it on purpose.
+
+        A new generation, or a reboot of the host, begins a new count.
+        """
+        fresh = spec.generation != self.settled or self.started_boot != boot_id
+        if fresh or not self.started_at:
+            return structs.replace(self, started_at=0.0, crashes=0 if fresh else self.crashes)
+        quick = 0 <= now - self.started_at < QUICK_CRASH_SECONDS
+        crashes = self.crashes + 1 if quick else 1
+        return structs.replace(self, started_at=0.0, crashes=crashes, crashed_at=now)
+
+    def pausing(self, now: float) -> bool:
+        """Whether it crashed so often that the next start has to wait."""
+        recently = 0 <= now - self.crashed_at < CRASH_PAUSE_SECONDS
+        return self.crashes >= CRASHES_IN_A_ROW and recently

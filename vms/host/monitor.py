@@ -1,0 +1,178 @@
+"""The host's watchman: `python -m vms.host.monitor`, one asyncio process beside the agent.
+
+It hears QEMU's events, starts what should run (also after a reboot of the host, with the broker
+away), tells control that the host lives, and makes up for whatever got lost elsewhere. Blocking
+work runs in threads, so one VM that hangs holds up no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from cloud.agent import config, start_logging
+from cloud.errors import CumuletError
+from cloud.hostconfig import HEARTBEAT_SECONDS
+from vms.host import bell, facts, store, trim
+from vms.host.converge import converge
+from vms.host.gallery import Gallery, waiting
+from vms.host.host import Host
+from vms.host.outbox import BROKER, Outbox
+from vms.host.watch import Watch
+from vms.spec import HostReport
+
+log = structlog.get_logger(__name__)
+
+SWEEP_SECONDS = 30.0
+# Every second sweep tells control everything, whether or not it changed.
+_TELL_ALL_EVERY = 2
+_GALLERY_SECONDS = 2.0
+_THREADS = 16
+# So many VMs are swept at once; events do not wait for a sweep.
+_SWEEPERS = 4
+_BELL_BYTES = 64
+
+
+class Monitor:
+    """`run` ends when it is cancelled; guests and downloads go on without it."""
+
+    def __init__(self, host: Host, outbox: Outbox) -> None:
+        self._host = host
+        self._outbox = outbox
+        self._gallery = Gallery(host, outbox.image)
+        self._watches: dict[int, Watch] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._images_wanted = asyncio.Event()
+        self._sweepers = asyncio.Semaphore(_SWEEPERS)
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_THREADS, "monitor"))
+        with bell.listen(self._host.paths) as listener:
+            loop.add_reader(listener, lambda: self._rung(listener.recv(_BELL_BYTES)))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._beat())
+                    group.create_task(self._sweep())
+                    group.create_task(self._tend_images())
+            finally:
+                loop.remove_reader(listener)
+                for task in self._tasks:
+                    task.cancel()
+
+    async def _beat(self) -> None:
+        """A heartbeat every few seconds; when the broker is back, everything is told anew."""
+        away = False
+        while True:
+            report = await self._host_report()
+            if report:
+                sent = await asyncio.to_thread(self._outbox.host, report)
+                if sent and away:
+                    self._start(self._look_at_all(insist=True))
+                elif sent:
+                    for vm_id in _names(self._host.paths.unsent.iterdir()):
+                        self._start(self._look(vm_id))
+                away = not sent
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _host_report(self) -> HostReport | None:
+        try:
+            return await asyncio.to_thread(facts.host_report, self._host)
+        except (CumuletError, OSError):
+            log.exception("no heartbeat")
+            return None
+
+    async def _sweep(self) -> None:
+        """The guarantee: what no event and no message brought about comes at last."""
+        rounds = 0
+        while True:
+            await self._look_at_all(insist=rounds % _TELL_ALL_EVERY == 0)
+            rounds += 1
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _look_at_all(self, *, insist: bool) -> None:
+        async def look(vm_id: int) -> None:
+            async with self._sweepers:
+                await self._look(vm_id, insist=insist)
+            paths = self._host.paths.vm(vm_id)
+            trim.trim(paths.console)
+            trim.trim(paths.log)
+
+        vm_ids = store.vm_ids(self._host)
+        for vm_id in vm_ids:
+            self._watch(vm_id)
+        await asyncio.gather(*map(look, vm_ids))
+
+    async def _tend_images(self) -> None:
+        while True:
+            self._images_wanted.clear()
+            try:
+                for image in await asyncio.to_thread(self._gallery.tend):
+                    for vm_id in waiting(self._host, image):
+                        self._start(self._look(vm_id))
+            except (CumuletError, OSError):
+                log.exception("images not tended")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._images_wanted.wait(), _GALLERY_SECONDS)
+
+    def _rung(self, message: bytes) -> None:
+        if message == bell.IMAGES.encode():
+            self._images_wanted.set()
+        elif message.isdigit():
+            self._watch(int(message))
+
+    def _watch(self, vm_id: int) -> None:
+        """Have the VM watched; its watch hears that something about it changed."""
+        if vm_id not in self._watches:
+            if not self._host.paths.vm(vm_id).state.exists():
+                return
+            self._watches[vm_id] = Watch(self._host, vm_id, self._look)
+            task = self._start(self._watches[vm_id].run())
+            task.add_done_callback(lambda _: self._watches.pop(vm_id, None))
+        self._watches[vm_id].poke()
+
+    async def _look(self, vm_id: int, *, insist: bool = False) -> None:
+        """Converge one VM; whatever is wrong with it stays its own trouble."""
+        try:
+            await asyncio.to_thread(converge, self._host, vm_id, self._outbox.vm, insist=insist)
+        except Exception:
+            log.exception("look failed", vm=vm_id)
+
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_complain)
+        return task
+
+
+def _complain(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("task failed", exc_info=error)
+
+
+def _names(paths: Iterable[Path]) -> list[int]:
+    return [int(path.name) for path in paths if path.name.isdigit()]
+
+
+async def _run_until_told() -> None:
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await Monitor(Host.open(config()), BROKER).run()
+
+
+def main() -> None:
+    start_logging()
+    asyncio.run(_run_until_told())
+
+
+if __name__ == "__main__":
+    main()

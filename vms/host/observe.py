@@ -1,0 +1,37 @@
+"""What there is of a VM right now: asked of the kernel, of QEMU and of the disk, never assumed."""
+
+from __future__ import annotations
+
+from networks.host import nics
+from networks.spec import Presence
+from vms.host import disks, images, qemu, qmp
+from vms.host.host import Host
+from vms.host.paths import VmPaths
+from vms.host.plan import Guest, Observed
+from vms.spec import VmSpec
+
+
+def observe(host: Host, spec: VmSpec, paths: VmPaths) -> Observed:
+    return Observed(
+        guest=guest(spec.uuid, paths),
+        image=images.present(host.paths, spec.image),
+        provisioned=disks.disks_exist(spec, paths) and paths.seed.exists(),
+        links=_links(host, spec),
+    )
+
+
+def guest(uuid: str, paths: VmPaths) -> Guest:
+    if qemu.find(uuid, paths) is None:
+        return Guest.ABSENT
+    try:
+        state = qmp.run_state(paths.qmp)
+    except qmp.QmpFailure:
+        # It may have ended between the two questions; only one that still lives is silent.
+        return Guest.SILENT if qemu.find(uuid, paths) else Guest.ABSENT
+    return Guest.HALTED if state == qmp.HALTED else Guest.RUNNING
+
+
+def _links(host: Host, spec: VmSpec) -> Presence:
+    if not host.routes_networks:
+        return Presence.NONE
+    return nics.presence(host.taps(spec), host.surroundings)

@@ -1,0 +1,38 @@
+"""The host's reports, on their way to control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cloud.agent import publish
+from vms.spec import HostReport, ImageReport, VmReport, encode
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """Each function answers whether the broker took the report."""
+
+    vm: Callable[[VmReport], bool]
+    host: Callable[[HostReport], bool]
+    image: Callable[[ImageReport], bool]
+
+
+def send_vm(report: VmReport) -> bool:
+    power = report.power if report.present else "gone"
+    state = report.failure.code if report.failure else ("done" if report.converged else "under way")
+    summary = f"server #{report.vm_id}: {power}, generation {report.generation} {state}"
+    return publish("reports.vm", encode(report), summary=summary)
+
+
+def send_host(report: HostReport) -> bool:
+    return publish("reports.host", encode(report), summary=f"host {report.host}")
+
+
+def send_image(report: ImageReport) -> bool:
+    state = report.failure.code if report.failure else f"{report.progress} %"
+    summary = f"image #{report.image_id}: {'ready' if report.ready else state}"
+    return publish("reports.image", encode(report), summary=summary)
+
+
+BROKER = Outbox(send_vm, send_host, send_image)

@@ -1,0 +1,211 @@
+"""Every path, unit and interface name of a host, made from ids alone.
+
+Nothing that a user typed becomes part of a name. `HostPaths` are the host's own places,
+`VmPaths` those of one VM. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from cloud.errors import CumuletError
+
+# struct sockaddr_un holds 108 bytes with the closing zero.
+SOCKET_PATH_BYTES = 107
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class PathTooLong(CumuletError):
+    """A Unix socket's path does not fit into a socket address."""
+
+    code: ClassVar[str] = "path_too_long"
+
+
+@dataclass(frozen=True)
+class HostPaths:
+    """`state` survives a reboot of the host, `run` need not."""
+
+    state: Path
+    run: Path
+
+    @property
+    def identity(self) -> Path:
+        return self.state / "identity"
+
+    @property
+    def accelerator(self) -> Path:
+        return self.state / "accelerator.json"
+
+    @property
+    def vms(self) -> Path:
+        return self.state / "vms"
+
+    @property
+    def tombstones(self) -> Path:
+        return self.state / "tombstones"
+
+    def tombstone(self, uuid: str) -> Path:
+        return self.tombstones / f"{uuid}.json"
+
+    @property
+    def images(self) -> Path:
+        return self.state / "images"
+
+    def image(self, sha256: str) -> Path:
+        return self.images / sha256
+
+    @property
+    def downloads(self) -> Path:
+        """Unfinished files; private, because nothing in it was verified yet."""
+        return self.state / "downloads"
+
+    @property
+    def fetch_log(self) -> Path:
+        """What the downloads say."""
+        return self.state / "fetch.log"
+
+    @property
+    def wanted_images(self) -> Path:
+        """Images that were asked for and are not complete, so that none is forgotten."""
+        return self.state / "wanted-images"
+
+    @property
+    def refused_images(self) -> Path:
+        """What was wrong with a file, so that it is not fetched again and again."""
+        return self.state / "refused-images"
+
+    @property
+    def locks(self) -> Path:
+        return self.run / "locks"
+
+    @property
+    def unsent(self) -> Path:
+        """One empty file for each VM whose last report did not reach the broker."""
+        return self.run / "unsent"
+
+    @property
+    def bell(self) -> Path:
+        """The monitor's datagram socket: who changes a VM says so here."""
+        return checked_socket(self.run / "monitor")
+
+    def vm(self, vm_id: int) -> VmPaths:
+        return VmPaths(self, vm_id)
+
+
+@dataclass(frozen=True)
+class VmPaths:
+    """The places of one VM.
+
+    The QEMU user may enter `state`, and owns the disks and the seed in it, but not the
+    directory: a guest that broke out of QEMU cannot replace the documents that root reads.
+    """
+
+    host: HostPaths
+    vm_id: int
+
+    @property
+    def state(self) -> Path:
+        return self.host.vms / str(self.vm_id)
+
+    @property
+    def spec(self) -> Path:
+        return self.state / "spec.json"
+
+    @property
+    def removal(self) -> Path:
+        return self.state / "removal.json"
+
+    @property
+    def memory(self) -> Path:
+        """What the host has to remember of this VM between two looks at it."""
+        return self.state / "state.json"
+
+    @property
+    def seed(self) -> Path:
+        return self.state / "seed.iso"
+
+    def disk(self, index: int) -> Path:
+        return self.state / f"disk-{index}.qcow2"
+
+    @property
+    def log(self) -> Path:
+        """What QEMU itself says."""
+        return self.state / "qemu.log"
+
+    @property
+    def run(self) -> Path:
+        """Belongs to the QEMU user, nobody else may enter."""
+        return self.host.run / str(self.vm_id)
+
+    @property
+    def qmp(self) -> Path:
+        return checked_socket(self.run / "qmp")
+
+    @property
+    def events(self) -> Path:
+        return checked_socket(self.run / "events")
+
+    @property
+    def guest_agent(self) -> Path:
+        return checked_socket(self.run / "agent")
+
+    @property
+    def pid(self) -> Path:
+        return self.run / "pid"
+
+    @property
+    def console(self) -> Path:
+        """What the guest writes to its serial port."""
+        return self.run / "console.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever changes the VM or what is remembered of it."""
+        return self.host.locks / f"{self.vm_id}.vm"
+
+    @property
+    def store_lock(self) -> Path:
+        """Held for the moment in which a document is accepted."""
+        return self.host.locks / f"{self.vm_id}.documents"
+
+    @property
+    def kick(self) -> Path:
+        """Exists while somebody wants the VM looked at since its last observation began."""
+        return self.host.locks / f"{self.vm_id}.kick"
+
+    @property
+    def unsent(self) -> Path:
+        return self.host.unsent / str(self.vm_id)
+
+    def tap(self, index: int) -> str:
+        return tap_name(self.vm_id, index)
+
+
+def tap_name(vm_id: int, index: int) -> str:
+    """The TAP interface of a VM's NIC: at most 15 bytes for every possible id."""
+    return f"cu{_base36(vm_id)}-{index}"
+
+
+def unit_name(uuid: str) -> str:
+    """The systemd unit of a VM; by UUID, because several clouds may share one machine."""
+    return f"cumulet-vm-{uuid}.service"
+
+
+def checked_socket(path: Path) -> Path:
+    """The path, or PathTooLong if no socket can be made there."""
+    if len(str(path).encode()) > SOCKET_PATH_BYTES:
+        raise PathTooLong(
+            f"{path} is longer than {SOCKET_PATH_BYTES} bytes, the limit of a socket:"
+            " set CUMULET_HOST_RUN to a shorter directory"
+        )
+    return path
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = _DIGITS[digit] + digits
+    return digits or "0"

@@ -1,0 +1,152 @@
+"""What must be done so that a VM becomes what its document says: one pure, total function.
+
+The inputs are the document, what was remembered of the VM, and what is seen of it; the result is
+an ordered list of steps, each of which is safe to repeat. `vms.host.converge` carries them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from networks.spec import Presence
+from vms.host.memory import VmMemory
+from vms.spec import Power, PowerGoal, VmSpec
+
+# A guest that is still booting does not hear its power button: it is pressed again.
+PRESS_AGAIN_SECONDS = 3.0
+
+
+class Guest(StrEnum):
+    """What the VM's QEMU says. SILENT: it lives and does not answer; nothing follows from that."""
+
+    ABSENT = "absent"
+    RUNNING = "running"
+    HALTED = "halted"
+    SILENT = "silent"
+
+    @property
+    def power(self) -> Power:
+        return _POWER[self]
+
+
+_POWER = {
+    Guest.ABSENT: Power.OFF,
+    Guest.RUNNING: Power.RUNNING,
+    Guest.HALTED: Power.OFF,
+    Guest.SILENT: Power.UNKNOWN,
+}
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was seen. `image`: all files of it; `provisioned`: disks and seed; `links`: its NICs."""
+
+    guest: Guest
+    image: bool
+    provisioned: bool
+    links: Presence
+
+
+class Step(StrEnum):
+    """One change. PRESS is the power button, REVIVE starts a halted guest in its old QEMU."""
+
+    WAIT_FOR_IMAGE = "wait for image"
+    PROVISION = "provision"
+    ADD_LINKS = "add links"
+    REMOVE_LINKS = "remove links"
+    START = "start"
+    PRESS = "press"
+    RESET = "reset"
+    REVIVE = "revive"
+    NOTE_HALT = "note halt"
+    QUIT = "quit"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`done`: with these steps taken, the VM is what its document says."""
+
+    steps: tuple[Step, ...]
+    done: bool
+
+
+def plan(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
+    """The steps due at `now` (Unix seconds)."""
+    match spec.power:
+        case PowerGoal.RUNNING:
+            return _run(spec, memory, seen, now)
+        case PowerGoal.OFF:
+            return _off(spec, seen)
+        case PowerGoal.SHUTDOWN:
+            return _shut_down(spec, memory, seen, now)
+
+
+def restart_wanted(spec: VmSpec, memory: VmMemory) -> bool:
+    """Whether a reset or reboot was asked for since the guest last started."""
+    return spec.reset_serial > memory.reset_serial or spec.reboot_serial > memory.reboot_serial
+
+
+def _run(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
+    match seen.guest:
+        case Guest.ABSENT:
+            if memory.halted == spec.generation:
+                return _off(spec, seen)
+            return _start(spec, seen)
+        case Guest.RUNNING:
+            links = _add_links(spec, seen)
+            if spec.reset_serial > memory.reset_serial:
+                return Plan((*links, Step.RESET), done=True)
+            if spec.reboot_serial > memory.reboot_serial:
+                return Plan((*links, *_press(spec, memory, now)), done=False)
+            return Plan(links, done=True)
+        case Guest.HALTED:
+            if restart_wanted(spec, memory):
+                return Plan((Step.REVIVE,), done=True)
+            if memory.settled == spec.generation:
+                after = _off(spec, seen)
+                return Plan((Step.NOTE_HALT, *after.steps), after.done)
+            # It halted before this document came, which wants it to run.
+            after = _start(spec, seen)
+            return Plan((Step.QUIT, *after.steps), after.done)
+        case Guest.SILENT:
+            return Plan((), done=False)
+
+
+def _start(spec: VmSpec, seen: Observed) -> Plan:
+    if not seen.image:
+        return Plan((Step.WAIT_FOR_IMAGE,), done=False)
+    return Plan((*_provision(seen), *_add_links(spec, seen), Step.START), done=True)
+
+
+def _off(spec: VmSpec, seen: Observed) -> Plan:
+    end = () if seen.guest is Guest.ABSENT else (Step.QUIT,)
+    links = () if seen.links is Presence.NONE or not spec.nics else (Step.REMOVE_LINKS,)
+    if not seen.provisioned and not seen.image:
+        return Plan((*end, *links, Step.WAIT_FOR_IMAGE), done=False)
+    return Plan((*end, *links, *_provision(seen)), done=True)
+
+
+def _add_links(spec: VmSpec, seen: Observed) -> tuple[Step, ...]:
+    return () if seen.links is Presence.ALL or not spec.nics else (Step.ADD_LINKS,)
+
+
+def _shut_down(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
+    match seen.guest:
+        case Guest.ABSENT | Guest.HALTED:
+            return _off(spec, seen)
+        case Guest.RUNNING:
+            return Plan(_press(spec, memory, now), done=False)
+        case Guest.SILENT:
+            return Plan((), done=False)
+
+
+def _press(spec: VmSpec, memory: VmMemory, now: float) -> tuple[Step, ...]:
+    just_pressed = 0 <= now - memory.pressed_at < PRESS_AGAIN_SECONDS
+    if memory.pressed == spec.generation and just_pressed:
+        return ()
+    return (Step.PRESS,)
+
+
+def _provision(seen: Observed) -> tuple[Step, ...]:
+    return () if seen.provisioned else (Step.PROVISION,)

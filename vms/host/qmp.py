@@ -1,0 +1,131 @@
+"""QEMU's monitor protocol: a thin adapter over qemu.qmp in which nothing waits for ever.
+
+Commands go over the VM's command socket, one caller at a time (who holds the VM's converge
+lock). Events come over the other socket and belong to `vms.host.monitor`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
+
+from cloud.errors import CumuletError
+
+CONNECT_SECONDS = 2.0
+EXECUTE_SECONDS = 3.0
+
+# The library logs what it also raises.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+# QEMU's RunState of a guest that switched itself off (`-action shutdown=pause`).
+HALTED = "shutdown"
+
+Answer = TypeVar("Answer")
+
+
+class QmpFailure(CumuletError):
+    """QEMU did not do what it was asked."""
+
+    code: ClassVar[str] = "qmp_failed"
+    retryable: ClassVar[bool] = True
+
+
+class QmpAbsent(QmpFailure):
+    """Nobody listens on the socket."""
+
+    code = "qmp_absent"
+
+
+class QmpSilent(QmpFailure):
+    """QEMU is there and does not answer within the time limit."""
+
+    code = "qmp_silent"
+
+
+class QmpRefused(QmpFailure):
+    """QEMU answered with an error."""
+
+    code = "qmp_refused"
+
+
+@asynccontextmanager
+async def connected(socket: Path) -> AsyncIterator[QMPClient]:
+    """A client on `socket`; raises QmpAbsent or QmpSilent."""
+    client = QMPClient()
+    try:
+        await _limited(client.connect(str(socket)), CONNECT_SECONDS, socket)
+        yield client
+    except ConnectError as error:
+        if isinstance(error.exc, FileNotFoundError | ConnectionRefusedError):
+            raise QmpAbsent(f"nobody listens on {socket}: QEMU is starting or ended") from error
+        raise QmpSilent(f"QEMU does not answer on {socket}: {error}") from error
+    except QMPError as error:
+        raise QmpSilent(f"QEMU broke off on {socket}: {error}") from error
+    finally:
+        with suppress(QMPError, OSError, EOFError, TimeoutError):
+            await asyncio.wait_for(client.disconnect(), CONNECT_SECONDS)
+
+
+async def execute(client: QMPClient, name: str, **arguments: object) -> Any:
+    """Run one command; raises QmpRefused or QmpSilent."""
+    try:
+        return await _limited(client.execute(name, arguments or None), EXECUTE_SECONDS, name)
+    except ExecuteError as error:
+        raise QmpRefused(f"QEMU refused {name}: {error}") from error
+    except QMPError as error:
+        raise QmpSilent(f"QEMU broke off during {name}: {error}") from error
+
+
+async def listen(socket: Path, on_shutdown: Callable[[], None]) -> None:
+    """Call `on_shutdown` whenever the guest goes off, or if it is off; returns at the hang-up.
+
+    Raises QmpAbsent or QmpSilent if there is nothing to listen to.
+    """
+    async with connected(socket) as client:
+        # What is not listed is not kept: a guest causes events for as long as it lives.
+        client.events.names = {"SHUTDOWN"}
+        if (await execute(client, "query-status"))["status"] == HALTED:
+            on_shutdown()
+        hang_up = asyncio.ensure_future(client.runstate_changed())
+        event = asyncio.ensure_future(client.events.get())
+        try:
+            while not hang_up.done():
+                await asyncio.wait((event, hang_up), return_when=asyncio.FIRST_COMPLETED)
+                if event.done():
+                    on_shutdown()
+                    event = asyncio.ensure_future(client.events.get())
+        finally:
+            event.cancel()
+            hang_up.cancel()
+
+
+def ask(socket: Path, *commands: str) -> list[Any]:
+    """Run commands without arguments on one connection, in order; their answers.
+
+    For threads without an event loop. Raises QmpFailure.
+    """
+    return asyncio.run(_ask(socket, commands))
+
+
+def run_state(socket: Path) -> str:
+    """QEMU's RunState, such as "running" or "shutdown"; raises QmpFailure."""
+    (status,) = ask(socket, "query-status")
+    return str(status["status"])
+
+
+async def _ask(socket: Path, commands: tuple[str, ...]) -> list[Any]:
+    async with connected(socket) as client:
+        return [await execute(client, command) for command in commands]
+
+
+async def _limited(step: Awaitable[Answer], seconds: float, what: object) -> Answer:
+    try:
+        return await asyncio.wait_for(step, seconds)
+    except TimeoutError as error:
+        raise QmpSilent(f"QEMU did not answer on {what} within {seconds:g} s") from error

@@ -1,0 +1,110 @@
+"""The NoCloud seed: what a guest learns about itself at its first boot, on a disk `cidata`.
+
+https://docs.cloud-init.io/en/latest/reference/datasources/nocloud.html. JSON is YAML too, so
+nothing is quoted by hand. The texts are made by pure functions; `write_seed` puts them on disk.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import Any
+
+from pycdlib import PyCdlib
+
+from networks.spec import NicSpec
+from vms.host.host import Host
+from vms.host.paths import VmPaths
+from vms.spec import VmSpec
+
+LABEL = "cidata"
+_NOTHING_TO_DO = "#cloud-config\n{}\n"
+# Where sshd looks before its own configuration; root has no password unless control made one.
+_SSHD_ROOT = {
+    "path": "/etc/ssh/sshd_config.d/10-cumulet.conf",
+    "content": "PermitRootLogin yes\nPasswordAuthentication yes\n",
+}
+
+
+def texts(spec: VmSpec) -> dict[str, str]:
+    """The seed's files by name."""
+    return {
+        "meta-data": _json(meta_data(spec)),
+        "user-data": spec.user_data or _NOTHING_TO_DO,
+        "vendor-data": "#cloud-config\n" + _json(vendor_data(spec)),
+        "network-config": _json(network_config(spec.nics)),
+    }
+
+
+def meta_data(spec: VmSpec) -> dict[str, Any]:
+    """A new `instance-id` makes cloud-init set the guest up anew, so it is the VM's UUID."""
+    return {
+        "instance-id": spec.uuid,
+        "local-hostname": spec.hostname,
+        "public-keys": list(spec.ssh_keys),
+    }
+
+
+def vendor_data(spec: VmSpec) -> dict[str, Any]:
+    """Defaults below the user's own user-data: root is who logs in."""
+    config: dict[str, Any] = {"disable_root": False}
+    if spec.root_password_hash:
+        root = {"name": "root", "password": spec.root_password_hash, "type": "hash"}
+        config["ssh_pwauth"] = True
+        config["chpasswd"] = {"expire": False, "users": [root]}
+        config["write_files"] = [_SSHD_ROOT]
+    return config
+
+
+def network_config(nics: tuple[NicSpec, ...]) -> dict[str, Any]:
+    """Version 2. The gateway is on no subnet of the guest's, its host answers for it."""
+    return {"version": 2, "ethernets": {f"nic{nic.index}": _ethernet(nic) for nic in nics}}
+
+
+def _ethernet(nic: NicSpec) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "match": {"macaddress": nic.mac},
+        "set-name": f"eth{nic.index}",
+        "addresses": [f"{nic.ipv4}/32"],
+        "mtu": nic.mtu,
+    }
+    if nic.index == 0:
+        config["routes"] = [{"to": "0.0.0.0/0", "via": nic.gateway, "on-link": True}]
+    if nic.dns:
+        config["nameservers"] = {"addresses": list(nic.dns)}
+    return config
+
+
+def write_seed(host: Host, spec: VmSpec, paths: VmPaths) -> None:
+    """Write the seed in one step. It may hold secrets: only the QEMU user reads it."""
+    draft = paths.seed.with_name(f".{paths.seed.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(iso(texts(spec)))
+    host.give(draft, 0o400)
+    draft.rename(paths.seed)
+
+
+def iso(files: dict[str, str]) -> bytes:
+    """An ISO 9660 image with Joliet and Rock Ridge names."""
+    image = PyCdlib()
+    image.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=LABEL)
+    for number, (name, text) in enumerate(files.items()):
+        content = text.encode()
+        image.add_fp(
+            io.BytesIO(content),
+            len(content),
+            iso_path=f"/FILE{number}.;1",
+            rr_name=name,
+            joliet_path=f"/{name}",
+        )
+    target = io.BytesIO()
+    image.write_fp(target)
+    image.close()
+    return target.getvalue()
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1) + "\n"

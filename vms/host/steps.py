@@ -1,0 +1,123 @@
+"""Carries out the steps of a plan, one VM at a time. Each is safe to repeat after a crash."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+import structlog
+from msgspec import structs
+
+from cloud.errors import CumuletError
+from networks.host import nics
+from vms.host import accelerator, disks, imagecheck, images, qemu, qmp, seed, store
+from vms.host.host import Host
+from vms.host.memory import CRASHES_IN_A_ROW, VmMemory
+from vms.host.paths import VmPaths
+from vms.host.plan import Step
+from vms.spec import VmSpec
+
+log = structlog.get_logger(__name__)
+
+
+class KeepsCrashing(CumuletError):
+    """QEMU ended soon after each of its last starts."""
+
+    code: ClassVar[str] = "qemu_keeps_crashing"
+    retryable: ClassVar[bool] = True
+
+
+class NoNetworkPrivilege(CumuletError):
+    """The agent may not make links on this machine."""
+
+    code: ClassVar[str] = "network_mode_unsupported"
+
+
+class Steps:
+    """One VM while it is being changed; `memory` is what will have to be remembered of it."""
+
+    def __init__(self, host: Host, spec: VmSpec, memory: VmMemory) -> None:
+        self._host = host
+        self._spec = spec
+        self._paths: VmPaths = host.paths.vm(spec.vm_id)
+        self.memory = memory
+
+    def take(self, step: Step) -> None:
+        """Raises CumuletError or OSError; what was done before stays done."""
+        log.info("step", vm=self._spec.vm_id, step=str(step))
+        match step:
+            case Step.WAIT_FOR_IMAGE:
+                self._want_image()
+            case Step.PROVISION:
+                self._provision()
+            case Step.ADD_LINKS:
+                self._add_links()
+            case Step.REMOVE_LINKS:
+                self._remove_links()
+            case Step.START:
+                self._start()
+            case Step.PRESS:
+                self._press()
+            case Step.RESET:
+                qmp.ask(self._paths.qmp, "system_reset")
+                self.memory = self.memory.restarted(self._spec)
+            case Step.REVIVE:
+                # A machine that halted has to be reset before it can go on.
+                qmp.ask(self._paths.qmp, "system_reset", "cont")
+                self.memory = self.memory.restarted(self._spec)
+            case Step.NOTE_HALT:
+                self._remember(structs.replace(self.memory, halted=self._spec.generation))
+            case Step.QUIT:
+                qemu.stop(self._spec.uuid, self._paths)
+                self.memory = structs.replace(self.memory, started_at=0.0)
+
+    def _want_image(self) -> None:
+        image = self._spec.image
+        problem = images.problem(self._host.paths, image)
+        if problem is None or problem.retryable:
+            images.want(self._host, image)
+        if problem:
+            raise images.ImageUnusable(problem)
+
+    def _provision(self) -> None:
+        base = self._host.paths.image(self._spec.image.disk.sha256)
+        disks.ensure_disks(self._host, self._spec, self._paths, imagecheck.virtual_bytes(base))
+        if not self._paths.seed.exists():
+            seed.write_seed(self._host, self._spec, self._paths)
+
+    def _add_links(self) -> None:
+        if not self._host.routes_networks:
+            raise NoNetworkPrivilege(
+                "this host's agent has no CAP_NET_ADMIN, so it cannot route public addresses:"
+                " run it as root, or place the server elsewhere"
+            )
+        nics.ensure_nics(self._host.taps(self._spec), self._host.surroundings)
+
+    def _remove_links(self) -> None:
+        taps = self._host.taps(self._spec)
+        addresses = [tap.nic.ipv4 for tap in taps]
+        nics.remove_nics([tap.name for tap in taps], addresses, self._host.surroundings)
+
+    def _start(self) -> None:
+        now = time.time()
+        memory = self.memory.absent(self._spec, self._host.boot_id, now)
+        if memory.pausing(now):
+            self._remember(memory)
+            raise KeepsCrashing(
+                f"QEMU ended soon after each of its last {CRASHES_IN_A_ROW} starts: see"
+                f" {self._paths.log}; it is tried again once a minute"
+            )
+        self._remember(memory.starting(self._spec, self._host.boot_id, now))
+        kind = accelerator.chosen(self._host).kind
+        qemu.start(self._host, self._spec, self._paths, kind)
+
+    def _press(self) -> None:
+        qmp.ask(self._paths.qmp, "system_powerdown")
+        self.memory = structs.replace(
+            self.memory, pressed=self._spec.generation, pressed_at=time.time()
+        )
+
+    def _remember(self, memory: VmMemory) -> None:
+        """On disk before the next step, because the next step cannot be told from a crash."""
+        self.memory = memory
+        store.remember(self._paths, memory)

@@ -1,0 +1,184 @@
+"""The documents that a host has accepted, and the order they came in: a fence against old ones.
+
+Written by whoever receives a message (`accept`, `accept_removal`), read by `vms.host.converge`.
+Everything is on the disk before it counts: a host that lost power refuses the same documents.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import msgspec
+
+from cloud.errors import CumuletError
+from vms.host import files
+from vms.host.host import Host
+from vms.host.memory import VmMemory
+from vms.host.paths import VmPaths
+from vms.spec import VmRemoval, VmSpec
+
+Wanted = VmSpec | VmRemoval
+
+
+class Refused(CumuletError):
+    """The host does not act on this document."""
+
+    code: ClassVar[str] = "document_refused"
+
+
+class OldGeneration(Refused):
+    """A newer document of this VM was accepted before."""
+
+    code = "generation_old"
+
+
+class Removed(Refused):
+    """The VM was removed from this host, for ever."""
+
+    code = "server_removed"
+
+
+class WrongHost(Refused):
+    """The document was meant for another machine."""
+
+    code = "wrong_host"
+
+
+class ForeignVm(Refused):
+    """Another VM has this id on this host."""
+
+    code = "server_id_taken"
+
+
+class DamagedStore(CumuletError):
+    """A stored document cannot be read back."""
+
+    code: ClassVar[str] = "host_store_damaged"
+
+
+def accept(host: Host, spec: VmSpec) -> None:
+    """Store `spec` as what the VM must be; the same generation again changes nothing.
+
+    Raises WrongHost, Removed, ForeignVm, OldGeneration, DamagedStore.
+    """
+    check_host(host, spec.host_uuid)
+    paths = host.paths.vm(spec.vm_id)
+    with files.locked(paths.store_lock):
+        if host.paths.tombstone(spec.uuid).exists():
+            raise Removed(f"server #{spec.vm_id} ({spec.uuid}) was removed: it stays removed")
+        stored = _newest(paths)
+        if stored:
+            _check_order(stored, spec)
+            if stored.generation == spec.generation:
+                return
+        _make(host, paths)
+        files.write(paths.spec, msgspec.json.encode(spec))
+
+
+def accept_removal(host: Host, removal: VmRemoval) -> None:
+    """Store that the VM must be gone; from here on no document brings it back.
+
+    Raises WrongHost, ForeignVm (the tombstone is written all the same), OldGeneration,
+    DamagedStore.
+    """
+    check_host(host, removal.host_uuid)
+    paths = host.paths.vm(removal.vm_id)
+    with files.locked(paths.store_lock):
+        stored = None
+        with suppress(DamagedStore):  # what cannot be read can still be deleted
+            stored = _newest(paths)
+        foreign = stored is not None and stored.uuid != removal.uuid
+        if stored and not foreign:
+            _check_order(stored, removal)
+        files.write(host.paths.tombstone(removal.uuid), msgspec.json.encode(removal))
+        if stored and foreign:
+            raise _foreign(stored, removal)
+        _make(host, paths)
+        files.write(paths.removal, msgspec.json.encode(removal))
+
+
+def wanted(paths: VmPaths) -> Wanted | None:
+    """What the VM must be, None if the host knows nothing of it; raises DamagedStore."""
+    return _newest(paths)
+
+
+def spec(paths: VmPaths) -> VmSpec | None:
+    """The last accepted specification, even if the VM must be gone by now."""
+    return _read(paths.spec, VmSpec)
+
+
+def memory(paths: VmPaths) -> VmMemory:
+    """What was remembered; raises DamagedStore."""
+    return _read(paths.memory, VmMemory) or VmMemory()
+
+
+def remember(paths: VmPaths, memory: VmMemory) -> None:
+    files.write(paths.memory, msgspec.json.encode(memory))
+
+
+def forget(paths: VmPaths) -> None:
+    """Drop the last traces of a removed VM but its tombstone; the caller holds its lock."""
+    with files.locked(paths.store_lock):
+        if paths.removal.exists():
+            shutil.rmtree(paths.state)
+            files.sync_directory(paths.host.vms)
+        paths.store_lock.unlink()
+
+
+def vm_ids(host: Host) -> list[int]:
+    """Every VM that the host has documents of."""
+    return sorted(int(path.name) for path in host.paths.vms.iterdir() if path.name.isdigit())
+
+
+def check_host(host: Host, host_uuid: str) -> None:
+    """Raises WrongHost unless the document names this machine."""
+    if host_uuid != host.uuid:
+        raise WrongHost(
+            f"the document is for host {host_uuid}, this is {host.uuid}: was this machine"
+            " installed anew? Then join it under a new name"
+        )
+
+
+def _check_order(stored: Wanted, document: Wanted) -> None:
+    if stored.uuid != document.uuid:
+        raise _foreign(stored, document)
+    if document.generation < stored.generation:
+        raise OldGeneration(
+            f"server #{document.vm_id}: generation {document.generation} came after"
+            f" {stored.generation}, ignored"
+        )
+
+
+def _foreign(stored: Wanted, document: Wanted) -> ForeignVm:
+    return ForeignVm(
+        f"server #{document.vm_id} is {stored.uuid} here, not {document.uuid}: two clouds use"
+        " this host, or control's database was set back; remove the old server first"
+    )
+
+
+def _newest(paths: VmPaths) -> Wanted | None:
+    return _read(paths.removal, VmRemoval) or _read(paths.spec, VmSpec)
+
+
+def _make(host: Host, paths: VmPaths) -> None:
+    if not paths.state.exists():
+        paths.state.mkdir(mode=0o700)
+        paths.state.chmod(0o711 if host.owner else 0o700)
+        files.sync_directory(host.paths.vms)
+
+
+Document = TypeVar("Document", VmSpec, VmRemoval, VmMemory)
+
+
+def _read(path: Path, into: type[Document]) -> Document | None:
+    with suppress(FileNotFoundError):
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=into)
+        except msgspec.DecodeError as error:
+            raise DamagedStore(
+                f"{path} cannot be read ({error}): restore it from a backup, or delete the server"
+            ) from error
+    return None

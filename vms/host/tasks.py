@@ -1,0 +1,32 @@
+"""The host's Celery tasks: entry points only, the work is in `vms.host.inbox`."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from cloud.agent import config, task
+from vms.host import inbox
+from vms.host.host import Host
+from vms.host.outbox import send_vm
+from vms.spec import ImageFetch, VmRemoval, VmSpec, decode
+
+
+@cache
+def host() -> Host:
+    return Host.open(config())
+
+
+@task("vms.ensure")
+def ensure(document: dict[str, Any]) -> None:
+    inbox.ensure(host(), decode(document, VmSpec), send_vm)
+
+
+@task("vms.remove")
+def remove(document: dict[str, Any]) -> None:
+    inbox.remove(host(), decode(document, VmRemoval), send_vm)
+
+
+@task("images.fetch")
+def fetch(document: dict[str, Any]) -> None:
+    inbox.fetch(host(), decode(document, ImageFetch))

@@ -1,0 +1,80 @@
+"""One VM under the monitor's eyes: its events as they come, and patience where that is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from vms.host import qemu, qmp, store
+from vms.host.host import Host
+
+log = structlog.get_logger(__name__)
+
+# After a connection that did not come about.
+_RETRY_SECONDS = 2.0
+_PATIENCE_SECONDS = 1.0
+
+
+class Watch:
+    """Looks at the VM when its guest goes off, when QEMU ends, and while something is due.
+
+    `look` converges the VM and never raises. Whoever changed the VM calls `poke`.
+    """
+
+    def __init__(self, host: Host, vm_id: int, look: Callable[[int], Awaitable[None]]) -> None:
+        self._host = host
+        self._vm_id = vm_id
+        self._paths = host.paths.vm(vm_id)
+        self._look = look
+        self._poked = asyncio.Event()
+        self._went_off = asyncio.Event()
+
+    def poke(self) -> None:
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Until the VM is removed from this host."""
+        helpers = [asyncio.create_task(self._heed()), asyncio.create_task(self._insist())]
+        try:
+            await self._listen()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+
+    async def _listen(self) -> None:
+        """Stay connected to whichever QEMU serves the VM, and see it end."""
+        while self._paths.state.exists():
+            self._poked.clear()
+            if not await asyncio.to_thread(self._lives):
+                await self._poked.wait()
+                continue
+            try:
+                await qmp.listen(self._paths.events, self._went_off.set)
+            except qmp.QmpFailure as error:
+                log.warning("no events", vm=self._vm_id, code=error.code, reason=error.message)
+                await asyncio.sleep(_RETRY_SECONDS)
+            await self._look(self._vm_id)
+
+    async def _heed(self) -> None:
+        """Beside `_listen`, so that events during a look are not lost."""
+        while True:
+            await self._went_off.wait()
+            self._went_off.clear()
+            await self._look(self._vm_id)
+
+    async def _insist(self) -> None:
+        """What is under way is looked at again soon: a guest may not have heard its button."""
+        while True:
+            await asyncio.sleep(_PATIENCE_SECONDS)
+            if await asyncio.to_thread(self._under_way):
+                await self._look(self._vm_id)
+
+    def _lives(self) -> bool:
+        wanted = store.wanted(self._paths)
+        return wanted is not None and qemu.find(wanted.uuid, self._paths) is not None
+
+    def _under_way(self) -> bool:
+        told = store.memory(self._paths).told
+        return told is not None and not told.converged and told.failure is None
