@@ -17,7 +17,6 @@ from typing import ClassVar, TypedDict
 
 from cloud.errors import CumuletError
 
-
 # A handle on what `spawn` started.
 Process = subprocess.Popen[bytes]
 
