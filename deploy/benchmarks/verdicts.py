@@ -1,0 +1,75 @@
+"""What was promised against what was measured. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploy.benchmarks.statistics import Summary
+
+# What the design promises: medians against medians of the same run.
+PROCESS_AGAINST_LIBVIRT = 0.6
+PROCESS_AGAINST_SHELL = 3.0
+USERSPACE_AGAINST_SHELL = 1.1
+HOST_MEMORY_MIB = 120.0
+CONTROL_IDLE_PERCENT = 5.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`value` must not exceed `limit`."""
+
+    target: str
+    value: float
+    limit: float
+    unit: str = ""
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.limit
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One contender's summaries, in seconds."""
+
+    process_up: Summary
+    userspace_up: Summary
+
+
+def speed(cumulet: Timing, shell: Timing, libvirt: Timing) -> list[Verdict]:
+    """Ratios of medians."""
+    process, userspace = cumulet.process_up.median, cumulet.userspace_up.median
+    return [
+        Verdict(
+            "process up against virsh create",
+            process / libvirt.process_up.median,
+            PROCESS_AGAINST_LIBVIRT,
+            "x",
+        ),
+        Verdict(
+            "process up against the shell loop",
+            process / shell.process_up.median,
+            PROCESS_AGAINST_SHELL,
+            "x",
+        ),
+        Verdict(
+            "userspace up against the shell loop",
+            userspace / shell.userspace_up.median,
+            USERSPACE_AGAINST_SHELL,
+            "x",
+        ),
+    ]
+
+
+def footprint(host_mib: Mapping[str, float], control_percent: Mapping[str, float]) -> list[Verdict]:
+    """The largest host counts, and the control plane as a whole."""
+    return [
+        Verdict("agent and monitor of a host", max(host_mib.values()), HOST_MEMORY_MIB, "MiB"),
+        Verdict(
+            "idle control plane, of one core",
+            sum(control_percent.values()),
+            CONTROL_IDLE_PERCENT,
+            "%",
+        ),
+    ]
