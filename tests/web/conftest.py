@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
 from tests import factories as make
@@ -29,9 +30,16 @@ _ARGUMENTS = (
 )
 
 
+@pytest.fixture(scope="session")
+def password_hash() -> str:
+    return make_password(PASSWORD)
+
+
 @pytest.fixture
-def operator(db: None) -> User:
-    return User.objects.create_superuser("ada", "ada@example.org", PASSWORD)
+def operator(db: None, password_hash: str) -> User:
+    return User.objects.create(
+        username="ada", password=password_hash, is_staff=True, is_superuser=True
+    )
 
 
 @pytest.fixture
@@ -43,14 +51,19 @@ def client(operator: User) -> Client:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser(live_server: LiveServer) -> Iterator[BrowserContext]:
+    """One browser for all tests, so that it keeps the theme's files in its cache."""
     # Playwright keeps an event loop in this thread; the database is used beside it, not in it.
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=list(_ARGUMENTS))
-        yield browser
-        browser.close()
+        chromium = playwright.chromium.launch(executable_path=_CHROMIUM, args=list(_ARGUMENTS))
+        context = chromium.new_context(
+            base_url=live_server.url, viewport={"width": 1440, "height": 900}
+        )
+        context.set_default_timeout(10_000)
+        yield context
+        chromium.close()
     if before is None:
         del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
     else:
@@ -58,27 +71,29 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, live_server: LiveServer, operator: User) -> Iterator[Page]:
-    """A browser tab where the operator has logged in; at the end its console must be clean."""
+def stranger(browser: BrowserContext) -> Iterator[Page]:
+    """A browser tab of somebody who has not logged in; at the end its console must be clean."""
     complaints: list[str] = []
 
     def hear(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             complaints.append(f"{message.text} at {message.location}")
 
-    context = browser.new_context(base_url=live_server.url, viewport={"width": 1440, "height": 900})
-    context.set_default_timeout(10_000)
-    page = context.new_page()
+    page = browser.new_page()
     page.on("console", hear)
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto("/admin/")
-    page.get_by_label("Username").fill("ada")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    page.wait_for_url("**/admin/")
     yield page
-    context.close()
+    page.close()
+    browser.clear_cookies()
     assert complaints == []
+
+
+@pytest.fixture
+def page(stranger: Page, live_server: LiveServer, client: Client) -> Page:
+    """A browser tab of an operator who has logged in."""
+    session = {"name": "sessionid", "value": client.cookies["sessionid"].value}
+    stranger.context.add_cookies([{**session, "url": live_server.url}])
+    return stranger
 
 
 @pytest.fixture

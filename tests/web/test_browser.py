@@ -5,15 +5,27 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.contrib.auth.models import User
 from playwright.sync_api import Page, expect
 
 from cloud.models import Action
 from tests import factories as make
-from tests.web.conftest import ready
+from tests.web.conftest import PASSWORD, ready
 from vms import reports
 from vms.models import VM
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("hosts")]
+
+
+def test_an_operator_logs_in_and_a_wrong_password_does_not(stranger: Page, operator: User) -> None:
+    stranger.goto("/admin/")
+    stranger.get_by_label("Username").fill(operator.username)
+    stranger.get_by_label("Password").fill("a-wrong-password")
+    stranger.get_by_role("button", name="Log in").click()
+    expect(stranger.get_by_text("Please enter the correct username and password")).to_be_visible()
+    stranger.get_by_label("Password").fill(PASSWORD)
+    stranger.get_by_role("button", name="Log in").click()
+    expect(stranger.get_by_role("heading", name="Overview")).to_be_visible()
 
 
 def test_the_overview_shows_hosts_servers_and_what_is_under_way(page: Page) -> None:
@@ -28,7 +40,8 @@ def test_the_overview_shows_hosts_servers_and_what_is_under_way(page: Page) -> N
 
 def test_the_list_shows_state_address_and_host_of_each_server(page: Page) -> None:
     vm = ready("web-1")
-    page.get_by_role("link", name="Servers", exact=True).click()
+    page.goto("/admin/")
+    page.locator("#nav-sidebar a[href='/admin/vms/vm/']").click()
     row = page.locator("#result_list tbody tr", has_text="web-1")
     expect(row).to_contain_text("running")
     expect(row).to_contain_text(str(vm.nics.get().address.ip))
@@ -89,6 +102,7 @@ def test_a_new_server_without_a_key_shows_its_root_password_once(page: Page) -> 
     make.image("micro")
     make.server_type("nano")
     make.project("default")
+    page.goto("/admin/")
     page.get_by_role("link", name="Create a server").click()
     page.get_by_label("Name", exact=True).fill("db-1")
     page.locator("label.c-choice", has_text="nano").click()
