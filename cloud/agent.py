@@ -64,7 +64,7 @@ def make_app(host: HostConfig) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_hijack_root_logger=False,
-        worker_detect_quorum_queues=False,
+        worker_detect_quorum_queues=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -136,8 +136,25 @@ def _keep_our_logging(**_: Any) -> None:
     """Having a receiver stops Celery from replacing what `start_logging` configured."""
 
 
+def _consumer() -> type[Any]:
+    """The worker's consumer without the step that declares 28 queues for delayed tasks.
+
+    There are no delayed tasks, and a host may declare nothing. Made here because the monitor,
+    which imports this module too, has no use for a worker.
+    """
+    from celery.worker.consumer import Consumer
+
+    class Blueprint(Consumer.Blueprint):
+        default_steps = tuple(
+            step for step in Consumer.Blueprint.default_steps if "DelayedDelivery" not in str(step)
+        )
+
+    return type("HostConsumer", (Consumer,), {"Blueprint": Blueprint})
+
+
 def main() -> None:
     start_logging()
+    app().conf.worker_consumer = _consumer()
     app().worker_main(
         [
             "worker",

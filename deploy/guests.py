@@ -31,6 +31,7 @@ from deploy.state import Instance, make_private, write_private
 PROJECT = "default"
 FIRST = "first"
 _KEY = "cumulet"
+_IMAGE_SECONDS = 120.0
 
 
 class Guest(StrEnum):
@@ -115,6 +116,15 @@ def ensure_ssh_key(instance: Instance) -> Path:
     return key
 
 
+def wait_for_images(instance: Instance, api: Client, count: int) -> None:
+    """Wait until some host has checked each of `count` images: servers can be made from them."""
+    deadline = time.monotonic() + _IMAGE_SECONDS
+    while sum(image.status == "available" for image in api.images.get_all()) < count:
+        if time.monotonic() > deadline:
+            raise GuestFailed(f"no host could fetch the images: see {instance.log}/agent-h1.log")
+        time.sleep(0.2)
+
+
 def client(instance: Instance, token: str) -> Client:
     return Client(token, api_endpoint=instance.api_url, poll_interval=0.25, timeout=30)
 
@@ -124,13 +134,13 @@ def ensure_first_server(instance: Instance, api: Client, kind: Kind) -> tuple[Bo
     found = api.servers.get_by_name(FIRST)
     if found is not None:
         return found, False
-    answer = api.servers.create(
-        name=FIRST,
-        server_type=ServerType(name=kind.server_type),
-        image=Image(name=kind.image),
-        ssh_keys=[ensure_registered_key(instance, api)],
-    )
     try:
+        answer = api.servers.create(
+            name=FIRST,
+            server_type=ServerType(name=kind.server_type),
+            image=Image(name=kind.image),
+            ssh_keys=[ensure_registered_key(instance, api)],
+        )
         answer.action.wait_until_finished(max_retries=480)
     except APIException as error:
         raise GuestFailed(f"{FIRST}: {error}. See {instance.log}") from error

@@ -76,10 +76,14 @@ def _hand_over(cloud: Cloud, steps: Steps, images: Future[list[Path]], guest: Gu
     guests.write_ssh_config(instance)
     with steps.step("Hosts joined"):
         cloud.wait_for_hosts(token)
-    guests.register(cloud, images.result())
+    manifests = images.result()
+    api = guests.client(instance, token)
+    with steps.step("Images registered and fetched by a host"):
+        guests.register(cloud, manifests)
+        guests.wait_for_images(instance, api, len(manifests))
     address = ""
     if guest is not Guest.NONE:
-        address = _first_server(instance, guests.client(instance, token), steps, guest)
+        address = _first_server(instance, api, steps, guest)
     _print_summary(cloud, steps, address)
 
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from deploy.images import cache, micro
+from deploy.images import cache, debian, micro
 from deploy.images.errors import UnknownGuest
 from deploy.images.image import GuestImage
 
 __all__ = ["GUESTS", "REQUIRED_PACKAGES", "GuestImage", "build", "default_cache"]
 
-GUESTS = {recipe.guest: recipe for recipe in (micro.RECIPE,)}
+GUESTS = {recipe.guest: recipe for recipe in (debian.RECIPE, micro.RECIPE)}
 
 # What the building machine needs, by the names of Debian and Ubuntu.
 REQUIRED_PACKAGES = (
@@ -25,6 +25,7 @@ REQUIRED_PACKAGES = (
     "debian-archive-keyring",
     "e2fsprogs",
     "extlinux",
+    "fdisk",
     "lz4",
     "mmdebstrap",
     "qemu-utils",

@@ -13,6 +13,7 @@ from pathlib import Path
 from cloud import shell
 from deploy.images import packages
 from deploy.images.kernel import load_order, unpack_kernel
+from deploy.images.overlay import stage
 from deploy.images.recipe import Product, Progress, Recipe
 
 _PACKAGES = ("linux-image-cloud-amd64", "busybox-static", "dropbear-bin")
@@ -81,9 +82,7 @@ def _populate(root: Path, debian: Path) -> None:
     for name in _LIBRARIES:
         _copy_library(name, root, debian)
     _copy_modules(root, debian)
-    shutil.copytree(_SOURCES / "guest/etc", root / "etc")
-    shutil.copytree(_SOURCES / "guest/lib", root / "lib/cumulet")
-    shutil.copy(_SOURCES / "guest/init", root / "init")
+    stage(_SOURCES / "guest", root)
     applets = shell.run([root / "bin/busybox", "--list"], timeout=10).stdout.split()
     for applet in applets:
         link = root / "bin" / applet
