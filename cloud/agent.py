@@ -144,7 +144,7 @@ def _consumer() -> type[Any]:
     """
     from celery.worker.consumer import Consumer
 
-    class Blueprint(Consumer.Blueprint):
+    class Blueprint(Consumer.Blueprint):  # type: ignore[valid-type, misc]  # a nested class
         default_steps = tuple(
             step for step in Consumer.Blueprint.default_steps if "DelayedDelivery" not in str(step)
         )
