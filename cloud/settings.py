@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from environs import Env
@@ -102,6 +103,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGGING_CONFIG = None
 logging_config(env.str("CUMULET_LOG_FORMAT", "text"), env.str("CUMULET_LOG_LEVEL", "INFO"))
+# cloud.middleware logs every request; Django would log refused ones a second time.
+logging.getLogger("django.request").setLevel(logging.ERROR)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

@@ -115,6 +115,7 @@ api: list[URLPattern | URLResolver] = [
     ),
     *(path(plural, NotOffered.as_view(plural=plural)) for plural in NOT_OFFERED),
     *(path(f"{plural}/<path:rest>", NotOffered.as_view(plural=plural)) for plural in NOT_OFFERED),
+    path("", UnknownRoute.as_view()),
     path("<path:rest>", UnknownRoute.as_view()),
 ]
 

@@ -100,5 +100,5 @@ def find(queryset: QuerySet[ModelT], reference: int | str, field: str) -> ModelT
     if found is None and isinstance(reference, str) and text.isprintable():
         found = queryset.filter(name=text).first()
     if found is None:
-        raise serializers.ValidationError({field: f"{field} {reference!r} not found"})
+        raise serializers.ValidationError({field: f"{reference!r} not found"})
     return found

@@ -1,0 +1,102 @@
+"""Stories told with Debian's hcloud 1.30.3, the oldest client that must work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud import shell
+from tests import factories as make
+from tests.api.conftest import Api, obedient_host
+from vms.models import VM
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Cli:
+    def __init__(self, endpoint: str, token: str, home: Path) -> None:
+        self.env = {
+            "HCLOUD_ENDPOINT": endpoint,
+            "HCLOUD_TOKEN": token,
+            "HOME": str(home),
+            "PATH": "/usr/bin:/bin",
+        }
+
+    def __call__(self, *words: str) -> str:
+        """What the command prints; raises CommandFailed."""
+        return shell.run(["hcloud", *words], timeout=30, env=self.env).stdout
+
+    def refused(self, *words: str) -> str:
+        """What the command prints when it fails."""
+        result = shell.run(["hcloud", *words], timeout=30, env=self.env, ok=range(1, 256))
+        return result.stderr
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self(*words, "-o", "json"))
+
+
+@pytest.fixture
+def hcloud(api: Api, live_server: Any, tmp_path: Path) -> Cli:
+    return Cli(f"{live_server.url}/v1", str(api.token), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "shown"),
+    [
+        ("server-type", "id,name,cores,memory,disk,storage_type,cpu_type", "nano"),
+        ("image", "id,name,type,status,disk_size,image_size,os_flavor,protection", "micro"),
+        ("location", "id,name,description,network_zone,country,city,latitude", "lab"),
+        ("datacenter", "id,name,location,description", "lab-dc1"),
+    ],
+)
+def test_what_the_cloud_offers_is_listed_and_described(
+    hcloud: Cli, kind: str, columns: str, shown: str
+) -> None:
+    assert shown in hcloud(kind, "list", "-o", f"columns={columns}")
+    assert shown in hcloud(kind, "describe", shown)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["certificate", "firewall", "floating-ip", "iso", "load-balancer", "load-balancer-type",
+     "network", "placement-group", "primary-ip", "server", "ssh-key", "volume"],
+)  # fmt: skip
+def test_every_list_command_works_while_there_is_nothing(hcloud: Cli, kind: str) -> None:
+    assert hcloud(kind, "list", "-o", "noheader") == ""
+
+
+def test_the_life_of_a_server(hcloud: Cli, tmp_path: Path) -> None:
+    (tmp_path / "key.pub").write_text(make.SSH_KEY + "\n")
+    hcloud("ssh-key", "create", "--name", "mine", "--public-key-from-file", f"{tmp_path}/key.pub")
+    with obedient_host():
+        out = hcloud("server", "create", "--name", "web-1", "--type", "nano", "--image", "micro",
+                     "--ssh-key", "mine", "--location", "lab", "--label", "env=test")  # fmt: skip
+        assert "203.0.113.1" in out
+        line = hcloud("server", "list", "-l", "env=test", "-o", "noheader").split()
+        assert line[1:4] == ["web-1", "running", "203.0.113.1"]
+        assert "lab-dc1" in line
+        assert "Status:\t\trunning" in hcloud("server", "describe", "web-1")
+        assert hcloud("server", "ip", "web-1").strip() == "203.0.113.1"
+        for command in ("poweroff", "poweron", "reboot", "reset", "shutdown"):
+            hcloud("server", command, "web-1")
+        assert hcloud.json("server", "describe", "web-1")["status"] == "off"
+        hcloud("server", "add-label", "web-1", "tier=web")
+        hcloud("server", "update", "web-1", "--name", "web-2")
+        hcloud("server", "enable-protection", "web-2", "delete", "rebuild")
+        assert "protected" in hcloud.refused("server", "delete", "web-2")
+        hcloud("server", "disable-protection", "web-2", "delete", "rebuild")
+        hcloud("server", "delete", "web-2")
+    assert not VM.objects.filter(deleting=False).exists()
+    hcloud("ssh-key", "delete", "mine")
+
+
+def test_errors_say_what_is_wrong(hcloud: Cli) -> None:
+    order = ["server", "create", "--name", "web-1", "--image", "micro", "--type", "nano"]
+    assert "not_a_hostname" in hcloud.refused(*order, "--name", "not_a_hostname")
+    assert "'server_type': 'huge' not found" in hcloud.refused(*order, "--type", "huge")
+    assert "not found" in hcloud.refused("server", "describe", "nobody")
+    assert "does not offer" in hcloud.refused("volume", "create", "--name", "v", "--size", "10",
+                                              "--location", "lab")  # fmt: skip

@@ -1,0 +1,153 @@
+"""Stories told with the contract's official Python client against the running API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hcloud import APIException, Client
+from hcloud.images import Image
+from hcloud.locations import Location
+from hcloud.server_types import ServerType
+from hcloud.servers import Server
+from hcloud.servers.domain import ServerCreatePublicNetwork
+from hcloud.ssh_keys import SSHKey
+
+from tests import factories as make
+from tests.api.conftest import Api, obedient_host
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ORDER: dict[str, Any] = {
+    "server_type": ServerType(name="nano"),
+    "image": Image(name="micro"),
+}
+
+
+@pytest.fixture
+def client(api: Api, live_server: Any) -> Client:
+    return client_of(api, live_server)
+
+
+def client_of(api: Api, live_server: Any) -> Client:
+    return Client(
+        token=str(api.token),
+        api_endpoint=f"{live_server.url}/v1",
+        application_name="cumulet-tests",
+        poll_interval=0.05,
+        poll_max_retries=200,
+    )
+
+
+def test_the_life_of_a_server(client: Client) -> None:
+    key = client.ssh_keys.create(name="mine", public_key=make.SSH_KEY, labels={"who": "me"})
+    with obedient_host():
+        created = client.servers.create(
+            name="web-1",
+            ssh_keys=[key],
+            location=Location(name="lab"),
+            user_data="#cloud-config\n",
+            labels={"env": "test"},
+            **ORDER,
+        )
+        assert created.root_password is None
+        assert created.server.public_net.ipv4.ip == "203.0.113.1"
+        created.action.wait_until_finished()
+        for action in created.next_actions:
+            action.wait_until_finished()
+
+        server = client.servers.get_by_name("web-1")
+        assert server.status == Server.STATUS_RUNNING
+        assert server.image.name == "micro"
+        assert server.location.name == "lab"
+        server.update(labels={"env": "prod"})
+        assert client.servers.get_all(label_selector="env=prod,!old")[0].id == server.id
+
+        server.shutdown().wait_until_finished()
+        server.reload()
+        assert server.status == Server.STATUS_OFF
+        for begin in (server.power_on, server.reboot, server.reset, server.power_off):
+            begin().wait_until_finished()
+        assert server.get_actions(status=["success"], sort=["id:desc"])[0].command == "stop_server"
+
+        server.change_protection(delete=True, rebuild=True).wait_until_finished()
+        with pytest.raises(APIException) as refused:
+            server.delete()
+        assert refused.value.code == "protected"
+        server.change_protection(delete=False, rebuild=False)
+        deletion = server.delete()
+        deletion.wait_until_finished()
+        assert client.servers.get_by_name("web-1") is None
+        assert client.actions.get_by_id(deletion.id).status == "success"
+    assert key.delete()
+
+
+def test_a_server_that_is_not_to_start_is_off(client: Client) -> None:
+    with obedient_host():
+        created = client.servers.create(name="cold", start_after_create=False, **ORDER)
+        created.action.wait_until_finished()
+        assert created.next_actions == []
+        assert created.root_password
+        assert client.servers.get_by_id(created.server.id).status == Server.STATUS_OFF
+
+
+def test_a_server_may_have_no_address(client: Client) -> None:
+    created = client.servers.create(
+        name="dark",
+        start_after_create=False,
+        public_net=ServerCreatePublicNetwork(enable_ipv4=False, enable_ipv6=False),
+        **ORDER,
+    )
+    assert created.server.public_net.ipv4 is None
+    assert created.server.public_net.ipv6 is None
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "field"),
+    [
+        ({"image": Image(name="windows")}, "invalid_input", "image"),
+        ({"server_type": ServerType(id=4242)}, "invalid_input", "server_type"),
+        ({"ssh_keys": [SSHKey(name="nobody")]}, "invalid_input", "ssh_keys"),
+        ({"location": Location(name="moon")}, "invalid_input", "location"),
+        ({"name": "no_hostname"}, "invalid_input", "name"),
+    ],
+)
+def test_an_error_reaches_the_caller_with_its_field(
+    client: Client, change: dict[str, Any], code: str, field: str
+) -> None:
+    with pytest.raises(APIException) as refused:
+        client.servers.create(**{"name": "web-1", **ORDER, **change})
+    assert refused.value.code == code
+    assert refused.value.details["fields"][0]["name"] == field
+    assert refused.value.correlation_id
+
+
+def test_a_wrong_token_is_told_so(live_server: Any, lab: None) -> None:
+    with pytest.raises(APIException) as refused:
+        client_of(Api(token="0" * 64), live_server).servers.get_all()
+    assert refused.value.code == "unauthorized"
+
+
+def test_everything_that_can_be_listed_is(client: Client) -> None:
+    assert [place.name for place in client.locations.get_all()] == ["lab"]
+    assert [size.name for size in client.server_types.get_all()] == ["nano"]
+    assert [image.name for image in client.images.get_all(type="system")] == ["micro"]
+    assert client.images.get_by_name_and_architecture("micro", "x86") is not None
+    for empty in (
+        client.certificates, client.firewalls, client.floating_ips, client.isos,
+        client.load_balancer_types, client.load_balancers, client.networks,
+        client.placement_groups, client.primary_ips, client.servers, client.ssh_keys,
+        client.volumes, client.zones,
+    ):  # fmt: skip
+        assert empty.get_all() == []
+    for empty in (client.servers, client.images, client.volumes, client.networks):
+        assert empty.actions.get_all() == []
+
+
+def test_datacenters_are_there_for_those_who_ask(client: Client) -> None:
+    with pytest.deprecated_call():
+        (datacenter,) = client.datacenters.get_all()
+    with pytest.deprecated_call():
+        sizes = datacenter.server_types.available
+    assert datacenter.name == "lab-dc1"
+    assert [size.id for size in sizes] == [make.server_type().pk]

@@ -1,0 +1,47 @@
+"""What an answer costs does not grow with what it shows."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests import factories as make
+from tests.api.conftest import Api, api_of
+from vms.actions import create_vm
+from vms.ssh_keys import create_ssh_key
+
+
+def queries_of(api: Api, path: str) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        assert api.get(path).status == 200
+    return len(captured)
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("servers?per_page=50", 8),
+        ("actions?per_page=50", 4),
+        ("servers/actions?per_page=50", 4),
+        ("hosts", 3),
+    ],
+)
+def test_a_list_takes_as_many_queries_for_thirty_as_for_three(
+    lab: None, path: str, most: int
+) -> None:
+    make.host("h2", disk_gb=1000)
+    make.pool("203.0.113.64/26")
+    project = make.project()
+    key = create_ssh_key(project, name="key", public_key=make.SSH_KEY, labels={})
+    api = api_of(project, operator=True)
+    api.get("servers")
+
+    def order(first: int, last: int) -> None:
+        for number in range(first, last):
+            create_vm(project, make.order(f"web-{number}", ssh_keys=(key,)))
+
+    order(0, 3)
+    few = queries_of(api, path)
+    order(3, 30)
+    assert queries_of(api, path) == few <= most
