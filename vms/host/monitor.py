@@ -63,6 +63,7 @@ class Monitor:
                     group.create_task(self._tend_images())
             finally:
                 loop.remove_reader(listener)
+                self._host.paths.bell.unlink(missing_ok=True)
                 for task in self._tasks:
                     task.cancel()
 

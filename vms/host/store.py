@@ -66,9 +66,9 @@ def accept(host: Host, spec: VmSpec) -> None:
     """
     check_host(host, spec.host_uuid)
     paths = host.paths.vm(spec.vm_id)
+    _check_alive(host, spec)
     with files.locked(paths.store_lock):
-        if host.paths.tombstone(spec.uuid).exists():
-            raise Removed(f"server #{spec.vm_id} ({spec.uuid}) was removed: it stays removed")
+        _check_alive(host, spec)
         stored = _newest(paths)
         if stored:
             _check_order(stored, spec)
@@ -140,6 +140,11 @@ def check_host(host: Host, host_uuid: str) -> None:
             f"the document is for host {host_uuid}, this is {host.uuid}: was this machine"
             " installed anew? Then join it under a new name"
         )
+
+
+def _check_alive(host: Host, spec: VmSpec) -> None:
+    if host.paths.tombstone(spec.uuid).exists():
+        raise Removed(f"server #{spec.vm_id} ({spec.uuid}) was removed: it stays removed")
 
 
 def _check_order(stored: Wanted, document: Wanted) -> None:
