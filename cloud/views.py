@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,6 +19,10 @@ from cloud.errors import CumuletError, NotFound
 from cloud.models import Action, Host, Location
 from cloud.querysets import ActionQuerySet
 from cloud.serializers import ActionSerializer, HostSerializer, LocationSerializer
+
+IDS = OpenApiParameter(
+    "id", {"type": "array", "items": {"type": "integer"}}, description="All of these, unpaged."
+)
 
 
 class Actions(Collection[Action]):
@@ -32,8 +37,8 @@ class Actions(Collection[Action]):
     def get_queryset(self) -> ActionQuerySet:
         return Action.objects.prefetch_related("resources").filter(project=self.project)
 
+    @extend_schema(parameters=[IDS])
     def list(self, request: Request, **kwargs: Any) -> Response:
-        """With `id` (repeatable), all those in one answer without pages."""
         ids = request.query_params.getlist("id")
         if not ids:
             return super().list(request, **kwargs)

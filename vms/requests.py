@@ -54,7 +54,7 @@ class PublicNetRequest(RequestSerializer):
 
 
 class ServerCreateRequest(RequestSerializer):
-    """Its `validated_data` holds one `order`."""
+    """A server to make. References are ids, ids as strings, or names."""
 
     name = Text()
     server_type = Reference()
@@ -73,6 +73,7 @@ class ServerCreateRequest(RequestSerializer):
     placement_group = NotYet(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """All of it as one `order`."""
         project: Project = self.context["project"]
         now = timezone.now()
         server_type = find(

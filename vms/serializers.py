@@ -207,9 +207,8 @@ class ServerProtectionSerializer(serializers.Serializer[VM]):
     rebuild = serializers.BooleanField(source="rebuild_protection")
 
 
+# Shows what `VM.objects.for_api()` found.
 class ServerSerializer(serializers.Serializer[VM]):
-    """Shows a VM of `VM.objects.for_api()`."""
-
     id = serializers.IntegerField()
     name = serializers.CharField()
     status = serializers.ChoiceField([status.value for status in Status])

@@ -10,10 +10,17 @@ from drf_spectacular.extensions import (
 )
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import build_basic_type
-from drf_spectacular.utils import extend_schema_serializer
+from drf_spectacular.utils import OpenApiParameter, extend_schema_serializer
 from rest_framework import serializers
 
+from cloud.api.idempotency import HEADER
 from cloud.api.views import Collection
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    HEADER,
+    location=OpenApiParameter.HEADER,
+    description="A repeated request with the same key and body gets the first answer.",
+)
 
 SerializerClass = type[serializers.BaseSerializer[Any]]
 
@@ -75,6 +82,9 @@ class ContractSchema(AutoSchema):
         verb = getattr(self.view, "action", None) or self.method.lower()
         command = getattr(self.view, "command", None)
         return "_".join(dict.fromkeys([*self._words(), *([] if command else [verb])]))
+
+    def get_override_parameters(self) -> Any:
+        return [] if self.method == "GET" else [IDEMPOTENCY_KEY]
 
     def get_response_serializers(self) -> Any:
         if not isinstance(self.view, Collection):

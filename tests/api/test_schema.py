@@ -1,0 +1,95 @@
+"""The OpenAPI document, and that answers are what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+from drf_spectacular.generators import SchemaGenerator
+from jsonschema import Draft202012Validator
+
+from tests import factories as make
+from tests.api.conftest import Api, api_of
+from vms.actions import create_vm
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+    return found
+
+
+def test_the_document_is_valid_and_made_without_a_warning(tmp_path: Path) -> None:
+    call_command("spectacular", fail_on_warn=True, validate=True, file=str(tmp_path / "schema"))
+
+
+def test_the_document_and_its_page_are_served_to_everybody(lab: None) -> None:
+    schema = Client().get("/v1/schema?format=json")
+    assert schema.status_code == 200
+    assert schema.json()["info"]["title"] == "Cumulet"
+    page = Client().get("/v1/docs", headers={"Accept": "text/html"})
+    assert page.status_code == 200
+    assert b"swagger-ui" in page.content
+    # Nothing is loaded from elsewhere.
+    assert b"https://" not in page.content
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/servers", "/v1/servers/{id}", "/v1/servers/{owner}/actions",
+        "/v1/servers/{owner}/actions/{id}", "/v1/servers/actions", "/v1/actions",
+        "/v1/actions/{id}", "/v1/images", "/v1/images/{id}", "/v1/server_types",
+        "/v1/server_types/{id}", "/v1/locations", "/v1/locations/{id}", "/v1/ssh_keys",
+        "/v1/datacenters/{id}", "/v1/hosts", "/v1/hosts/{id}", "/v1/pricing",
+    ],
+)  # fmt: skip
+def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any], path: str) -> None:
+    ordered = create_vm(make.project(), make.order())
+    ids = {
+        "servers": ordered.vm.pk,
+        "actions": ordered.action.pk,
+        "images": ordered.vm.image_id,
+        "server_types": ordered.vm.server_type_id,
+        "hosts": ordered.vm.host_id,
+    }
+    owner = path.split("/")[2]
+    kind = "actions" if "actions" in path else owner
+    asked = path.format(id=ids.get(kind, make.location().pk), owner=ids.get(owner))
+    answer = api_of(make.project(), operator=True).get(asked.removeprefix("/v1/"))
+    assert answer.status == 200
+    conforms(document, path, "get", answer.status, answer.json)
+
+
+def test_answers_to_writes_are_what_the_document_says(
+    api: Api, order: dict[str, Any], document: dict[str, Any]
+) -> None:
+    created = api.post("servers", order)
+    conforms(document, "/v1/servers", "post", 201, created.json)
+    server = created.json["server"]["id"]
+    deleted = api.delete(f"servers/{server}")
+    conforms(document, "/v1/servers/{id}", "delete", 200, deleted.json)
+    refused = api.post("servers", {})
+    conforms(document, "/v1/servers", "post", "default", refused.json)
+
+
+def conforms(
+    document: dict[str, Any], path: str, method: str, status: int | str, answer: Any
+) -> None:
+    described = document["paths"][path][method]["responses"][str(status)]
+    schema = described["content"]["application/json"]["schema"]
+    components = {"components": _with_null(document["components"])}
+    Draft202012Validator({**_with_null(schema), **components}).validate(answer)
+
+
+def _with_null(schema: Any) -> Any:
+    """OpenAPI 3.0 says `nullable` where JSON Schema says that null is a type."""
+    if isinstance(schema, list):
+        return [_with_null(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {key: _with_null(value) for key, value in schema.items() if key != "nullable"}
+    return {"anyOf": [plain, {"type": "null"}]} if schema.get("nullable") is True else plain

@@ -1,0 +1,85 @@
+"""The browsable API, for those who are logged in to the admin."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from cloud.models import Project
+from tests import factories as make
+from vms.actions import create_vm
+from vms.models import VM
+
+HTML = {"Accept": "text/html,application/xhtml+xml"}
+
+
+@pytest.fixture
+def staff(lab: None) -> Client:
+    """A browser in which an administrator is logged in; CSRF is checked as in real life."""
+    make.project()
+    user = User.objects.create_superuser("admin", password="not in use")
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(user)
+    return browser
+
+
+def test_pages_show_lists_and_objects(staff: Client) -> None:
+    vm = create_vm(make.project(), make.order()).vm
+    for path in ("servers", f"servers/{vm.pk}", "images", "actions", "hosts", "nothing"):
+        page = staff.get(f"/v1/{path}", headers=HTML)
+        assert page["Content-Type"].startswith("text/html")
+        assert page.status_code == (404 if path == "nothing" else 200)
+    assert b"web-1" in staff.get("/v1/servers", headers=HTML).content
+
+
+def test_a_script_without_html_gets_json(staff: Client) -> None:
+    assert staff.get("/v1/servers").json()["servers"] == []
+
+
+def test_a_form_on_the_page_writes_with_its_csrf_token(staff: Client) -> None:
+    body = {"name": "web-1", "server_type": "nano", "image": "micro"}
+    assert _post(staff, "/v1/servers", body).status_code == 403
+    page = staff.get("/v1/servers", headers=HTML).content.decode()
+    token = re.search(r'"csrfToken": "([^"]+)"|csrfToken: "([^"]+)"', page)
+    assert token
+    sent = {"X-CSRFToken": token[1] or token[2]}
+    assert _post(staff, "/v1/servers", body, sent).status_code == 201
+    assert VM.objects.get().project == make.project()
+
+
+def test_the_project_is_chosen_once_and_kept(staff: Client) -> None:
+    other = Project.objects.create(name="other")
+    create_vm(other, make.order("theirs"))
+    assert staff.get("/v1/servers").json()["servers"] == []
+    assert staff.get("/v1/servers?project=other").json()["servers"][0]["name"] == "theirs"
+    assert staff.get("/v1/servers").json()["servers"][0]["name"] == "theirs"
+    assert staff.get("/v1/servers?project=none").status_code == 401
+
+
+def test_staff_may_do_what_the_admin_lets_them(lab: None) -> None:
+    make.project()
+    user = User.objects.create_user("helper", is_staff=True)
+    browser = Client()
+    browser.force_login(user)
+    body = {"name": "web-1", "server_type": "nano", "image": "micro"}
+    assert browser.get("/v1/servers").status_code == 200
+    assert browser.get("/v1/hosts").status_code == 403
+    assert _post(browser, "/v1/servers", body).json()["error"]["code"] == "token_readonly"
+    user.user_permissions.add(*Permission.objects.filter(codename__in=["change_vm", "view_host"]))
+    assert browser.get("/v1/hosts").status_code == 200
+    assert _post(browser, "/v1/servers", body).status_code == 201
+
+
+def test_who_is_not_staff_has_no_business_here(lab: None) -> None:
+    browser = Client()
+    browser.force_login(User.objects.create_user("visitor"))
+    assert browser.get("/v1/servers").status_code == 401
+
+
+def _post(
+    browser: Client, path: str, body: dict[str, str], headers: dict[str, str] | None = None
+) -> object:
+    return browser.post(path, body, content_type="application/json", headers=headers)
