@@ -74,7 +74,9 @@ def programs(instance: Instance, release: Path) -> list[Program]:
         BEAT: [*celery, "beat", "-s", str(_home(instance) / "beat-schedule"), "--pidfile="],
         FLOWER: [*celery, "flower", "--address=127.0.0.1", f"--port={instance.ports.flower}"],
     }
-    commands[FLOWER].append("--read_only")
+    # The arguments name the server; the defaults would show the task's UUID instead.
+    columns = "name,args,state,received,runtime,worker"
+    commands[FLOWER] += ["--read_only", f"--tasks_columns={columns}"]
     return [
         Program(
             name=name,
