@@ -31,7 +31,7 @@ from deploy.state import Instance, make_private, write_private
 PROJECT = "default"
 FIRST = "first"
 _KEY = "cumulet"
-_IMAGE_SECONDS = 120.0
+_IMAGE_SECONDS = 60.0
 
 
 class Guest(StrEnum):
@@ -174,6 +174,7 @@ def write_ssh_config(instance: Instance) -> Path:
         "    UserKnownHostsFile /dev/null\n"
         "    LogLevel ERROR\n"
         "    ConnectTimeout 10\n"
+        "    ServerAliveInterval 15\n"
     )
     write_private(config, text)
     return config

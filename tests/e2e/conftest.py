@@ -16,10 +16,12 @@ from tests.e2e.world import World, until
 @pytest.fixture(scope="session")
 def shared_world(cloud: Cloud) -> World:
     token = guests.ensure_token(cloud)
-    guests.register(cloud, guests.build_images(Guest.MICRO, print))
+    manifests = guests.build_images(Guest.MICRO, print)
+    guests.register(cloud, manifests)
     guests.write_ssh_config(cloud.instance)
     cloud.wait_for_hosts(token)
     api = guests.client(cloud.instance, token)
+    guests.wait_for_images(cloud.instance, api, len(manifests))
     return World(cloud, api, guests.ensure_registered_key(cloud.instance, api))
 
 

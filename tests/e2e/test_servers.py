@@ -23,7 +23,7 @@ def test_a_guest_that_powers_itself_off_is_seen_within_two_seconds(world: World)
     server = world.create("sleeper")
     world.wait_for_ssh(server)
     (guest,) = world.guest_processes()
-    world.ssh(server, "poweroff")
+    world.ssh(server, "(sleep 1; poweroff) >/dev/null 2>&1 &")
     until(lambda: not processes.alive(guest) or _halted(world, server), "guest ended", seconds=30)
     assert world.wait_for_status(server, "off") < 2
 
