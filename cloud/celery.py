@@ -17,9 +17,9 @@ from kombu.exceptions import OperationalError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
 
-from django.conf import settings  # noqa: E402  (the settings module must be named first)
+from django.conf import settings
 
-from cloud.broker import DEAD, HOSTS_EXCHANGE, REPORTS, quorum  # noqa: E402
+from cloud.broker import DEAD, HOSTS_EXCHANGE, REPORTS, quorum
 
 log = structlog.get_logger(__name__)
 
