@@ -102,7 +102,7 @@ def _run(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
             return Plan(links, done=True)
         case Guest.HALTED:
             if restart_wanted(spec, memory):
-                return Plan((Step.REVIVE,), done=True)
+                return Plan((*_add_links(spec, seen), Step.REVIVE), done=True)
             if memory.settled == spec.generation:
                 after = _off(spec, seen)
                 return Plan((Step.NOTE_HALT, *after.steps), after.done)

@@ -1,0 +1,55 @@
+"""A host's settings come from its bundle and its environment; what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from cloud.hostconfig import BadBundle, HostConfig
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    bundle = tmp_path / "bundle.json"
+    bundle.write_text(json.dumps({"version": 1, "host": "h1", "broker_url": "amqp://h1:x@b/c"}))
+    return {"CUMULET_BUNDLE": str(bundle)}
+
+
+def test_the_bundle_alone_is_enough(env: dict[str, str]) -> None:
+    config = HostConfig.from_environment(env)
+    assert (config.name, config.broker_url) == ("h1", "amqp://h1:x@b/c")
+    assert config.state_dir == Path("/var/lib/cumulet/hosts/h1")
+    assert config.protected is None
+
+
+def test_networks_to_protect_are_read_as_a_list(env: dict[str, str]) -> None:
+    env["CUMULET_HOST_PROTECTED"] = "10.0.0.0/8 192.0.2.0/24"
+    config = HostConfig.from_environment(env)
+    assert config.protected == (IPv4Network("10.0.0.0/8"), IPv4Network("192.0.2.0/24"))
+
+
+def test_an_empty_list_protects_nothing(env: dict[str, str]) -> None:
+    env["CUMULET_HOST_PROTECTED"] = ""
+    assert HostConfig.from_environment(env).protected == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CUMULET_HOST_PROTECTED", "10.0.0.1/8"),
+        ("CUMULET_HOST_CORES", "0"),
+        ("CUMULET_HOST_MEMORY_MB", "much"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(env: dict[str, str], name: str, value: str) -> None:
+    env[name] = value
+    with pytest.raises(BadBundle, match=name):
+        HostConfig.from_environment(env)
+
+
+def test_a_missing_bundle_says_where_it_comes_from(tmp_path: Path) -> None:
+    with pytest.raises(BadBundle, match="host_add"):
+        HostConfig.from_environment({"CUMULET_BUNDLE": str(tmp_path / "none.json")})

@@ -1,0 +1,133 @@
+"""The host's store: what order documents come in does not matter, the newest wins for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloud.hostconfig import HostConfig
+from tests.documents import HOST_UUID, SPEC, a_removal, a_spec
+from vms.host import store
+from vms.host.host import Host
+from vms.host.memory import VmMemory
+from vms.host.paths import HostPaths
+
+OTHER_UUID = "22222222-2222-3333-4444-555555555555"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    paths = HostPaths(tmp_path / "state", tmp_path / "run")
+    for directory in (paths.vms, paths.tombstones, paths.locks):
+        directory.mkdir(parents=True)
+    config = HostConfig("h1", "amqp://", paths.state, paths.run)
+    return Host(config, paths, HOST_UUID, "boot-1", owner=None)
+
+
+def test_what_was_accepted_is_read_back(host: Host) -> None:
+    store.accept(host, SPEC)
+    assert store.wanted(host.paths.vm(7)) == SPEC
+    assert store.vm_ids(host) == [7]
+
+
+def test_a_newer_generation_replaces_an_older_one(host: Host) -> None:
+    store.accept(host, SPEC)
+    store.accept(host, a_spec(generation=4, memory_mb=2048))
+    assert store.spec(host.paths.vm(7)) == a_spec(generation=4, memory_mb=2048)
+
+
+def test_an_older_generation_is_refused(host: Host) -> None:
+    store.accept(host, SPEC)
+    with pytest.raises(store.OldGeneration):
+        store.accept(host, a_spec(generation=2))
+    assert store.wanted(host.paths.vm(7)) == SPEC
+
+
+def test_the_same_generation_again_changes_nothing(host: Host) -> None:
+    store.accept(host, SPEC)
+    store.accept(host, a_spec(memory_mb=4096))
+    assert store.wanted(host.paths.vm(7)) == SPEC
+
+
+def test_a_removal_takes_the_place_of_the_specification(host: Host) -> None:
+    store.accept(host, SPEC)
+    store.accept_removal(host, a_removal())
+    assert store.wanted(host.paths.vm(7)) == a_removal()
+    assert store.spec(host.paths.vm(7)) == SPEC
+
+
+@pytest.mark.parametrize("generation", [3, 4, 1000])
+def test_a_removed_vm_never_comes_back(host: Host, generation: int) -> None:
+    store.accept_removal(host, a_removal())
+    store.forget(host.paths.vm(7))
+    with pytest.raises(store.Removed):
+        store.accept(host, a_spec(generation=generation))
+    assert store.vm_ids(host) == []
+
+
+def test_a_removal_may_be_the_first_that_is_heard_of_a_vm_and_come_twice(host: Host) -> None:
+    store.accept_removal(host, a_removal())
+    store.forget(host.paths.vm(7))
+    store.accept_removal(host, a_removal())
+    assert store.wanted(host.paths.vm(7)) == a_removal()
+
+
+def test_an_old_removal_is_refused(host: Host) -> None:
+    store.accept(host, SPEC)
+    with pytest.raises(store.OldGeneration):
+        store.accept_removal(host, a_removal(generation=2))
+    assert store.wanted(host.paths.vm(7)) == SPEC
+
+
+def test_another_vm_under_the_same_id_is_refused(host: Host) -> None:
+    store.accept(host, SPEC)
+    with pytest.raises(store.ForeignVm, match="two clouds"):
+        store.accept(host, a_spec(uuid=OTHER_UUID, generation=9))
+    assert store.wanted(host.paths.vm(7)) == SPEC
+
+
+def test_the_removal_of_another_vm_leaves_this_one_and_is_remembered(host: Host) -> None:
+    store.accept(host, SPEC)
+    with pytest.raises(store.ForeignVm):
+        store.accept_removal(host, a_removal(uuid=OTHER_UUID))
+    assert store.wanted(host.paths.vm(7)) == SPEC
+    assert host.paths.tombstone(OTHER_UUID).exists()
+
+
+def test_an_id_that_is_free_again_may_be_given_to_another_vm(host: Host) -> None:
+    store.accept(host, SPEC)
+    store.accept_removal(host, a_removal())
+    store.forget(host.paths.vm(7))
+    store.accept(host, a_spec(uuid=OTHER_UUID, generation=1))
+    with pytest.raises(store.Removed):
+        store.accept(host, a_spec(generation=50))
+
+
+def test_a_document_for_another_machine_is_refused(host: Host) -> None:
+    with pytest.raises(store.WrongHost, match="installed anew"):
+        store.accept(host, a_spec(host_uuid=OTHER_UUID))
+    with pytest.raises(store.WrongHost):
+        store.accept_removal(host, a_removal(host_uuid=OTHER_UUID))
+    assert store.vm_ids(host) == []
+
+
+def test_a_damaged_document_is_reported_and_can_still_be_removed(host: Host) -> None:
+    store.accept(host, SPEC)
+    host.paths.vm(7).spec.write_text('{"vm_id": 7')
+    with pytest.raises(store.DamagedStore, match=r"spec\.json"):
+        store.wanted(host.paths.vm(7))
+    store.accept_removal(host, a_removal())
+    assert store.wanted(host.paths.vm(7)) == a_removal()
+
+
+def test_what_is_remembered_of_a_vm_survives(host: Host) -> None:
+    store.accept(host, SPEC)
+    memory = VmMemory(seq=9, halted=3, crashes=2)
+    store.remember(host.paths.vm(7), memory)
+    assert store.memory(host.paths.vm(7)) == memory
+
+
+def test_documents_with_secrets_are_for_root_alone(host: Host) -> None:
+    store.accept(host, SPEC)
+    assert host.paths.vm(7).spec.stat().st_mode & 0o777 == 0o600
