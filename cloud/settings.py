@@ -115,7 +115,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["cloud.api.bodies.JsonObject"],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
-        "rest_framework.renderers.BrowsableAPIRenderer",
+        "cloud.api.bodies.Page",
     ],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "cloud.api.bodies.JsonFirst",
     "DEFAULT_PAGINATION_CLASS": "cloud.api.pagination.Pages",

@@ -75,9 +75,11 @@ class StaffSession(SessionAuthentication):
 
     def _project(self, request: Request) -> Project:
         projects = Project.objects.order_by("pk")
-        name = request.query_params.get("project") or request.session.get("api_project")
+        asked = request.query_params.get("project")
+        name = asked or request.session.get("api_project")
         project = projects.filter(name=name).first() if name else projects.first()
         if project is None:
             raise AuthenticationFailed("choose a project that exists with ?project=NAME")
-        request.session["api_project"] = project.name
+        if asked:
+            request.session["api_project"] = asked
         return project

@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
+from django.conf import settings
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
-from rest_framework.renderers import BaseRenderer
+from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer
 from rest_framework.request import Request
 
 from cloud.api.errors import BadJson
@@ -41,6 +42,15 @@ class JsonObject(BaseParser):
         if not isinstance(data, dict):
             raise BadJson("the body must be a JSON object")
         return data
+
+
+class Page(BrowsableAPIRenderer):
+    """The browsable API, for people."""
+
+    template = "cloud/api.html"
+
+    def get_context(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return {**super().get_context(*args, **kwargs), "login_url": settings.LOGIN_URL}
 
 
 class JsonFirst(DefaultContentNegotiation):

@@ -32,7 +32,15 @@ def test_pages_show_lists_and_objects(staff: Client) -> None:
         page = staff.get(f"/v1/{path}", headers=HTML)
         assert page["Content-Type"].startswith("text/html")
         assert page.status_code == (404 if path == "nothing" else 200)
-    assert b"web-1" in staff.get("/v1/servers", headers=HTML).content
+    page = staff.get("/v1/servers", headers=HTML).content
+    assert b"web-1" in page
+    assert b"admin in project default" in page
+
+
+def test_a_stranger_is_shown_the_way_to_log_in(lab: None) -> None:
+    page = Client().get("/v1/servers?name=a", headers=HTML)
+    assert page.status_code == 401
+    assert b"/admin/login/?next=/v1/servers%3Fname%3Da" in page.content
 
 
 def test_a_script_without_html_gets_json(staff: Client) -> None:
