@@ -1,16 +1,24 @@
-"""`python -m deploy up|down`, as deploy/up and deploy/down start it."""
+"""`python -m deploy up|down|manage`, as deploy/up, deploy/down and deploy/manage start it."""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from cloud.errors import CumuletError
-from deploy import start, state, stop
+from deploy import control, start, state, stop
 from deploy.guests import Guest
 from deploy.lab import MAX_HOSTS
+
+
+class NoCloud(CumuletError):
+    """The state directory has no cloud."""
+
+    code: ClassVar[str] = "no_cloud"
+
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -32,6 +40,21 @@ def down(
 ) -> None:
     """Stop the cloud of this checkout; the next deploy/up brings it back."""
     stop.down(state.default_state(), purge=purge)
+
+
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def manage(context: typer.Context) -> None:
+    """Run manage.py with the settings of this checkout's cloud."""
+    directory = state.default_state()
+    instance = state.load(directory)
+    if instance is None:
+        raise NoCloud(f"there is no cloud in {directory}: start one with deploy/up")
+    environment = {**os.environ, **control.environment(instance), "CUMULET_LOG_FORMAT": "text"}
+    program = [sys.executable, str(state.CHECKOUT / "manage.py"), *context.args]
+    os.execve(sys.executable, program, environment)
 
 
 def main() -> None:

@@ -116,6 +116,6 @@ def test_a_host_loads_neither_django_nor_the_database_driver() -> None:
     assert result.stdout.strip() == "[]", result.stdout
 
 
-@pytest.mark.parametrize("script", ["up", "down", "test"])
+@pytest.mark.parametrize("script", ["up", "down", "test", "manage", "bench"])
 def test_the_commands_of_the_readme_can_be_executed(script: str) -> None:
     assert os.access(ROOT / "deploy" / script, os.X_OK)
