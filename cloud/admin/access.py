@@ -55,6 +55,7 @@ class CatalogueAdmin(ModelAdmin):
     empty_list: tuple[str, str, str] = ("Nothing here yet", "", "")
     add_label = ""
     list_reload_seconds = 0
+    show_add_link = False
     actions = None
     compressed_fields = False
 

@@ -42,10 +42,16 @@ class OrderForm(forms.Form):
                 field.widget.attrs.update(field.widget_attrs(field.widget))
 
     def refuse(self, error: CumuletError) -> None:
-        """Show the error at the field that it names, else above the form."""
-        named = [part.get("name") for part in (error.details or {}).get("fields", [])]
-        field = next((name for name in named if name in self.fields), None)
-        self.add_error(field, error.message)
+        """Show the error at the fields that it names, else above the form."""
+        named = [part for part in _named_fields(error) if part["name"] in self.fields]
+        for part in named:
+            self.add_error(part["name"], part.get("messages") or error.message)
+        if not named:
+            self.add_error(None, error.message)
+
+
+def _named_fields(error: CumuletError) -> list[dict[str, Any]]:
+    return list((error.details or {}).get("fields", []))
 
 
 class Cards(forms.RadioSelect):
