@@ -48,9 +48,11 @@ class Page(BrowsableAPIRenderer):
     """The browsable API, for people."""
 
     template = "cloud/api.html"
+    resources = ("servers", "actions", "images", "ssh_keys", "server_types", "locations", "hosts")
 
     def get_context(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return {**super().get_context(*args, **kwargs), "login_url": settings.LOGIN_URL}
+        ours = {"login_url": settings.LOGIN_URL, "resources": self.resources}
+        return {**super().get_context(*args, **kwargs), **ours}
 
 
 class JsonFirst(DefaultContentNegotiation):

@@ -31,6 +31,7 @@ ModelT = TypeVar("ModelT", bound=Model)
 class ContractView(APIView):
     """Counts the request for its project, and says on every answer what is left."""
 
+    http_method_names = ["get", "post", "put", "delete", "head"]
     rate: Rate | None = None
 
     @property

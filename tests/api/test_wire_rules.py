@@ -122,6 +122,7 @@ def test_labels_and_lists_are_never_null(api: Api) -> None:
         ("POST", "servers/1/actions/dance", None, 404, "not_found"),
         ("PATCH", "servers", None, 405, "method_not_allowed"),
         ("DELETE", "locations", None, 405, "method_not_allowed"),
+        ("OPTIONS", "servers", None, 405, "method_not_allowed"),
         ("GET", "servers/1/actions/poweron", None, 405, "method_not_allowed"),
         ("POST", "ssh_keys", "{", 400, "json_error"),
         ("POST", "ssh_keys", "[]", 400, "json_error"),
