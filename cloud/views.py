@@ -68,6 +68,8 @@ class ResourceActions(Actions):
 
 
 class Locations(Collection[Location]):
+    """Places with hosts."""
+
     singular, plural = "location", "locations"
     queryset = Location.objects.order_by("pk")
     serializer_class = LocationSerializer

@@ -147,7 +147,6 @@ class ImageActions(ResourceActions):
 class SshKeys(Collection[SshKey]):
     """Public keys that new servers accept."""
 
-    name = "SSH keys"
     singular, plural = "ssh_key", "ssh_keys"
     queryset = SshKey.objects.all()
     serializer_class = SshKeySerializer

@@ -14,7 +14,7 @@ from django.conf import settings
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
-from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer
+from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
 
 from cloud.api.errors import BadJson
@@ -24,6 +24,7 @@ class JsonObject(BaseParser):
     """Parses one JSON object."""
 
     media_type = "application/json"
+    renderer_class = JSONRenderer  # fills the form of the browsable API
 
     def parse(
         self,

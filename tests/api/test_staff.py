@@ -34,6 +34,7 @@ def test_pages_show_lists_and_objects(staff: Client) -> None:
         assert page.status_code == (404 if path == "nothing" else 200)
     page = staff.get("/v1/servers", headers=HTML).content
     assert b"web-1" in page
+    assert b"&quot;server_type&quot;: null" in page, "the form shows what may be sent"
     assert b"admin in project default" in page
 
 
