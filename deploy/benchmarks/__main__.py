@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import signal
 import sys
@@ -24,7 +25,7 @@ from deploy.benchmarks.first_vm import FirstVm
 from deploy.benchmarks.guest import Contender, Guest, Sample
 from deploy.benchmarks.libvirt import Libvirt
 from deploy.benchmarks.shell_loop import ShellLoop
-from deploy.images.image import DESCRIPTION, GuestImage
+from deploy.images.image import GuestImage
 from deploy.state import Instance
 from deploy.steps import Steps
 
@@ -60,7 +61,8 @@ def _run(instance: Instance, steps: Steps, rounds: int, idle: float) -> report.R
     with steps.step("Guest image") as step:
         image = images.build("micro", images.default_cache(), step.progress)
     cloud = deployment.start(instance, steps)
-    guests.register(cloud, [image.disk.file.with_name(DESCRIPTION)])
+    with steps.step("Image on every host"):
+        deployment.offer(cloud, image)
     first_vm = FirstVm(cloud)
     with ExitStack() as stack:
         contenders: list[Contender] = [
@@ -139,13 +141,23 @@ def _machine() -> dict[str, str]:
     }
 
 
-def _terminated(*_: object) -> NoReturn:
-    """A SIGTERM takes the way of Ctrl-C: everything that was started is ended."""
-    raise KeyboardInterrupt
+def _end_on_sigterm() -> None:
+    """A SIGTERM takes the way of Ctrl-C: everything that was started is ended.
+
+    In this process only: pyroute2 forks helpers and ends them with the same signal.
+    """
+    owner = os.getpid()
+
+    def terminated(*_: object) -> NoReturn:
+        if os.getpid() != owner:
+            os._exit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminated)
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, _terminated)
+    _end_on_sigterm()
     try:
         typer.run(bench)
     except CumuletError as error:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from deploy import guests, state, stop
-from deploy.benchmarks.guest import end_guests
+from deploy.benchmarks.guest import end_guests, wait_until
 from deploy.cloud import Cloud
+from deploy.images.image import DESCRIPTION, GuestImage
 from deploy.state import Instance, Passwords
 from deploy.steps import Steps
+from vms.host.paths import HostPaths
 
 _HOSTS = 2
 
@@ -50,6 +52,18 @@ def start(instance: Instance, steps: Steps) -> Cloud:
         cloud.wait_until_up()
         cloud.wait_for_hosts(guests.ensure_token(cloud))
     return cloud
+
+
+def offer(cloud: Cloud, image: GuestImage) -> None:
+    """Register the image, and wait until every host has it: fetching is not what is measured."""
+    guests.register(cloud, [image.disk.file.with_name(DESCRIPTION)])
+    files = [part for part in (image.disk, image.kernel, image.initrd) if part]
+    copies = [
+        HostPaths(host.state, host.run).image(part.sha256) for host in cloud.hosts for part in files
+    ]
+    wait_until(lambda: all(copy.exists() for copy in copies), "the image on every host")
+    api = guests.client(cloud.instance, guests.ensure_token(cloud))
+    guests.wait_for_images(cloud.instance, api, 1)
 
 
 def _remove(instance: Instance) -> None:
