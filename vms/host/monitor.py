@@ -66,6 +66,7 @@ class Monitor:
                 self._host.paths.bell.unlink(missing_ok=True)
                 for task in self._tasks:
                     task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _beat(self) -> None:
         """A heartbeat every few seconds; when the broker is back, everything is told anew."""

@@ -1,0 +1,97 @@
+"""A real host for each test: namespace, directories, QEMU. Whatever a test started is ended."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloud import shell
+from cloud.hostconfig import HostConfig
+from deploy import accounts, images, lab
+from deploy.lab import Lab
+from tests.host.world import World, image_spec
+from vms.host import qemu, store
+from vms.host.host import Host
+from vms.spec import ImageSpec
+
+# Other users pass through: /tmp of a test session is closed to them, and its paths are long.
+BASE = Path("/var/tmp")
+
+
+@pytest.fixture(scope="session")
+def places() -> Iterator[Path]:
+    """A directory of this session that QEMU's user can reach."""
+    accounts.ensure_users()
+    path = BASE / f"cu-{secrets.token_hex(3)}"
+    path.mkdir(mode=0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def host_lab() -> Iterator[Lab]:
+    made = Lab(secrets.token_hex(3))
+    made.ensure(1)
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def micro() -> ImageSpec:
+    return image_spec(images.build("micro", images.default_cache(), print))
+
+
+@pytest.fixture(scope="session")
+def image_store(places: Path, micro: ImageSpec) -> Path:
+    """The micro guest's files under their checksums, for hosts to link to."""
+    directory = places / "images"
+    directory.mkdir()
+    for file in micro.files:
+        target = directory / file.sha256
+        shutil.copyfile(file.url.removeprefix("file://"), target)
+        target.chmod(0o444)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def ssh_key(places: Path) -> Path:
+    key = places / "key"
+    shell.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], timeout=30)
+    return key
+
+
+@pytest.fixture
+def bare_world(places: Path, host_lab: Lab, micro: ImageSpec, ssh_key: Path) -> Iterator[World]:
+    """A host without any image."""
+    home = places / secrets.token_hex(3)
+    config = HostConfig(
+        name="h1",
+        broker_url="amqp://nobody@127.0.0.1:1/none",
+        state_dir=home / "state",
+        run_dir=home / "run",
+        uplink=lab.UPLINK,
+        qemu_user=accounts.QEMU,
+    )
+    home.mkdir(mode=0o711)
+    world = World(Host.open(config), host_lab, micro, ssh_key)
+    with world.inside():
+        yield world
+        for vm_id in store.vm_ids(world.host):
+            spec = store.spec(world.host.paths.vm(vm_id))
+            if spec:
+                qemu.stop(spec.uuid, world.host.paths.vm(vm_id))
+                world.remove(spec, generation=10**9)
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def world(bare_world: World, image_store: Path) -> World:
+    """A host that has the micro guest's image."""
+    for file in image_store.iterdir():
+        os.link(file, bare_world.host.paths.image(file.name))
+    return bare_world
