@@ -113,8 +113,7 @@ def _partition_bytes() -> int:
 def _make_file_system(raw: Path, root: Path) -> None:
     extended = f"offset={_PARTITION_BEGIN},{_WHOLE}"
     size = f"{_partition_bytes() // 1024}k"
-    command = ["mke2fs", "-q", *_FILE_SYSTEM, "-E", extended, "-d", root, raw, size]
-    shell.run(command, timeout=300)
+    shell.run(["mke2fs", "-q", *_FILE_SYSTEM, "-E", extended, "-d", root, raw, size], timeout=300)
 
 
 def _install_bootloader(raw: Path, work: Path) -> None:
@@ -126,8 +125,7 @@ def _install_bootloader(raw: Path, work: Path) -> None:
 
 def _compress(raw: Path, target: Path) -> None:
     how = ["-c", "-o", "compression_type=zstd", "-W", "-m", "8"]
-    command = ["qemu-img", "convert", *how, "-f", "raw", "-O", "qcow2", raw, target]
-    shell.run(command, timeout=600)
+    shell.run(["qemu-img", "convert", *how, "-f", "raw", "-O", "qcow2", raw, target], timeout=600)
 
 
 RECIPE = Recipe(
