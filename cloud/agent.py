@@ -27,8 +27,6 @@ from cloud.logs import logging_config
 log = structlog.get_logger(__name__)
 
 REPORTS_EXCHANGE = "reports"
-# The message header that carries the id of the request which caused the message.
-REQUEST_ID_HEADER = "request_id"
 
 Handler = Callable[[dict[str, Any]], None]
 
@@ -81,7 +79,7 @@ def task(name: str) -> Callable[[Handler], object]:
 
     def register(handler: Handler) -> object:
         def run(self: Any, document: dict[str, Any]) -> None:
-            request_id = (self.request.headers or {}).get(REQUEST_ID_HEADER)
+            request_id = (self.request.headers or {}).get(requestid.HEADER)
             if not isinstance(request_id, str) or not requestid.is_usable(request_id):
                 handler(document)
                 return
@@ -111,7 +109,7 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
             exchange=REPORTS_EXCHANGE,
             routing_key="report",
             user_id=unquote(urlsplit(config().broker_url).username or ""),
-            headers={REQUEST_ID_HEADER: request_id} if request_id else None,
+            headers={requestid.HEADER: request_id} if request_id else None,
             argsrepr=f"({summary})",
             ignore_result=True,
             # One more try mends a connection that the broker closed while it was idle.

@@ -198,7 +198,7 @@ class IdempotencyKey(models.Model):
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(max_length=64, help_text="SHA-256 of method, path and body.")
     status = models.PositiveSmallIntegerField(default=0)
-    response = models.JSONField(null=True)
+    response = models.TextField(blank=True, help_text="Encrypted: it may hold a password.")
     created = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:

@@ -15,6 +15,8 @@ from contextvars import ContextVar
 # In the order in which they are believed.
 HEADERS = ("X-Request-ID", "X-Correlation-ID", "X-Amzn-Trace-Id")
 MAX_LENGTH = 128
+# The header of AMQP messages that carries it on.
+HEADER = "request_id"
 
 _USABLE = re.compile(rf"[A-Za-z0-9._:=;/+-]{{1,{MAX_LENGTH}}}\Z")
 _current: ContextVar[str | None] = ContextVar("request_id", default=None)

@@ -60,7 +60,6 @@ MIDDLEWARE = [
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/admin/"
 ROOT_URLCONF = "cloud.urls"
-ASGI_APPLICATION = "cloud.asgi.application"
 WSGI_APPLICATION = "cloud.wsgi.application"
 APPEND_SLASH = False
 

@@ -90,7 +90,7 @@ def _sealed(data: object) -> str:
 
 def _opened(stored: IdempotencyKey) -> Any:
     try:
-        return json.loads(_cipher().decrypt(str(stored.response).encode()))
+        return json.loads(_cipher().decrypt(stored.response.encode()))
     except InvalidToken as error:
         raise KeyReused(
             f"the first answer for {HEADER} {stored.key!r} can no longer be read: take a new key"

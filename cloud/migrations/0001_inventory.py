@@ -108,7 +108,7 @@ class Migration(migrations.Migration):
                 ('key', models.CharField(max_length=255)),
                 ('fingerprint', models.CharField(help_text='SHA-256 of method, path and body.', max_length=64)),
                 ('status', models.PositiveSmallIntegerField(default=0)),
-                ('response', models.JSONField(null=True)),
+                ('response', models.TextField(blank=True, help_text='Encrypted: it may hold a password.')),
                 ('created', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='cloud.project')),
             ],
