@@ -9,25 +9,15 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 from pytest_django.live_server_helper import LiveServer
 
 from tests import factories as make
+from tests.browser import chromium, clean_tab
 from vms import reports
 from vms.models import VM
 
 PASSWORD = "a-long-enough-password"
-# The browser is the system's; it talks to the live server on loopback and to nothing else.
-_CHROMIUM = "/usr/bin/chromium"
-_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="session")
@@ -50,20 +40,14 @@ def client(operator: User) -> Client:
     return client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(live_server: LiveServer) -> Iterator[BrowserContext]:
-    """One browser for all tests, so that it keeps the theme's files in its cache."""
+    """One browser for all tests here, so that it keeps the theme's files in its cache."""
     # Playwright keeps an event loop in this thread; the database is used beside it, not in it.
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=_CHROMIUM, args=list(_ARGUMENTS))
-        context = chromium.new_context(
-            base_url=live_server.url, viewport={"width": 1440, "height": 900}
-        )
-        context.set_default_timeout(10_000)
+    with chromium(base_url=live_server.url) as context:
         yield context
-        chromium.close()
     if before is None:
         del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
     else:
@@ -72,20 +56,9 @@ def browser(live_server: LiveServer) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def stranger(browser: BrowserContext) -> Iterator[Page]:
-    """A browser tab of somebody who has not logged in; at the end its console must be clean."""
-    complaints: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            complaints.append(f"{message.text} at {message.location}")
-
-    page = browser.new_page()
-    page.on("console", hear)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    page.close()
-    browser.clear_cookies()
-    assert complaints == []
+    """A browser tab of somebody who has not logged in."""
+    with clean_tab(browser) as page:
+        yield page
 
 
 @pytest.fixture
