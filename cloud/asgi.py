@@ -8,4 +8,4 @@ from a2wsgi import WSGIMiddleware
 
 from cloud.wsgi import application as django
 
-application = WSGIMiddleware(django, workers=16)
+application = WSGIMiddleware(django, workers=16)  # type: ignore[arg-type]  # an HttpResponse is iterable

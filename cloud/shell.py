@@ -17,8 +17,7 @@ from typing import ClassVar, TypedDict
 
 from cloud.errors import CumuletError
 
-# A handle on what `spawn` started.
-Process = subprocess.Popen[bytes]
+_DETACH_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def spawn(
     log: Path,
     env: Mapping[str, str] | None = None,
     user: str | None = None,
-) -> Process:
+) -> subprocess.Popen[bytes]:
     """Start a program that outlives the caller: own session, no standard input, output to `log`.
 
     The caller owns the handle and reaps it; raises CommandMissing.
@@ -124,6 +123,18 @@ def spawn(
             )
         except FileNotFoundError as error:
             raise _missing(command, error) from error
+
+
+def detach(argv: Sequence[str | Path], *, log: Path) -> None:
+    """Start a program that is nobody's child here: it has to be found again by other means.
+
+    Raises CommandMissing or CommandTimeout; that `argv` itself could not be executed is only in
+    the log.
+    """
+    try:
+        spawn(["setsid", "--fork", *argv], log=log).wait(_DETACH_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise CommandTimeout(f"{argv[0]} could not be started in time") from error
 
 
 class _Identity(TypedDict):

@@ -88,7 +88,7 @@ def _obtain(paths: HostPaths, image: ImageSpec, file: FileSpec, user: str | None
             log.warning("download interrupted", image=image.image_id, reason=error.message)
             if attempt == ATTEMPTS:
                 raise
-            time.sleep(2**attempt)
+            _pause(attempt)
         except CumuletError:
             part.unlink(missing_ok=True)
             raise
@@ -105,6 +105,10 @@ def _obtain(paths: HostPaths, image: ImageSpec, file: FileSpec, user: str | None
     finally:
         part.unlink(missing_ok=True)
         draft.unlink(missing_ok=True)
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(2**attempt)
 
 
 def _download(file: FileSpec, part: Path) -> None:

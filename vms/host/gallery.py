@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from cloud import shell
 from vms.host import files, images, store
@@ -21,7 +22,6 @@ MAX_RETRY_SECONDS = 300.0
 class _Download:
     """What the monitor knows of one image that is under way."""
 
-    process: shell.Process | None = None
     attempts: int = 0
     due: float = 0.0
     told: ImageReport | None = None
@@ -70,25 +70,23 @@ class Gallery:
         )
 
     def _keep_running(self, image: ImageSpec, download: _Download) -> None:
-        if download.process and download.process.poll() is None:
-            return
         now = time.monotonic()
         if now < download.due:
             return
         with files.locked(images.fetch_lock(self._host.paths, image), wait=False) as idle:
             if not idle:
-                return  # an earlier monitor started it
+                return
         pause = RETRY_SECONDS * 2 ** min(download.attempts, 5)
         download.attempts += 1
         download.due = now + min(pause, MAX_RETRY_SECONDS)
         paths, owner = self._host.paths, self._host.owner
-        download.process = shell.spawn(
-            [
-                *(sys.executable, "-m", "vms.host.fetch"),
-                *(paths.state, paths.run, owner.name if owner else "", str(image.image_id)),
-            ],
-            log=paths.fetch_log,
-        )
+        where: list[str | Path] = [
+            paths.state,
+            paths.run,
+            owner.name if owner else "",
+            str(image.image_id),
+        ]
+        shell.detach([sys.executable, "-m", "vms.host.fetch", *where], log=paths.fetch_log)
 
 
 def waiting(host: Host, image: ImageSpec) -> list[int]:

@@ -76,16 +76,11 @@ def start(host: Host, spec: VmSpec, paths: VmPaths, accelerator: command.Acceler
     if _systemd():
         shell.run(unit_argv(host, spec.uuid, paths, argv), timeout=START_SECONDS)
     else:
-        shell.spawn(session_argv(host, argv), log=paths.log).wait(START_SECONDS)
+        shell.detach([*host.drop_privileges, *argv], log=paths.log)
     process = find(spec.uuid, paths)
     if process is None or not _answers(process, paths):
         raise QemuFailed(f"QEMU did not start: {_said(paths, said_before)} (from {paths.log})")
     return process
-
-
-def session_argv(host: Host, argv: list[str]) -> list[str]:
-    """`argv` in a session of its own, whose starter ends at once; without any privilege."""
-    return ["setsid", "--fork", *host.drop_privileges, *argv]
 
 
 def unit_argv(host: Host, uuid: str, paths: VmPaths, argv: list[str]) -> list[str]:
