@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +58,9 @@ class Lab:
         with _namespaces_locked():
             for name in (self.outside, *(self.host(n + 1) for n in range(hosts))):
                 _ensure_namespace(name)
-        with IPRoute(netns=self.outside) as outside:
-            self._ensure_fabric(outside)
-            for number in range(1, hosts + 1):
-                self._ensure_host(outside, number)
+        # In a thread of its own: where the caller's runs an event loop, pyroute2 refuses to work.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(self._ensure_links, hosts).result()
 
     def remove_host(self, number: int) -> None:
         with _namespaces_locked():
@@ -76,6 +76,12 @@ class Lab:
     def enter(self, namespace: str) -> list[str]:
         """The words before a command line that is to run inside."""
         return ["nsenter", f"--net={self.path(namespace)}"]
+
+    def _ensure_links(self, hosts: int) -> None:
+        with IPRoute(netns=self.outside) as outside:
+            self._ensure_fabric(outside)
+            for number in range(1, hosts + 1):
+                self._ensure_host(outside, number)
 
     def _ensure_fabric(self, outside: Any) -> None:
         _ensure_up(outside, "lo")
