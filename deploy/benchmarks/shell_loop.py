@@ -12,15 +12,16 @@ from pathlib import Path
 from cloud import shell
 from deploy import accounts
 from deploy.benchmarks.guest import Guest, Sample, end_guests, wait_for_userspace
+from vms.host.command import TCG_CPU
 
-# $1 base, $2 base's format, $3 size, $4 directory, $5 accelerator, $6 cores, $7 memory,
-# $8 kernel, $9 initrd, ${10} command line
+# $1 base, $2 base's format, $3 size, $4 directory, $5 accelerator, $6 CPU, $7 cores, $8 memory,
+# $9 kernel, ${10} initrd, ${11} command line
 _SCRIPT = """
 set -e
 qemu-img create -q -f qcow2 -b "$1" -F "$2" "$4/disk.qcow2" "$3"
 exec qemu-system-x86_64 -daemonize -nodefaults -display none -pidfile "$4/pid" \
-    -machine q35 -accel "$5" -cpu max -smp "$6" -m "$7" \
-    -kernel "$8" -initrd "$9" -append "${10}" \
+    -machine q35 -accel "$5" -cpu "$6" -smp "$7" -m "$8" \
+    -kernel "$9" -initrd "${10}" -append "${11}" \
     -drive "file=$4/disk.qcow2,format=qcow2,if=virtio" \
     -nic user,model=virtio-net-pci -serial "file:$4/console.log"
 """
@@ -52,7 +53,8 @@ class ShellLoop:
     def _arguments(self) -> list[str]:
         guest, disk = self._guest, self._guest.image.disk
         storage = [str(disk.file), disk.format, f"{guest.disk_gb}G", str(self._directory)]
-        machine = [guest.accelerator, str(guest.cores), f"{guest.memory_mb}M"]
+        cpu = TCG_CPU if guest.accelerator == "tcg" else "host"
+        machine = [guest.accelerator, cpu, str(guest.cores), f"{guest.memory_mb}M"]
         return [
             *storage,
             *machine,

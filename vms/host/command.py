@@ -25,7 +25,7 @@ _TCG_CACHE_MB = 256
 
 # The level that distributions are built for, with AES and a source of randomness; whatever else
 # "max" has is emulated at the guest's cost, and changes with QEMU's version.
-_TCG_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+rdrand"
+TCG_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+rdrand"
 
 
 def command(spec: VmSpec, paths: VmPaths, accelerator: Accelerator) -> list[str]:
@@ -46,7 +46,7 @@ def command(spec: VmSpec, paths: VmPaths, accelerator: Accelerator) -> list[str]
 def _machine(spec: VmSpec, accelerator: Accelerator) -> list[str]:
     engine = {
         "kvm": ["-accel", "kvm", "-cpu", "host"],
-        "tcg": ["-accel", f"tcg,thread=multi,tb-size={_TCG_CACHE_MB}", "-cpu", _TCG_CPU],
+        "tcg": ["-accel", f"tcg,thread=multi,tb-size={_TCG_CACHE_MB}", "-cpu", TCG_CPU],
     }
     return [
         *("-name", f"guest={_value(spec.hostname)},debug-threads=on"),
