@@ -101,7 +101,7 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
     if order.start and not order.public_ipv4:
         raise invalid("public_net", "a server needs an address to start: set start_after_create")
     password = None if order.ssh_keys else secrets.token_urlsafe(15)
-    # A high cost protects what people can guess; 120 random bits need none, and 60 ms it would take.
+    # A high cost (60 ms) protects what people could guess; 120 random bits need none.
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode() if password else ""
     with _names_are_unique(order.name), transaction.atomic():
         vm = claim(project, order, hashed)
