@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def waiting(host: Host, image: ImageSpec) -> list[int]:
     """The VMs that are made of this image."""
     found = []
     for vm_id in store.vm_ids(host):
-        spec = store.spec(host.paths.vm(vm_id))
-        if spec and spec.image.image_id == image.image_id:
-            found.append(vm_id)
+        with suppress(store.DamagedStore):
+            spec = store.spec(host.paths.vm(vm_id))
+            if spec and spec.image.image_id == image.image_id:
+                found.append(vm_id)
     return found
