@@ -48,6 +48,7 @@ class ApiToken(models.Model):
 
     class Meta:
         ordering = ["project", "name"]
+        verbose_name = "API token"
         constraints = [UniqueConstraint(fields=["project", "name"], name="api_token_name_unique")]
 
     def __str__(self) -> str:

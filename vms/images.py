@@ -9,7 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from cloud.errors import invalid
+from cloud.errors import Protected, invalid
 from vms.models import Image
 
 
@@ -93,5 +93,7 @@ def register_image(manifest: Manifest) -> tuple[Image, bool]:
 
 
 def retire_image(image: Image) -> None:
-    """Hide the image from new servers; doing it twice changes nothing."""
+    """Hide the image from new servers; doing it twice changes nothing. Raises Protected."""
+    if image.delete_protection:
+        raise Protected(f"image {image} is protected from deletion: remove the protection first")
     Image.objects.filter(pk=image.pk, deleted_at=None).update(deleted_at=timezone.now())

@@ -130,6 +130,7 @@ class Migration(migrations.Migration):
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='tokens', to='cloud.project')),
             ],
             options={
+                'verbose_name': 'API token',
                 'ordering': ['project', 'name'],
                 'constraints': [models.UniqueConstraint(fields=('project', 'name'), name='api_token_name_unique')],
             },
