@@ -12,7 +12,7 @@ import psutil
 
 from deploy import processes
 from deploy.benchmarks.errors import BenchmarkFailed
-from deploy.images import GuestImage
+from deploy.images.image import GuestImage, ImageFile
 
 # What the micro guest prints when its userspace is complete.
 UP = b"cumulet-micro: up"
@@ -41,11 +41,14 @@ class Guest:
 
 @dataclass(frozen=True)
 class Sample:
-    """One start, in seconds since it was asked for. `accepted`: the caller had an answer."""
+    """One start, in seconds since it was asked for.
 
-    accepted: float
+    `answered`: when an API said that it will be done, where that is not the same as done.
+    """
+
     process_up: float
     userspace_up: float
+    answered: float | None = None
 
 
 class Contender(Protocol):
@@ -95,8 +98,7 @@ def end_guests(directory: Path) -> None:
     wait_until(lambda: not any(processes.alive(one) for one in found), "the end of a guest")
 
 
-def _file(part: object) -> Path:
-    path = getattr(part, "file", None)
-    if not isinstance(path, Path):
+def _file(part: ImageFile | None) -> Path:
+    if part is None:
         raise BenchmarkFailed("the benchmark needs an image that is booted directly")
-    return path
+    return part.file

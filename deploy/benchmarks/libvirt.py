@@ -79,7 +79,7 @@ class Libvirt:
                 self._virsh("destroy", _DOMAIN)
             self._disk.unlink(missing_ok=True)
             self._console.unlink(missing_ok=True)
-        return Sample(process_up, process_up, userspace_up)
+        return Sample(process_up, userspace_up)
 
     @property
     def _log(self) -> Path:

@@ -59,13 +59,15 @@ def show(result: Result, console: Console) -> None:
 def _speed(result: Result) -> Table:
     rounds = max(len(samples) for samples in result.samples.values())
     table = Table(title=f"One guest, seconds: median (middle half), {rounds} rounds in turns")
-    for column in ("", "answered", "process up", "userspace up"):
-        table.add_column(column, justify="right" if column else "left")
+    table.add_column("")
+    table.add_column("process up", justify="right")
+    table.add_column("userspace up", justify="right")
     for name, samples in result.samples.items():
-        accepted = summarise([sample.accepted for sample in samples])
         measured = timing(samples)
-        row = (accepted, measured.process_up, measured.userspace_up)
-        table.add_row(name, *(_seconds(summary) for summary in row))
+        table.add_row(name, _seconds(measured.process_up), _seconds(measured.userspace_up))
+        answered = [sample.answered for sample in samples if sample.answered is not None]
+        if answered:
+            table.caption = f"POST /v1/servers was answered after {_seconds(summarise(answered))} s"
     return table
 
 
@@ -91,13 +93,9 @@ def _verdicts(result: Result) -> Table:
         table.add_column(column, justify="right" if column in ("measured", "at most") else "left")
     for verdict in result.verdicts:
         word = "[green]met[/green]" if verdict.met else "[bold red]missed[/bold red]"
-        measured, limit = (f"{number:.2f} {verdict.unit}" for number in _numbers(verdict))
+        measured, limit = (f"{n:.2f} {verdict.unit}" for n in (verdict.value, verdict.limit))
         table.add_row(verdict.target, measured, limit, word)
     return table
-
-
-def _numbers(verdict: Verdict) -> tuple[float, float]:
-    return verdict.value, verdict.limit
 
 
 def _seconds(summary: Summary) -> str:

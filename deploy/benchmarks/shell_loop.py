@@ -48,7 +48,7 @@ class ShellLoop:
             end_guests(self._directory)
             for name in ("disk.qcow2", "console.log", "pid"):
                 (self._directory / name).unlink(missing_ok=True)
-        return Sample(process_up, process_up, userspace_up)
+        return Sample(process_up, userspace_up)
 
     def _arguments(self) -> list[str]:
         guest, disk = self._guest, self._guest.image.disk

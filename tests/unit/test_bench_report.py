@@ -14,8 +14,8 @@ from deploy.benchmarks.verdicts import Verdict
 RESULT = Result(
     machine={"cores": "2"},
     samples={
-        "cumulet": [Sample(0.05, 0.2, 2.0), Sample(0.07, 0.4, 2.2)],
-        "shell loop": [Sample(0.1, 0.1, 1.9), Sample(0.1, 0.1, 2.1)],
+        "cumulet": [Sample(0.2, 2.0, answered=0.05), Sample(0.4, 2.2, answered=0.07)],
+        "shell loop": [Sample(0.1, 1.9), Sample(0.1, 2.1)],
     },
     host_mib={"h1": 81.4},
     idle_percent={"web": 0.21, "rabbitmq": 1.4, "beat": 0.01, "proxy": 0.02},
@@ -54,6 +54,10 @@ def test_the_document_says_which_targets_were_met() -> None:
 
 def test_the_table_shows_median_and_spread() -> None:
     assert "0.300 (0.250-0.350)" in line(shown(), "cumulet")
+
+
+def test_the_table_tells_how_soon_the_api_answered() -> None:
+    assert "answered after 0.060 (0.055-0.065) s" in shown()
 
 
 def test_the_table_calls_a_missed_target_missed() -> None:
