@@ -33,7 +33,8 @@ def own_instance() -> Iterator[Instance]:
             yield instance
         finally:
             _remove(instance)
-            (home / "state.json").unlink()
+            for secret in ("state.json", "token"):
+                (home / secret).unlink(missing_ok=True)
 
 
 def start(instance: Instance, steps: Steps) -> Cloud:
