@@ -11,10 +11,12 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import structlog
+from amqp.exceptions import AMQPError
 from celery import Celery, shared_task
 from celery.signals import setup_logging
 from kombu import Queue
@@ -27,6 +29,7 @@ from cloud.logs import logging_config
 log = structlog.get_logger(__name__)
 
 REPORTS_EXCHANGE = "reports"
+TASKS = "vms.host.tasks"
 
 Handler = Callable[[dict[str, Any]], None]
 
@@ -50,7 +53,7 @@ def make_app(host: HostConfig) -> Celery:
         for name in (f"host.{host.name}", f"host.{host.name}.bulk")
     ]
     app.conf.update(
-        include=["vms.host.tasks"],
+        include=[TASKS],
         task_queues=queues,
         task_create_missing_queues=False,
         task_default_queue=queues[0].name,
@@ -96,7 +99,7 @@ def task(name: str) -> Callable[[Handler], object]:
 
 
 def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
-    """Send a report to control; False while the broker is away.
+    """Send a report to control; False while the broker is away, or does not take it.
 
     `summary` is what people read in Flower instead of the arguments. The broker refuses a
     `user_id` that is not the one of the connection, so control can trust it.
@@ -116,7 +119,7 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
             retry=True,
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},
         )
-    except (OperationalError, OSError) as error:
+    except (OperationalError, AMQPError, OSError) as error:
         log.warning("broker away", report=summary, error=str(error))
         return False
     return True
@@ -152,6 +155,8 @@ def _consumer() -> type[Any]:
 
 def main() -> None:
     start_logging()
+    # A machine that cannot be a host says so now, not at its first task.
+    import_module(TASKS).host()
     app().conf.worker_consumer = _consumer()
     app().worker_main(
         [

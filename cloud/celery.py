@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 import structlog
+from amqp.exceptions import AMQPError
 from celery import Celery
 from celery.signals import setup_logging
 from kombu import Exchange, Queue
@@ -84,7 +85,7 @@ def hint(queue: str, task: str, document: dict[str, Any], *, summary: str) -> bo
             retry=True,
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},
         )
-    except (OperationalError, OSError) as error:
+    except (OperationalError, AMQPError, OSError) as error:
         log.warning("broker away, the sweep will send again", queue=queue, error=str(error))
         return False
     return True
