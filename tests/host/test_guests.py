@@ -94,6 +94,17 @@ def test_a_guest_that_switches_itself_off_is_known_at_once_and_stays_off(world: 
         until(lambda: world.reported(power=Power.RUNNING, generation=4), "it runs again")
 
 
+def test_a_guest_stays_off_also_if_it_was_asked_to_run_while_it_ran(world: World) -> None:
+    with world.watched():
+        spec = world.boot()
+        asked_again = structs.replace(spec, generation=4)
+        world.ensure(asked_again)
+        world.ssh(spec, "poweroff")
+        until(lambda: world.reported(guest_halted=True, generation=4), "control knows")
+        world.ensure(asked_again)
+        assert world.reported(power=Power.OFF, guest_halted=True)
+
+
 def test_a_killed_qemu_is_started_again(world: World) -> None:
     with world.watched():
         spec = world.spec()

@@ -90,6 +90,9 @@ def _bring(host: Host, spec: VmSpec, memory: VmMemory) -> tuple[VmReport, VmMemo
     if seen.guest is Guest.SILENT and failure is None:
         failure = Failure("qmp_silent", _SILENT, retryable=True)
     rest = plan(spec, steps.memory, seen, now)
+    memory = steps.memory
+    if seen.guest is Guest.RUNNING and rest.done and spec.power is PowerGoal.RUNNING:
+        memory = memory.serving(spec)
     report = VmReport(
         vm_id=spec.vm_id,
         uuid=spec.uuid,
@@ -101,11 +104,11 @@ def _bring(host: Host, spec: VmSpec, memory: VmMemory) -> tuple[VmReport, VmMemo
         converged=failure is None and rest.done and not rest.steps,
         boot_id=host.boot_id,
         at=now,
-        guest_halted=spec.power is PowerGoal.RUNNING and _halted(spec, steps.memory, seen),
-        button_pressed=steps.memory.pressed == spec.generation,
+        guest_halted=spec.power is PowerGoal.RUNNING and _halted(spec, memory, seen),
+        button_pressed=memory.pressed == spec.generation,
         failure=failure,
     )
-    return report, steps.memory
+    return report, memory
 
 
 def _halted(spec: VmSpec, memory: VmMemory, seen: Observed) -> bool:

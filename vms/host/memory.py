@@ -17,9 +17,9 @@ class VmMemory(Struct, frozen=True):
     """Stored as JSON; written only by the holder of the VM's converge lock.
 
     settled: the generation that the present QEMU serves. halted: the generation under which
-    the guest switched itself off. pressed, pressed_at: the generation for which the power
-    button was pressed, and when it was last. reset_serial, reboot_serial: the last ones done.
-    started_at: when QEMU was started, 0 if it was ended on purpose since; started_boot: in
+    the guest switched itself off. pressed, pressed_since, pressed_at: the generation for which
+    the power button was pressed, when it was first and last. reset_serial, reboot_serial: the
+    last ones done. started_at: when QEMU was started, 0 if it was ended on purpose since; started_boot: in
     which boot of the host. crashes, crashed_at: quick ends in a row, and when the last was seen.
     told: the last report. Times are Unix seconds.
     """
@@ -28,6 +28,7 @@ class VmMemory(Struct, frozen=True):
     settled: int = 0
     halted: int = 0
     pressed: int = 0
+    pressed_since: float = 0.0
     pressed_at: float = 0.0
     reset_serial: int = 0
     reboot_serial: int = 0
@@ -41,6 +42,10 @@ class VmMemory(Struct, frozen=True):
         """Noted before QEMU starts, so that a start which nobody saw the end of counts."""
         return structs.replace(self.restarted(spec), started_at=now, started_boot=boot_id)
 
+    def button_pressed(self, spec: VmSpec, now: float) -> VmMemory:
+        since = self.pressed_since if self.pressed == spec.generation else now
+        return structs.replace(self, pressed=spec.generation, pressed_since=since, pressed_at=now)
+
     def restarted(self, spec: VmSpec) -> VmMemory:
         """A guest that begins anew has fulfilled every reset and reboot asked for so far."""
         return structs.replace(
@@ -49,6 +54,10 @@ class VmMemory(Struct, frozen=True):
             reset_serial=spec.reset_serial,
             reboot_serial=spec.reboot_serial,
         )
+
+    def serving(self, spec: VmSpec) -> VmMemory:
+        """A guest that runs as `spec` wants: if it goes off from now on, that is its own wish."""
+        return structs.replace(self, settled=spec.generation)
 
     def absent(self, spec: VmSpec, boot_id: str, now: float) -> VmMemory:
         """QEMU is not there though it should be: count it if nobody ended it on purpose.
