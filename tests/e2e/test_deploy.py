@@ -7,17 +7,23 @@ import shlex
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cloud import shell
 from deploy import processes, state
+from deploy.lab import Lab
+from deploy.state import Instance
+from deploy.supervise import Supervisor
 from tests.e2e.machine import Machine, left_by
 
 pytestmark = pytest.mark.first_vm
 DEPLOY = state.CHECKOUT / "deploy"
+SMALL = ("--guest", "micro", "--hosts", "1")
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,21 @@ class Checkout:
     def ssh(self, host: str, command: str) -> str:
         config = shlex.quote(str(self.state / "ssh_config"))
         return self.user(f"ssh -F {config} root@{host} {shlex.quote(command)}").stdout.strip()
+
+    @property
+    def instance(self) -> Instance:
+        instance = state.load(self.state)
+        assert instance is not None
+        return instance
+
+    def servers(self) -> dict[str, str]:
+        """Status by name."""
+        listing = self.user("hcloud server list -o noheader -o columns=name,status").stdout
+        return dict(line.split() for line in listing.splitlines())
+
+    def boot_of_first(self) -> str:
+        address = self.user("hcloud server ip first").stdout.strip()
+        return self.ssh(address, "cat /proc/sys/kernel/random/boot_id")
 
 
 @pytest.fixture
@@ -60,38 +81,60 @@ def test_from_a_checkout_to_a_debian_that_answers_ssh_and_back(checkout: Checkou
     a_second_run_changes_nothing(checkout)
     secrets_are_private(checkout)
 
-    identity = state.load(checkout.state)
-    assert identity is not None
+    instance = checkout.instance
     checkout.deploy("down", "--purge")
-    assert left_by(identity.id, before, Machine.now()) == []
-    assert not identity.data.exists()
+    assert left_by(instance.id, before, Machine.now()) == []
+    assert not instance.data.exists()
     assert not checkout.state.exists()
 
 
-def test_what_went_down_comes_up_again(checkout: Checkout) -> None:
-    checkout.deploy("up", "--guest", "micro", "--hosts", "1")
-    address = checkout.user("hcloud server ip first").stdout.strip()
-    checkout.user(
-        "hcloud ssh-key list && hcloud server create --name second --type nano"
-        " --image micro --start-after-create=false"
-    )
-    boot = checkout.ssh(address, "cat /proc/sys/kernel/random/boot_id")
-    identity = state.load(checkout.state)
-    before = Machine.now()
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """A cloud with one host and a running micro guest."""
+    checkout = Checkout(tmp_path_factory.mktemp("small") / "state")
+    checkout.deploy("up", *SMALL)
+    yield checkout
+    checkout.deploy("down", "--purge")
 
-    checkout.deploy("down")
-    assert identity is not None
-    assert not list(Path("/run/netns").glob(f"cu-{identity.id}-*"))
 
-    checkout.deploy("up", "--guest", "micro", "--hosts", "1")
-    assert state.load(checkout.state) == identity
-    assert checkout.ssh(address, "cat /proc/sys/kernel/random/boot_id") != boot
-    listing = checkout.user("hcloud server list -o noheader -o columns=name,status").stdout
-    assert {tuple(line.split()) for line in listing.splitlines()} == {
-        ("first", "running"),
-        ("second", "off"),
-    }
-    assert before.links == Machine.now().links
+def test_up_mends_a_cloud_whose_supervisor_was_killed_and_no_guest_notices(
+    small: Checkout,
+) -> None:
+    boot = small.boot_of_first()
+    supervisord = small.instance.run / "supervisord.pid"
+    psutil.Process(int(supervisord.read_text())).kill()
+    small.deploy("up", *SMALL)
+    assert small.boot_of_first() == boot
+    assert small.servers() == {"first": "running"}
+
+
+def test_what_went_down_comes_up_again(small: Checkout) -> None:
+    small.user("hcloud server create --name second --type nano --image micro --ssh-key cumulet")
+    small.user("hcloud server poweroff second")
+    boot, instance = small.boot_of_first(), small.instance
+
+    small.deploy("down")
+    assert processes.of_instance(instance.id) == []
+    assert not list(Path("/run/netns").glob(f"cu-{instance.id}-*"))
+
+    small.deploy("up", *SMALL)
+    assert small.instance == instance
+    assert small.boot_of_first() != boot
+    assert small.servers() == {"first": "running", "second": "off"}
+
+
+def test_after_a_power_cut_up_brings_the_same_cloud_back(small: Checkout) -> None:
+    before, boot, instance = small.servers(), small.boot_of_first(), small.instance
+    for process in processes.of_instance(instance.id):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    for namespace in Lab(instance.id).existing():
+        shell.run(["ip", "netns", "delete", namespace], timeout=10)
+
+    small.deploy("up", *SMALL)
+    assert small.instance == instance
+    assert small.boot_of_first() != boot
+    assert small.servers() == before
 
 
 def the_env_file_serves_debians_hcloud(checkout: Checkout) -> None:
@@ -105,28 +148,23 @@ def the_env_file_serves_debians_hcloud(checkout: Checkout) -> None:
         assert expected in checkout.user(f"hcloud {listing}").stdout
     create = "hcloud server create --name second --type nano --image micro --ssh-key cumulet"
     checkout.user(create)
-    assert "running" in checkout.user("hcloud server list -o columns=name,status").stdout
+    assert checkout.servers() == {"first": "running", "second": "running"}
     checkout.user("hcloud server poweroff second")
-    assert "off" in checkout.user("hcloud server describe second -o format={{.Status}}").stdout
+    assert checkout.servers()["second"] == "off"
     checkout.user("hcloud server delete second")
-    left = checkout.user("hcloud server list -o noheader -o columns=name,status").stdout
-    assert left.split() in (["first", "running"], ["first", "running", "second", "deleting"])
+    assert checkout.servers().get("second", "deleting") == "deleting"
 
 
 def a_second_run_changes_nothing(checkout: Checkout) -> None:
-    def running() -> set[tuple[int, float, str]]:
-        instance = state.load(checkout.state)
-        assert instance is not None
-        return {
-            (process.pid, process.create_time(), process.name())
-            for process in processes.of_instance(instance.id)
-        }
+    def running() -> dict[str, int]:
+        supervisor = Supervisor(checkout.instance)
+        return {name: supervisor.pid(name) for name in supervisor.states()}
 
-    was = running()
+    before = running()
     began = time.monotonic()
     checkout.deploy("up")
     assert time.monotonic() - began < 30
-    assert {entry for entry in was if "qemu" in entry[2] or "postgres" in entry[2]} <= running()
+    assert running() == before
 
 
 def secrets_are_private(checkout: Checkout) -> None:
