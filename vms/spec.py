@@ -24,6 +24,11 @@ Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\
 Hostname = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,126}[A-Za-z0-9])?\Z")]
 Generation = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Serial = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+# One line of any script: the comment of a key is its owner's own words.
+SSH_KEY_LENGTH: Final = 16384
+PublicKey = Annotated[
+    str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+\Z", max_length=SSH_KEY_LENGTH)
+]
 Version = Literal[1]
 DiskFormat = Literal["qcow2", "raw"]
 
@@ -94,7 +99,7 @@ class VmSpec(Struct, frozen=True, forbid_unknown_fields=True):
     image: ImageSpec
     disks: Annotated[tuple[DiskSpec, ...], Meta(min_length=1, max_length=16)]
     nics: Annotated[tuple[NicSpec, ...], Meta(max_length=8)]
-    ssh_keys: tuple[Annotated[str, Meta(pattern=r"^[ -~]+\Z", max_length=16384)], ...] = ()
+    ssh_keys: tuple[PublicKey, ...] = ()
     user_data: Annotated[str, Meta(max_length=32 * 1024)] = ""
     root_password_hash: Annotated[str, Meta(pattern=r"^\$[ -~]{10,200}\Z")] | None = None
     reset_serial: Serial = 0

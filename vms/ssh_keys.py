@@ -13,6 +13,7 @@ from cloud.errors import NotUnique, invalid
 from cloud.labels import check_labels
 from cloud.models import Project
 from vms.models import SshKey
+from vms.spec import SSH_KEY_LENGTH
 
 _UNIQUE = {"ssh_key_name_unique": "name", "ssh_key_unique": "public_key"}
 
@@ -60,6 +61,8 @@ def fingerprint_of(public_key: str) -> str:
         raise invalid("public_key", "is not an OpenSSH public key") from error
     if not public_key.isprintable():
         raise invalid("public_key", "must be a single line")
+    if len(public_key) > SSH_KEY_LENGTH:
+        raise invalid("public_key", f"must have at most {SSH_KEY_LENGTH} characters")
     digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
     return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
 

@@ -15,7 +15,9 @@ from cloud.models import Host
 from tests import factories as make
 from tests.api.conftest import Api, api_of, host_says
 from vms.actions import create_vm
-from vms.models import Image, ServerType
+from vms.dispatch import spec_of
+from vms.models import Image, ServerType, SshKey
+from vms.spec import VmSpec, decode, encode
 
 
 def fresh_key() -> str:
@@ -118,6 +120,13 @@ def test_a_key_is_kept_renamed_and_forgotten(api: Api) -> None:
     assert api.get(path).status == 404
 
 
+def test_the_comment_of_a_key_may_be_in_any_script(api: Api) -> None:
+    body = {"name": "mine", "public_key": f"{make.SSH_KEY} jürgen@büro"}
+    assert api.post("ssh_keys", body).status == 201
+    vm = make.ordered(ssh_keys=(SshKey.objects.get(),)).vm
+    assert decode(encode(spec_of(vm)), VmSpec).ssh_keys == (body["public_key"],)
+
+
 def test_neither_a_name_nor_a_key_is_kept_twice(api: Api) -> None:
     first = {"name": "one", "public_key": make.SSH_KEY}
     api.post("ssh_keys", first)
@@ -138,6 +147,7 @@ def test_neither_a_name_nor_a_key_is_kept_twice(api: Api) -> None:
         ({}, ["name", "public_key"]),
         ({"name": "", "public_key": make.SSH_KEY}, ["name"]),
         ({"name": "n", "public_key": "ssh-rsa nonsense"}, ["public_key"]),
+        ({"name": "n", "public_key": f"{make.SSH_KEY}{'x' * 16384}"}, ["public_key"]),
         ({"name": "n", "public_key": make.SSH_KEY + "\n" + make.SSH_KEY}, ["public_key"]),
         ({"name": "n", "public_key": make.SSH_KEY, "labels": {"-": ""}}, ["labels"]),
         ({"name": "n" * 129, "public_key": make.SSH_KEY}, ["name"]),
