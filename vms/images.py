@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from django.db import transaction
 from django.utils import timezone
 
 from cloud.errors import Protected, invalid
+from vms.dispatch import image_spec
 from vms.models import Image
+from vms.spec import ImageSpec, encode
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,12 @@ def register_image(manifest: Manifest) -> tuple[Image, bool]:
     """Make the image known; answers it and whether it is new.
 
     An image of the same name and other content is retired: servers made from it keep their
-    disks, new ones get the new image. Hosts are told by `vms.reconcile`.
+    disks, new ones get the new image. Hosts are told by `vms.reconcile`. Raises ValidationError,
+    InvalidInput or Protected.
     """
     known = Image.objects.filter(
         name=manifest.name, architecture=manifest.architecture, type="system", deleted_at=None
     ).first()
-    if known is not None and known.sha256 == manifest.disk["sha256"] and not known.problem:
-        return known, False
-    if known is not None:
-        retire_image(known)
     image = Image(
         name=manifest.name,
         description=manifest.description,
@@ -87,9 +88,29 @@ def register_image(manifest: Manifest) -> tuple[Image, bool]:
         boot_files=manifest.boot_files,
         cmdline=manifest.cmdline,
     )
-    image.full_clean()
-    image.save()
+    if known is not None and _content(known) == _content(image) and not known.problem:
+        return known, False
+    with transaction.atomic():
+        if known is not None:
+            retire_image(known)
+        image.full_clean()
+        image.save()
+        _check_form(image)
     return image, True
+
+
+def _content(image: Image) -> tuple[object, ...]:
+    """What servers are made from, wherever its files lie."""
+    boot = {name: file["sha256"] for name, file in image.boot_files.items()}
+    return image.format, image.sha256, boot, image.cmdline
+
+
+def _check_form(image: Image) -> None:
+    """Raises InvalidInput for what every host would refuse as a malformed document."""
+    try:
+        msgspec.convert(encode(image_spec(image)), ImageSpec)
+    except msgspec.ValidationError as error:
+        raise invalid("manifest", str(error)) from error
 
 
 def retire_image(image: Image) -> None:

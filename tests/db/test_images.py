@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,8 @@ from vms.models import Image
 pytestmark = pytest.mark.django_db
 
 
-def manifest(sha256: str = "ab" * 32) -> Manifest:
-    return Manifest(
+def manifest(sha256: str = "ab" * 32, **changes: Any) -> Manifest:
+    known = Manifest(
         name="debian",
         description="Debian",
         os_flavor="debian",
@@ -24,6 +26,7 @@ def manifest(sha256: str = "ab" * 32) -> Manifest:
         virtual_bytes=2**30,
         disk={"url": "http://192.0.2.2/d.qcow2", "sha256": sha256, "bytes": 10},
     )
+    return replace(known, **changes)
 
 
 def test_registering_the_same_content_twice_changes_nothing() -> None:
@@ -43,6 +46,36 @@ def test_new_content_replaces_the_image_and_servers_keep_theirs() -> None:
     vm.refresh_from_db()
     assert vm.image_id == old.pk != new.pk
     assert list(Image.objects.visible_to(vm.project_id)) == [new]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"boot_files": {"kernel": {"url": "http://192.0.2.2/k", "sha256": "ef" * 32, "bytes": 5}}},
+        {"cmdline": "quiet"},
+    ],
+    ids=list,
+)
+def test_another_kernel_or_command_line_is_new_content(changes: dict[str, Any]) -> None:
+    old, _ = register_image(manifest())
+    new, is_new = register_image(manifest(**changes))
+    assert is_new
+    assert new.pk != old.pk
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"disk": {"url": "ftp://192.0.2.2/d.qcow2", "sha256": "cd" * 32, "bytes": 10}},
+        {"cmdline": "console=\n"},
+    ],
+    ids=list,
+)
+def test_what_hosts_would_refuse_is_refused_and_replaces_nothing(changes: dict[str, Any]) -> None:
+    known, _ = register_image(manifest())
+    with pytest.raises(InvalidInput):
+        register_image(manifest(**changes))
+    assert list(Image.objects.filter(deleted_at=None)) == [known]
 
 
 def test_a_protected_image_stays() -> None:
