@@ -126,9 +126,17 @@ def _acceptable(vm: VM, report: VmReport, sender: str) -> bool:
     return (
         sender == broker_user(vm.host.name)
         and report.host_uuid == str(vm.host.uuid)
-        and report.seq > vm.observed_seq
+        and (report.seq > vm.observed_seq or _is_final(vm, report))
         and report.generation <= vm.generation
     )
+
+
+def _is_final(vm: VM, report: VmReport) -> bool:
+    """Whether it tells of the end, after which there is nothing: then no order matters.
+
+    A host forgets its count with the VM, and begins one by its clock if it is asked again.
+    """
+    return vm.deleting and not report.present and report.generation == vm.generation
 
 
 def _observe(vm: VM, report: VmReport) -> None:

@@ -109,6 +109,13 @@ def test_a_deleted_server_keeps_its_address_until_the_host_proves_the_end(vm: VM
     assert Action.objects.get(command="delete_server").status == "success"
 
 
+def test_the_end_counts_whatever_the_clock_of_the_host_says(vm: VM) -> None:
+    reports.vm_report(make.report(vm, seq=9_000), SENDER)
+    delete_vm(vm)
+    reports.vm_report(make.report(vm, present=False, seq=5), SENDER)
+    assert not VM.objects.exists()
+
+
 def test_absence_under_an_older_generation_deletes_nothing(vm: VM) -> None:
     delete_vm(vm)
     reports.vm_report(make.report(vm, present=False, generation=1), SENDER)

@@ -114,6 +114,14 @@ def test_a_later_request_supersedes_an_action() -> None:
     assert outcome.code == "superseded"
 
 
+def test_a_host_that_refuses_a_server_says_why() -> None:
+    failure = Failure("server_id_taken", "another server has this id here", False)
+    refused = report(present=False, converged=False, power=Power.OFF, failure=failure)
+    outcome = outcome_of(ActionGoal.APPLIED, 2, refused)
+    assert outcome is not None
+    assert outcome.code == "server_id_taken"
+
+
 def test_deletion_ends_every_other_action() -> None:
     outcome = outcome_of(ActionGoal.RUNNING, 2, report(generation=3, present=False))
     assert outcome is not None
