@@ -37,7 +37,7 @@ def ensure_pool(pool: Pool) -> Network:
         raise invalid("cidr", f"{cidr} is not IPv4: public pools are IPv4 for now")
     wanted = {
         "location": pool.location,
-        "excluded": _addresses("excluded", pool.excluded),
+        "excluded": _addresses("excluded", pool.excluded, cidr.version),
         "dns": _addresses("dns", pool.dns),
     }
     try:
@@ -65,7 +65,7 @@ def describe_pool(
     Raises InvalidInput or NotUnique (name).
     """
     network.name = name
-    network.excluded = _addresses("excluded", excluded)
+    network.excluded = _addresses("excluded", excluded, ip_network(str(network.ip_range)).version)
     network.dns = _addresses("dns", dns)
     try:
         with transaction.atomic():
@@ -81,8 +81,13 @@ def usable(network: Network) -> int:
     return max(total - 2 - inside, 0)
 
 
-def _addresses(field: str, texts: Iterable[str]) -> list[str]:
+def _addresses(field: str, texts: Iterable[str], version: int | None = None) -> list[str]:
+    """The addresses in their usual form; all of the IP `version`, if one is given."""
     try:
-        return [str(ip_address(text)) for text in texts]
+        addresses = [ip_address(text) for text in texts]
     except ValueError as error:
         raise invalid(field, str(error)) from error
+    for address in addresses:
+        if version not in (None, address.version):
+            raise invalid(field, f"{address} is not IPv{version}")
+    return [str(address) for address in addresses]

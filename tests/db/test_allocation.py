@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from cloud.errors import NotUnique, ResourceUnavailable
+from cloud.errors import InvalidInput, NotUnique, ResourceUnavailable
 from cloud.models import Action
 from networks.models import Address
+from networks.pools import Pool, describe_pool, ensure_pool
 from tests import factories as make
 from vms.actions import create_vm
 from vms.models import VM, Nic
@@ -86,3 +87,11 @@ def test_an_excluded_address_is_never_lent() -> None:
     make.host()
     make.pool("203.0.113.0/30", excluded=["203.0.113.1"])
     assert str(make.ordered().vm.nics.get().address.ip) == "203.0.113.2"
+
+
+def test_a_pool_excludes_addresses_of_its_own_kind_only() -> None:
+    pool = ensure_pool(Pool("v4", "203.0.113.0/28", make.location(), excluded=("203.0.113.1",)))
+    with pytest.raises(InvalidInput):
+        ensure_pool(Pool("v4", "203.0.113.0/28", make.location(), excluded=("2001:db8::1",)))
+    with pytest.raises(InvalidInput):
+        describe_pool(pool, name="v4", excluded=("2001:db8::1",), dns=())
