@@ -85,7 +85,9 @@ def outcome_of(goal: ActionGoal, generation: int, report: VmReport) -> Outcome |
     if not report.present:
         if goal is ActionGoal.REMOVED:
             return SUCCESS
-        return _failure_of(report) or Outcome("server_deleted", "the server was deleted before this was done")
+        return _failure_of(report) or Outcome(
+            "server_deleted", "the server was deleted before this was done"
+        )
     if goal is ActionGoal.REMOVED:
         return _failure_of(report)
     if _met(goal, report):

@@ -1,4 +1,4 @@
-"""Messages to a broker that refuses them: the sender goes on, as it does while the broker is away."""
+"""A broker that refuses a message: the sender goes on as it does while the broker is away."""
 
 from __future__ import annotations
 
