@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
@@ -120,6 +122,11 @@ class Host(models.Model):
     @property
     def queue(self) -> str:
         return f"host.{self.name}"
+
+    def is_silent(self, now: datetime, after_seconds: float) -> bool:
+        """Like `HostQuerySet.silent`, of this row as it was read."""
+        limit = now - timedelta(seconds=after_seconds)
+        return self.last_heartbeat is None or self.last_heartbeat < limit
 
 
 class Action(models.Model):

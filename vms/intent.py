@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.conf import settings
 from django.utils import timezone
 
 from vms import dispatch
@@ -44,8 +45,9 @@ def abandon(vm: VM) -> None:
     want(vm, PowerGoal.OFF)
 
 
-def set_status(vm: VM, *, host_silent: bool = False) -> None:
+def set_status(vm: VM) -> None:
     """Derive the status from the facts; the caller saves."""
+    silent = vm.host.is_silent(timezone.now(), settings.HOST_SILENT_SECONDS)
     vm.status = status_of(
         Facts(
             goal=PowerGoal(vm.goal),
@@ -53,6 +55,6 @@ def set_status(vm: VM, *, host_silent: bool = False) -> None:
             provisioned=vm.provisioned,
             power=Power(vm.observed_power),
             failed=vm.failure_final,
-            host_silent=host_silent,
+            host_silent=silent,
         )
     )

@@ -65,7 +65,8 @@ def host_report(report: HostReport, sender: str) -> None:
     host, returned = recorded
     if returned:
         with transaction.atomic():
-            for vm in VM.objects.filter(host=host).select_for_update(of=("self",)):
+            vms = VM.objects.filter(host=host).select_related("host")
+            for vm in vms.select_for_update(of=("self",)):
                 set_status(vm)
                 vm.next_dispatch_at = timezone.now()
                 vm.save(update_fields=["status", "next_dispatch_at"])

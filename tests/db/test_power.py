@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from cloud.errors import InvalidInput, Locked, Protected
+from cloud.models import Host
 from tests import factories as make
 from vms import reports
 from vms.actions import (
@@ -128,3 +132,12 @@ def test_without_a_key_a_password_is_generated_and_only_its_hash_is_kept() -> No
     ordered.vm.refresh_from_db()
     assert ordered.vm.root_password_hash.startswith("$2b$")
     assert ordered.root_password not in ordered.vm.root_password_hash
+
+
+def test_a_wish_makes_nothing_known_of_a_server_whose_host_is_silent(vm: VM) -> None:
+    Host.objects.update(last_heartbeat=timezone.now() - timedelta(hours=1))
+    VM.objects.update(status="unknown")
+    for _ in range(2):
+        assert power(vm, PowerCommand.POWERON).status == "running"
+        vm.refresh_from_db()
+        assert vm.status == "unknown"
