@@ -74,6 +74,7 @@ def make_app(host: HostConfig) -> Celery:
         broker_transport_options={"confirm_publish": True, "read_timeout": 20},
         enable_utc=True,
     )
+    app.Task.Request = "cloud.inspection:SummaryRequest"
     return app
 
 

@@ -1,7 +1,8 @@
 """The control plane's Celery app: its queues, its periodic sweep, and how messages leave it.
 
 Messages carry work, they are not the truth: `hint` may lose one, and `vms.reconcile` makes up
-for it. Only this module and `cloud.agent` know Celery; everybody else sends by task name.
+for it. Only this module, `cloud.agent` and `cloud.inspection` know Celery; everybody else
+sends by task name.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ app.conf.update(
         "tidy": {"task": "control.tidy", "schedule": 3600.0, "options": {"expires": 3600.0}},
     },
 )
+app.Task.Request = "cloud.inspection:SummaryRequest"
 
 
 @setup_logging.connect

@@ -82,4 +82,5 @@ def record_heartbeat(heartbeat: Heartbeat, sender: str) -> tuple[Host, bool] | N
 def _url_for(name: str, password: str) -> str:
     parts = urlsplit(settings.HOST_BROKER_URL)
     user = f"{quote(broker_user(name), safe='')}:{quote(password, safe='')}"
-    return f"{parts.scheme}://{user}@{parts.hostname}:{parts.port or 5672}{parts.path}"
+    address = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{user}@{address}{parts.path}"

@@ -45,11 +45,15 @@ def sweep() -> None:
 def mark_unknown(now: datetime) -> int:
     """VMs of hosts that do not speak are unknown: silence is neither "off" nor "gone"."""
     silent = Host.objects.silent(now, settings.HOST_SILENT_SECONDS)
-    return (
-        VM.objects.filter(host__in=silent, provisioned=True, deleting=False)
-        .exclude(status=Status.UNKNOWN)
-        .update(status=Status.UNKNOWN)
+    known = VM.objects.filter(host__in=silent, provisioned=True, deleting=False).exclude(
+        status=Status.UNKNOWN
     )
+    with transaction.atomic():
+        # Rows that a report holds are left to the next sweep, so neither waits for the other.
+        free = list(
+            known.select_for_update(of=("self",), skip_locked=True).values_list("pk", flat=True)
+        )
+        return VM.objects.filter(pk__in=free).update(status=Status.UNKNOWN)
 
 
 def forgive_ignored_shutdowns(now: datetime) -> int:
