@@ -42,15 +42,18 @@ def uplink_address(around: Surroundings) -> str | None:
 
 
 def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
-    """How much of these interfaces and their rules is there."""
-    with IPRoute() as netlink:
-        tables = nft.tables()
-        seen = [tap for tap in taps if links.index_of(netlink, tap.name) is not None]
-        ruled = [tap for tap in taps if rules.nic_table(tap.name) in tables]
-        if not seen and not ruled:
-            return Presence.NONE
-        uplink = _uplink(netlink, around)
-        complete = uplink and all(links.is_complete(netlink, uplink, tap) for tap in taps)
+    """How much of these interfaces and their rules is there; raises NetworkRefused."""
+    try:
+        with IPRoute() as netlink:
+            tables = nft.tables()
+            seen = [tap for tap in taps if links.index_of(netlink, tap.name) is not None]
+            ruled = [tap for tap in taps if rules.nic_table(tap.name) in tables]
+            if not seen and not ruled:
+                return Presence.NONE
+            uplink = _uplink(netlink, around)
+            complete = uplink and all(links.is_complete(netlink, uplink, tap) for tap in taps)
+    except (NetlinkError, OSError) as error:
+        raise _refused(error) from error
     return Presence.ALL if complete and len(ruled) == len(taps) else Presence.PART
 
 

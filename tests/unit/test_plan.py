@@ -11,7 +11,15 @@ from msgspec.structs import replace as replace_memory
 from networks.spec import Presence
 from tests.documents import SPEC, a_spec
 from vms.host.memory import VmMemory
-from vms.host.plan import PRESS_AGAIN_SECONDS, Guest, Observed, Plan, Step, plan
+from vms.host.plan import (
+    PRESS_AGAIN_SECONDS,
+    REBOOT_SECONDS,
+    Guest,
+    Observed,
+    Plan,
+    Step,
+    plan,
+)
 from vms.spec import PowerGoal, VmSpec
 
 NOW = 1_000_000.0
@@ -27,7 +35,7 @@ GOAL = {goal: a_spec(power=goal) for goal in PowerGoal}
 RUN, STOP, SHUT = GOAL[PowerGoal.RUNNING], GOAL[PowerGoal.OFF], GOAL[PowerGoal.SHUTDOWN]
 RESET = a_spec(reset_serial=1)
 REBOOT = a_spec(reboot_serial=1)
-PRESSED = VmMemory(settled=2, pressed=3, pressed_at=NOW - 1)
+PRESSED = VmMemory(settled=2, pressed=3, pressed_since=NOW - 5, pressed_at=NOW - 1)
 PRESSED_LONG_AGO = replace_memory(PRESSED, pressed_at=NOW - PRESS_AGAIN_SECONDS)
 
 
@@ -103,6 +111,12 @@ CASES = {
     "a reset is done at once": (RESET, KNOWN, RUNNING, steps(Step.RESET)),
     "a reset is done once": (RESET, VmMemory(settled=3, reset_serial=1), RUNNING, steps()),
     "a reboot presses the button": (REBOOT, KNOWN, RUNNING, steps(Step.PRESS, done=False)),
+    "a reboot that the guest ignores comes to an end": (
+        REBOOT,
+        VmMemory(settled=2, pressed=3, pressed_since=NOW - REBOOT_SECONDS, pressed_at=NOW - 1),
+        RUNNING,
+        steps(Step.GIVE_UP),
+    ),
     "a reboot goes on when the guest is down": (REBOOT, PRESSED, HALTED, steps(Step.REVIVE)),
     "a start fulfils a reboot": (REBOOT, KNOWN, OFF, steps(Step.ADD_LINKS, Step.START)),
     "a VM without interfaces needs no links": (
@@ -186,7 +200,9 @@ def outcome(
         case Step.NOTE_HALT:
             return seen, replace_memory(memory, halted=spec.generation)
         case Step.PRESS:
-            return seen, replace_memory(memory, pressed=spec.generation, pressed_at=NOW)
+            return seen, memory.button_pressed(spec, NOW)
+        case Step.GIVE_UP:
+            return seen, replace_memory(memory, reboot_serial=spec.reboot_serial)
         case Step.START | Step.RESET | Step.REVIVE:
             return replace(seen, guest=Guest.RUNNING), memory.restarted(spec)
         case Step.WAIT_FOR_IMAGE:

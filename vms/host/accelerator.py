@@ -64,7 +64,10 @@ def _find_out(host: Host) -> Verdict:
 
 
 def probe(host: Host, kind: Accelerator) -> str:
-    """Run a guest that does nothing but say so; answers why that failed, "" if it did not."""
+    """Run a guest that does nothing but say so; answers why that failed, "" if it did not.
+
+    Raises CommandMissing, because a machine without QEMU is no host at all.
+    """
     with tempfile.NamedTemporaryFile(dir=host.paths.run, prefix="probe-", suffix=".img") as disk:
         disk.write(_SECTOR)
         disk.flush()
@@ -81,7 +84,7 @@ def probe(host: Host, kind: Accelerator) -> str:
             result = shell.run(argv, timeout=PROBE_SECONDS, ok=range(256))
         except shell.CommandTimeout:
             return f"a guest on {kind} did not run within {PROBE_SECONDS:g} s"
-        except shell.CommandError as error:
+        except shell.CommandFailed as error:
             return error.message
     if result.code != _ALIVE:
         said = (result.stderr or result.stdout).strip()[-200:]

@@ -163,12 +163,11 @@ def _check(answer: httpx.Response, file: FileSpec, part: Path) -> None:
 def _copy(file: FileSpec, part: Path) -> None:
     """From this host's own file system; copies share blocks where it can."""
     source = Path(unquote(urlsplit(file.url).path))
-    try:
-        if source.stat().st_size > file.bytes:
-            raise _too_long(file)
-        shutil.copyfile(source, part)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise SourceMissing(f"{source} is not a file on this host: put it there") from error
+    if not source.is_file():
+        raise SourceMissing(f"{source} is not a file on this host: put it there")
+    if source.stat().st_size > file.bytes:
+        raise _too_long(file)
+    shutil.copyfile(source, part)
 
 
 def _verify(part: Path, file: FileSpec) -> None:

@@ -36,6 +36,18 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def read_foreign(path: Path, limit: int) -> bytes:
+    """The first `limit` bytes of a file that another user could have put there.
+
+    Follows no link and waits for nobody. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, limit)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock file `path`; yields False if somebody else has it and `wait` is off.

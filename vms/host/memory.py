@@ -19,9 +19,9 @@ class VmMemory(Struct, frozen=True):
     settled: the generation that the present QEMU serves. halted: the generation under which
     the guest switched itself off. pressed, pressed_since, pressed_at: the generation for which
     the power button was pressed, when it was first and last. reset_serial, reboot_serial: the
-    last ones done. started_at: when QEMU was started, 0 if it was ended on purpose since; started_boot: in
-    which boot of the host. crashes, crashed_at: quick ends in a row, and when the last was seen.
-    told: the last report. Times are Unix seconds.
+    last ones done. started_at: when QEMU was started, 0 if it was ended on purpose since;
+    started_boot: in which boot of the host. crashes, crashed_at: quick ends in a row, and when
+    the last was seen. told: the last report. Times are Unix seconds.
     """
 
     seq: int = 0

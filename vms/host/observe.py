@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from networks.host import nics
 from networks.spec import Presence
 from vms.host import disks, images, qemu, qmp
@@ -9,6 +11,8 @@ from vms.host.host import Host
 from vms.host.paths import VmPaths
 from vms.host.plan import Guest, Observed
 from vms.spec import VmSpec
+
+log = structlog.get_logger(__name__)
 
 
 def observe(host: Host, spec: VmSpec, paths: VmPaths) -> Observed:
@@ -34,4 +38,8 @@ def guest(uuid: str, paths: VmPaths) -> Guest:
 def _links(host: Host, spec: VmSpec) -> Presence:
     if not host.routes_networks:
         return Presence.NONE
-    return nics.presence(host.taps(spec), host.surroundings)
+    try:
+        return nics.presence(host.taps(spec), host.surroundings)
+    except nics.NetworkRefused as error:
+        log.warning("links not seen", vm=spec.vm_id, reason=error.message)
+        return Presence.PART

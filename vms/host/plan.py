@@ -15,6 +15,8 @@ from vms.spec import Power, PowerGoal, VmSpec
 
 # A guest that is still booting does not hear its power button: it is pressed again.
 PRESS_AGAIN_SECONDS = 3.0
+# A guest that has not ended by then ignores the button; control waits longer than that.
+REBOOT_SECONDS = 60.0
 
 
 class Guest(StrEnum):
@@ -49,7 +51,10 @@ class Observed:
 
 
 class Step(StrEnum):
-    """One change. PRESS is the power button, REVIVE starts a halted guest in its old QEMU."""
+    """One change. PRESS is the power button, REVIVE starts a halted guest in its old QEMU.
+
+    GIVE_UP ends a reboot that the guest does not take part in.
+    """
 
     WAIT_FOR_IMAGE = "wait for image"
     PROVISION = "provision"
@@ -59,6 +64,7 @@ class Step(StrEnum):
     PRESS = "press"
     RESET = "reset"
     REVIVE = "revive"
+    GIVE_UP = "give up"
     NOTE_HALT = "note halt"
     QUIT = "quit"
 
@@ -98,7 +104,7 @@ def _run(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
             if spec.reset_serial > memory.reset_serial:
                 return Plan((*links, Step.RESET), done=True)
             if spec.reboot_serial > memory.reboot_serial:
-                return Plan((*links, *_press(spec, memory, now)), done=False)
+                return _reboot(spec, memory, links, now)
             return Plan(links, done=True)
         case Guest.HALTED:
             if restart_wanted(spec, memory):
@@ -111,6 +117,13 @@ def _run(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
             return Plan((Step.QUIT, *after.steps), after.done)
         case Guest.SILENT:
             return Plan((), done=False)
+
+
+def _reboot(spec: VmSpec, memory: VmMemory, links: tuple[Step, ...], now: float) -> Plan:
+    """The guest ends by itself, then REVIVE has its turn."""
+    if memory.pressed == spec.generation and now - memory.pressed_since >= REBOOT_SECONDS:
+        return Plan((*links, Step.GIVE_UP), done=True)
+    return Plan((*links, *_press(spec, memory, now)), done=False)
 
 
 def _start(spec: VmSpec, seen: Observed) -> Plan:

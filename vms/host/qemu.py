@@ -18,16 +18,18 @@ from typing import ClassVar
 
 from cloud import shell
 from cloud.errors import CumuletError
-from vms.host import command, qmp
+from vms.host import command, files, qmp
 from vms.host.host import Host
 from vms.host.paths import VmPaths, unit_name
 from vms.spec import VmSpec
 
 START_SECONDS = 20.0
+APPEAR_SECONDS = 1.0
 QUIT_SECONDS = 3.0
 KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.005
 _LOG_BYTES = 1500
+_PID_BYTES = 16
 
 
 class QemuFailed(CumuletError):
@@ -55,7 +57,7 @@ class Process:
 def find(uuid: str, paths: VmPaths) -> Process | None:
     """The VM's QEMU. Looks at every process if the pid file does not lead to it."""
     try:
-        named = int(paths.pid.read_text())
+        named = int(files.read_foreign(paths.pid, _PID_BYTES))
     except (OSError, ValueError):
         named = 0
     if named and (process := _identify(named, uuid)):
@@ -77,7 +79,7 @@ def start(host: Host, spec: VmSpec, paths: VmPaths, accelerator: command.Acceler
         shell.run(unit_argv(host, spec.uuid, paths, argv), timeout=START_SECONDS)
     else:
         shell.detach([*host.drop_privileges, *argv], log=paths.log)
-    process = find(spec.uuid, paths)
+    process = _appeared(spec.uuid, paths)
     if process is None or not _answers(process, paths):
         raise QemuFailed(f"QEMU did not start: {_said(paths, said_before)} (from {paths.log})")
     return process
@@ -147,6 +149,19 @@ def _identify(pid: int, uuid: str) -> Process | None:
         return None
     state, started = fields[0], int(fields[19])
     return None if state in "ZX" else Process(pid, started)
+
+
+def _appeared(uuid: str, paths: VmPaths) -> Process | None:
+    """The process that was just started; None if it ended already.
+
+    While it turns from its launcher into QEMU it has no arguments for a moment.
+    """
+    deadline = time.monotonic() + APPEAR_SECONDS
+    while time.monotonic() < deadline:
+        if process := find(uuid, paths):
+            return process
+        time.sleep(_POLL_SECONDS)
+    return None
 
 
 def _answers(process: Process, paths: VmPaths) -> bool:

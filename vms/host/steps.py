@@ -14,7 +14,7 @@ from vms.host import accelerator, disks, imagecheck, images, qemu, qmp, seed, st
 from vms.host.host import Host
 from vms.host.memory import CRASHES_IN_A_ROW, VmMemory
 from vms.host.paths import VmPaths
-from vms.host.plan import Step
+from vms.host.plan import REBOOT_SECONDS, Step
 from vms.spec import VmSpec
 
 log = structlog.get_logger(__name__)
@@ -25,6 +25,12 @@ class KeepsCrashing(CumuletError):
 
     code: ClassVar[str] = "qemu_keeps_crashing"
     retryable: ClassVar[bool] = True
+
+
+class GuestIgnoresButton(CumuletError):
+    """The guest does not react to its power button."""
+
+    code: ClassVar[str] = "guest_ignores_button"
 
 
 class NoNetworkPrivilege(CumuletError):
@@ -65,6 +71,8 @@ class Steps:
                 # A machine that halted has to be reset before it can go on.
                 qmp.ask(self._paths.qmp, "system_reset", "cont")
                 self.memory = self.memory.restarted(self._spec)
+            case Step.GIVE_UP:
+                self._give_up()
             case Step.NOTE_HALT:
                 self._remember(structs.replace(self.memory, halted=self._spec.generation))
             case Step.QUIT:
@@ -113,8 +121,13 @@ class Steps:
 
     def _press(self) -> None:
         qmp.ask(self._paths.qmp, "system_powerdown")
-        self.memory = structs.replace(
-            self.memory, pressed=self._spec.generation, pressed_at=time.time()
+        self.memory = self.memory.button_pressed(self._spec, time.time())
+
+    def _give_up(self) -> None:
+        self.memory = structs.replace(self.memory, reboot_serial=self._spec.reboot_serial)
+        raise GuestIgnoresButton(
+            f"the guest did not end within {REBOOT_SECONDS:g} s of its power button being pressed,"
+            " so it was not rebooted: log in and look, or reset the server"
         )
 
     def _remember(self, memory: VmMemory) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import msgspec
+import structlog
 
 from cloud.errors import CumuletError
 from vms.host import files
@@ -19,6 +20,8 @@ from vms.host.host import Host
 from vms.host.memory import VmMemory
 from vms.host.paths import VmPaths
 from vms.spec import VmRemoval, VmSpec
+
+log = structlog.get_logger(__name__)
 
 Wanted = VmSpec | VmRemoval
 
@@ -111,8 +114,12 @@ def spec(paths: VmPaths) -> VmSpec | None:
 
 
 def memory(paths: VmPaths) -> VmMemory:
-    """What was remembered; raises DamagedStore."""
-    return _read(paths.memory, VmMemory) or VmMemory()
+    """What was remembered. If that is damaged, nothing: most of it can be seen anew."""
+    try:
+        return _read(paths.memory, VmMemory) or VmMemory()
+    except DamagedStore as error:
+        log.warning("memory lost", vm=paths.vm_id, reason=error.message)
+        return VmMemory()
 
 
 def remember(paths: VmPaths, memory: VmMemory) -> None:

@@ -9,12 +9,15 @@ import structlog
 
 from vms.host import qemu, qmp, store
 from vms.host.host import Host
+from vms.spec import Power
 
 log = structlog.get_logger(__name__)
 
 # After a connection that did not come about.
 _RETRY_SECONDS = 2.0
 _PATIENCE_SECONDS = 1.0
+# Somebody else may be at the VM, and then a look changes nothing at once.
+_CALM_SECONDS = 0.1
 
 
 class Watch:
@@ -29,10 +32,12 @@ class Watch:
         self._paths = host.paths.vm(vm_id)
         self._look = look
         self._poked = asyncio.Event()
+        self._changed = asyncio.Event()
         self._went_off = asyncio.Event()
 
     def poke(self) -> None:
         self._poked.set()
+        self._changed.set()
 
     async def run(self) -> None:
         """Until the VM is removed from this host."""
@@ -47,15 +52,20 @@ class Watch:
         """Stay connected to whichever QEMU serves the VM, and see it end."""
         while self._paths.state.exists():
             self._poked.clear()
-            if not await asyncio.to_thread(self._lives):
+            if await asyncio.to_thread(self._lives):
+                await self._hear()
+            elif not await asyncio.to_thread(self._said_to_run):
                 await self._poked.wait()
                 continue
-            try:
-                await qmp.listen(self._paths.events, self._went_off.set)
-            except qmp.QmpFailure as error:
-                log.warning("no events", vm=self._vm_id, code=error.code, reason=error.message)
-                await asyncio.sleep(_RETRY_SECONDS)
             await self._look(self._vm_id)
+            await asyncio.sleep(_CALM_SECONDS)
+
+    async def _hear(self) -> None:
+        try:
+            await qmp.listen(self._paths.events, self._went_off.set)
+        except qmp.QmpFailure as error:
+            log.warning("no events", vm=self._vm_id, code=error.code, reason=error.message)
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def _heed(self) -> None:
         """Beside `_listen`, so that events during a look are not lost."""
@@ -67,13 +77,20 @@ class Watch:
     async def _insist(self) -> None:
         """What is under way is looked at again soon: a guest may not have heard its button."""
         while True:
-            await asyncio.sleep(_PATIENCE_SECONDS)
-            if await asyncio.to_thread(self._under_way):
+            await self._changed.wait()
+            self._changed.clear()
+            while await asyncio.to_thread(self._under_way):
+                await asyncio.sleep(_PATIENCE_SECONDS)
                 await self._look(self._vm_id)
 
     def _lives(self) -> bool:
         wanted = store.wanted(self._paths)
         return wanted is not None and qemu.find(wanted.uuid, self._paths) is not None
+
+    def _said_to_run(self) -> bool:
+        """Whether control was told so: a QEMU may end before anybody listened to it."""
+        told = store.memory(self._paths).told
+        return told is not None and told.power is Power.RUNNING
 
     def _under_way(self) -> bool:
         told = store.memory(self._paths).told
