@@ -20,13 +20,13 @@ from pathlib import Path
 from cloud import shell
 from deploy.images import packages
 from deploy.images.errors import ArchiveUnreachable, RootNeeded
-from deploy.images.image import DESCRIPTION, DiskFile, GuestImage, ImageFile
+from deploy.images.image import DiskFile, GuestImage, ImageFile
 from deploy.images.recipe import Product, Progress, Recipe
 
 # For so long the archive is not asked again whether it has newer packages.
 VERSIONS_ARE_FRESH_SECONDS = 7 * 24 * 3600
-# Older images of a guest are removed; a running cloud has copied what it uses.
-KEPT_IMAGES = 3
+# Images that nobody asked for in so long are removed when a newer one is built.
+KEPT_SECONDS = 30 * 24 * 3600
 
 _SHARED_SOURCES = Path(__file__).parent
 
@@ -46,7 +46,9 @@ def obtain(recipe: Recipe, directory: Path, progress: Progress) -> GuestImage:
         return image
     if recipe.needs_root and os.geteuid() != 0:
         raise RootNeeded(recipe.guest)
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not directory.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(0o755)
     with _lock(directory / f".{recipe.guest}.lock", progress):
         progress("asking the Debian archive for its package versions")
         offered = versions.ask(progress)
@@ -181,6 +183,6 @@ def _virtual_bytes(qemu_img_info: str) -> int:
 
 
 def _remove_old(recipe: Recipe, directory: Path) -> None:
-    images = [path.parent for path in directory.glob(f"{recipe.guest}-*/{DESCRIPTION}")]
-    for path in sorted(images, key=lambda path: path.stat().st_mtime)[:-KEPT_IMAGES]:
-        shutil.rmtree(path)
+    for path in directory.glob(f"{recipe.guest}-*"):
+        if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+            shutil.rmtree(path)
