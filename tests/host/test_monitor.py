@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cloud.version import VERSION
 from tests.host.world import World, until
 from vms.host import accelerator, facts, inbox, monitor, store, trim
 from vms.host.host import Host, UnusableHost
-from vms.spec import Power
+from vms.spec import Power, PowerGoal
 
 
 def test_a_heartbeat_says_what_the_host_is_and_has(world: World) -> None:
@@ -76,6 +77,18 @@ def test_a_report_that_was_not_sent_is_made_up_for(world: World) -> None:
     with world.watched():
         until(lambda: world.reported(power=Power.RUNNING, converged=True), "control knows")
     assert not list(world.host.paths.unsent.iterdir())
+
+
+def test_documents_that_come_all_at_once_end_in_the_newest(world: World) -> None:
+    """Whoever finds the VM busy goes away, and what it brought is not lost."""
+    goals = [PowerGoal.OFF, PowerGoal.RUNNING] * 4
+    specs = [world.spec(generation=n, power=goal) for n, goal in enumerate(goals, start=1)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda spec: inbox.ensure(world.host, spec, world.send), specs))
+    newest = max(world.reports, key=lambda report: report.seq)
+    assert (newest.generation, newest.power) == (len(goals), Power.RUNNING)
+    assert newest.converged
+    assert world.process(specs[-1])
 
 
 def test_what_nobody_rang_for_is_found_by_the_sweep(
