@@ -42,7 +42,7 @@ def prepare(instance: Instance) -> None:
     if not directory.exists():
         _make_cluster(instance, directory)
     accounts.write_for(directory / "cumulet.conf", _configuration(instance), accounts.DATA)
-    _remove_stale_pid(directory)
+    _remove_stale_locks(instance)
 
 
 def program(instance: Instance, *, durable: bool = True) -> Program:
@@ -126,14 +126,16 @@ log_line_prefix = '%m [%p] '
 """
 
 
-def _remove_stale_pid(directory: Path) -> None:
-    """After a power cut the number in postmaster.pid may be another process's by now, and
-    PostgreSQL would refuse to start."""
-    pid_file = directory / "postmaster.pid"
-    try:
-        pid = re.match(r"\d+", pid_file.read_text())
-        command = Path(f"/proc/{pid[0]}/cmdline").read_bytes() if pid else b""
-    except FileNotFoundError:
-        command = b""
-    if str(directory).encode() not in command:
-        pid_file.unlink(missing_ok=True)
+def _remove_stale_locks(instance: Instance) -> None:
+    """After a power cut the number in a lock file may be another process's by now, or that of
+    a zombie, and PostgreSQL would refuse to start."""
+    directory = _directory(instance)
+    socket = _sockets(instance) / f".s.PGSQL.{instance.ports.postgres}"
+    for lock in (directory / "postmaster.pid", socket.with_name(f"{socket.name}.lock")):
+        try:
+            pid = re.match(r"\d+", lock.read_text())
+            command = Path(f"/proc/{pid[0]}/cmdline").read_bytes() if pid else b""
+        except FileNotFoundError:
+            command = b""
+        if str(directory).encode() not in command:
+            lock.unlink(missing_ok=True)

@@ -10,6 +10,9 @@ import psutil
 
 from cloud import shell
 from deploy import processes
+from deploy.state import Instance
+
+_TEST = "PYTEST_CURRENT_TEST"  # in the environment of whatever a test starts
 
 
 @dataclass(frozen=True)
@@ -33,24 +36,30 @@ class Machine:
         )
 
 
-def left_by(instance_id: str, before: Machine, after: Machine) -> list[str]:
-    """What is there now and was not before; empty if the machine is as it was.
+def left_by(instance: Instance, before: Machine, after: Machine) -> list[str]:
+    """What the instance left: there now, not there before; empty if the machine is as it was.
 
-    Processes that somebody else on this machine started meanwhile do not count: those with a
-    living parent that was there before, and those that another cloud marks as its own.
+    Others may use the machine meanwhile, so a new process, namespace or mount counts if
+    something of it leads to the instance or to the running test.
     """
-    known = {pid for pid, _, _ in before.processes}
-    left = [
-        f"process {pid} {name}"
-        for pid, _, name in sorted(after.processes - before.processes)
-        if not _belongs_to_others(pid, instance_id, known)
-    ]
-    left += [f"namespace {n}" for n in after.namespaces - before.namespaces if instance_id in n]
+    new = sorted(after.processes - before.processes)
+    left = [f"process {pid} {name}" for pid, _, name in new if _leads_to(pid, instance)]
+    left += [f"namespace {n}" for n in after.namespaces - before.namespaces if instance.id in n]
+    left += [f"mount {m}" for m in after.mounts - before.mounts if instance.id in m]
     left += [f"link {link}" for link in after.links - before.links]
-    left += [
-        f"mount {m}" for m in after.mounts - before.mounts if "cu-" not in m or instance_id in m
-    ]
     return left + ([] if before.rules == after.rules else [f"rules {after.rules}"])
+
+
+def _leads_to(pid: int, instance: Instance) -> bool:
+    """Whether environment, working directory or arguments of a process name the instance."""
+    try:
+        process = psutil.Process(pid)
+        environment = process.environ()
+        named = [environment.get(processes.MARK, ""), process.cwd(), *process.cmdline()]
+    except psutil.NoSuchProcess:
+        return False
+    of_this_test = environment.get(_TEST) == os.environ[_TEST]
+    return of_this_test or any(instance.id in t or str(instance.state) in t for t in named)
 
 
 def _processes() -> list[tuple[int, float, str]]:
@@ -62,18 +71,6 @@ def _processes() -> list[tuple[int, float, str]]:
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return found
-
-
-def _belongs_to_others(pid: int, instance_id: str, known: set[int]) -> bool:
-    try:
-        process = psutil.Process(pid)
-        mark = process.environ().get(processes.MARK)
-        parents = {parent.pid for parent in process.parents()} - {1}
-    except psutil.NoSuchProcess:
-        return True
-    if mark is not None:
-        return mark != instance_id
-    return bool(parents & (known - {os.getpid()})) and os.getpid() not in parents
 
 
 def _lines(*command: str) -> frozenset[str]:

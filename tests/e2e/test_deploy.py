@@ -83,7 +83,7 @@ def test_from_a_checkout_to_a_debian_that_answers_ssh_and_back(checkout: Checkou
 
     instance = checkout.instance
     checkout.deploy("down", "--purge")
-    assert left_by(instance.id, before, Machine.now()) == []
+    assert left_by(instance, before, Machine.now()) == []
     assert not instance.data.exists()
     assert not checkout.state.exists()
 
