@@ -32,7 +32,7 @@ def world(shared_world: World) -> Iterator[World]:
     programs = (program for host in shared_world.cloud.hosts for program in _programs(host))
     shared_world.cloud.supervisor.start(*programs)
     shared_world.delete_all()
-    until(lambda: not shared_world.leftovers(), "hosts are clean", seconds=20)
+    until(lambda: not shared_world.leftovers(), "hosts are clean", seconds=60)
 
 
 def _programs(host: LabHost) -> tuple[str, str]:

@@ -20,7 +20,7 @@ def test_a_server_deleted_while_it_is_created_leaves_nothing(world: World) -> No
     server = world.create("short-lived", wait=False)
     world.api.servers.delete(server)
     world.wait_for_status(server, "gone")
-    until(lambda: not world.leftovers(), "hosts are clean", seconds=20)
+    until(lambda: not world.leftovers(), "hosts are clean", seconds=60)
 
 
 def test_while_its_host_is_away_a_server_stays_deleting_and_keeps_its_address(

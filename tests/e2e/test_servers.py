@@ -24,7 +24,7 @@ def test_a_guest_that_powers_itself_off_is_seen_within_two_seconds(world: World)
     world.wait_for_ssh(server)
     (guest,) = world.guest_processes()
     world.ssh(server, "(sleep 1; poweroff) >/dev/null 2>&1 &")
-    until(lambda: not processes.alive(guest) or _halted(world, server), "guest ended", seconds=30)
+    until(lambda: not processes.alive(guest) or _halted(world, server), "guest ended", seconds=60)
     assert world.wait_for_status(server, "off") < 2
 
 
@@ -70,7 +70,7 @@ def test_restarting_agent_and_monitor_touches_no_guest(world: World) -> None:
     host = world.host_of(server)
     for program in (host.agent, host.monitor):
         psutil.Process(world.cloud.supervisor.pid(program)).kill()
-    until(lambda: world.cloud.supervisor.states()[host.agent] == "RUNNING", "agent", seconds=30)
+    until(lambda: world.cloud.supervisor.states()[host.agent] == "RUNNING", "agent", seconds=60)
     assert processes.alive(guest)
     assert world.boot_id(server) == boot
     assert world.status(server) == "running"

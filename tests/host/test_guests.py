@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec import structs
 
 from tests.host.world import World, second, until
-from vms.host import converge, memory, qemu, store
+from vms.host import converge, memory, qemu, qmp, store
 from vms.host.host import Host
 from vms.spec import Power, PowerGoal
 
@@ -112,7 +112,7 @@ def test_a_killed_qemu_is_started_again(world: World) -> None:
         killed = world.process(spec)
         assert killed
         os.kill(killed.pid, signal.SIGKILL)
-        until(lambda: world.process(spec) not in (None, killed), "another QEMU", seconds=5)
+        until(lambda: world.process(spec) not in (None, killed), "another QEMU")
         until(lambda: store.memory(world.host.paths.vm(7)).crashes == 1, "the crash was counted")
 
 
@@ -139,6 +139,16 @@ def test_a_reset_boots_the_guest_anew_in_the_same_process(world: World) -> None:
     assert world.process(spec) == before
     world.ensure(reset)
     assert store.memory(world.host.paths.vm(7)).reset_serial == 1
+
+
+def test_a_reset_lets_a_paused_guest_go_on(world: World) -> None:
+    """As one is whose host ran out of disk."""
+    spec = world.spec()
+    world.ensure(spec)
+    socket = world.host.paths.vm(7).qmp
+    qmp.ask(socket, "stop")
+    assert world.ensure(structs.replace(spec, generation=4, reset_serial=1)).converged
+    assert qmp.run_state(socket) == "running"
 
 
 def test_a_reboot_lets_the_guest_end_by_itself_and_start_again(world: World) -> None:

@@ -199,7 +199,7 @@ def test_a_vm_waits_for_its_image_and_is_made_when_it_is_there(bare_world: World
     report = world.ensure(spec)
     assert (report.converged, report.failure) == (False, None)
     with world.watched():
-        until(lambda: world.reported(converged=True), "the VM is made", seconds=30)
+        until(lambda: world.reported(converged=True), "the VM is made", seconds=60)
     assert world.image_reports[-1].ready
     assert world.host.paths.vm(7).disk(0).exists()
     assert not images.wanted(world.host.paths)
@@ -213,7 +213,7 @@ def test_a_vm_whose_image_is_bad_fails_for_good_and_control_hears_why(
     image = image_of(source.spec(sha256="0" * 64), "raw")
     with world.watched():
         world.ensure(world.spec(image=image, power=PowerGoal.OFF))
-        until(lambda: world.reports[-1].failure, "control knows", seconds=30)
+        until(lambda: world.reports[-1].failure, "control knows", seconds=60)
     failure = world.reports[-1].failure
     assert failure
     assert (failure.code, failure.retryable) == ("image_wrong_checksum", False)
@@ -244,5 +244,5 @@ def test_downloads_that_died_with_their_process_are_taken_up_again(
     images.want(world.host, image)
     (world.host.paths.downloads / image.disk.sha256).write_bytes(source.content[:MIB])
     with world.watched():
-        until(lambda: images.present(world.host.paths, image), "it is there", seconds=30)
+        until(lambda: images.present(world.host.paths, image), "it is there", seconds=60)
     assert source.asked == [f"bytes={MIB}-"]

@@ -29,7 +29,7 @@ BOOT_SECONDS = 60.0
 UP = b"cumulet-micro: up"
 
 
-def until(condition: Callable[[], object], what: str, *, seconds: float = 20.0) -> float:
+def until(condition: Callable[[], object], what: str, *, seconds: float = 60.0) -> float:
     """Wait until the condition holds; answers after how many seconds it did."""
     began = time.monotonic()
     while not condition():

@@ -65,7 +65,8 @@ class Steps:
             case Step.PRESS:
                 self._press()
             case Step.RESET:
-                qmp.ask(self._paths.qmp, "system_reset")
+                # QEMU pauses a guest whose disk was full; it would stay paused.
+                qmp.ask(self._paths.qmp, "system_reset", "cont")
                 self.memory = self.memory.restarted(self._spec)
             case Step.REVIVE:
                 # A machine that halted has to be reset before it can go on.
