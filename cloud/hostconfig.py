@@ -29,7 +29,7 @@ class BadBundle(CumuletError):
 
 @dataclass(frozen=True)
 class HostConfig:
-    """A host's settings. Directories exist only after the agent made them (mode 0700).
+    """A host's settings. The agent makes the directories.
 
     state_dir: disks, images, stored specs; survives reboots. run_dir: sockets and pid files;
     short, because a Unix socket path ends at 107 bytes. memory_mb and cores limit what this
