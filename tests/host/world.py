@@ -83,7 +83,9 @@ class World:
         return a_spec(**{**basis, **changes})
 
     def ensure(self, spec: VmSpec) -> VmReport:
+        """Hand the document in; the last report, which may come from a monitor that is at it."""
         inbox.ensure(self.host, spec, self.send)
+        until(lambda: self.reports, "a report")
         return self.reports[-1]
 
     def remove(self, spec: VmSpec, **changes: Any) -> VmReport:
