@@ -17,12 +17,14 @@ AMAZON = "Self=1-67891234-12456789abcdef012345678;Root=1-67891233-abcdef01234567
         ({"X-Request-ID": "a", "X-Correlation-ID": "b", "X-Amzn-Trace-Id": "Root=c"}, "a"),
         ({"X-Correlation-ID": "b", "X-Amzn-Trace-Id": "Root=c"}, "b"),
         ({"X-Amzn-Trace-Id": AMAZON}, "1-67891234-12456789abcdef012345678"),
-        ({"X-Amzn-Trace-Id": "Root=1-2-3; Sampled=1"}, "1-2-3"),
+        ({"X-Amzn-Trace-Id": "Root=1-2-3; Self=4-5-6"}, "4-5-6"),
+        ({"X-Amzn-Trace-Id": " Root = 1-2-3 ;; Sampled=1;Lineage=a:b "}, "1-2-3"),
         ({"X-Request-ID": "x" * 128}, "x" * 128),
-        ({"X-Request-ID": "not this one", "X-Correlation-ID": "but-this"}, "but-this"),
+        ({"X-Request-ID": "", "X-Correlation-ID": "b"}, "b"),
+        ({"X-Request-ID": "AZaz09._:=;/+-"}, "AZaz09._:=;/+-"),
     ],
 )
-def test_the_first_usable_header_is_taken(headers: dict[str, str], taken: str) -> None:
+def test_the_first_header_that_is_there_is_taken(headers: dict[str, str], taken: str) -> None:
     assert requestid.take(headers) == taken
 
 
@@ -37,6 +39,11 @@ def test_the_first_usable_header_is_taken(headers: dict[str, str], taken: str) -
         {"X-Request-ID": "<script>"},
         {"X-Amzn-Trace-Id": "nonsense"},
         {"X-Amzn-Trace-Id": "Self="},
+        {"X-Amzn-Trace-Id": "Sampled=1"},
+        {"X-Amzn-Trace-Id": "Self=a b"},
+        {"X-Request-ID": "a,b"},
+        {"X-Request-ID": "späť"},
+        {"X-Request-ID": "not this one", "X-Correlation-ID": "and-not-this"},
     ],
 )
 def test_without_a_usable_header_a_uuid_is_made(headers: dict[str, str]) -> None:
