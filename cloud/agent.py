@@ -22,7 +22,7 @@ from celery.signals import setup_logging
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from cloud import requestid
+from cloud import taskcontext as taskcontext  # binds the request of each task
 from cloud.hostconfig import HostConfig
 from cloud.logs import logging_config
 
@@ -82,19 +82,7 @@ def task(name: str) -> Callable[[Handler], object]:
     """Make a function of one document a task of the host's app, under its name on the wire."""
 
     def register(handler: Handler) -> object:
-        def run(self: Any, document: dict[str, Any]) -> None:
-            request_id = (self.request.headers or {}).get(requestid.HEADER)
-            if not isinstance(request_id, str) or not requestid.is_usable(request_id):
-                handler(document)
-                return
-            with (
-                requestid.bound(request_id),
-                structlog.contextvars.bound_contextvars(request_id=request_id),
-            ):
-                handler(document)
-
-        run.__name__, run.__doc__ = handler.__name__, handler.__doc__
-        return shared_task(name=name, bind=True)(run)
+        return shared_task(name=name)(handler)
 
     return register
 
@@ -105,7 +93,6 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
     `summary` is what people read in Flower instead of the arguments. The broker refuses a
     `user_id` that is not the one of the connection, so control can trust it.
     """
-    request_id = requestid.current()
     try:
         app().send_task(
             task,
@@ -113,7 +100,6 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
             exchange=REPORTS_EXCHANGE,
             routing_key="report",
             user_id=unquote(urlsplit(config().broker_url).username or ""),
-            headers={requestid.HEADER: request_id} if request_id else None,
             argsrepr=f"({summary})",
             ignore_result=True,
             # One more try mends a connection that the broker closed while it was idle.
@@ -126,10 +112,13 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
     return True
 
 
-def start_logging() -> None:
-    """The same lines from the worker and from the monitor."""
+def start_logging(service: str) -> None:
+    """The same lines from every program of a host."""
     logging_config(
-        os.environ.get("CUMULET_LOG_FORMAT", "text"), os.environ.get("CUMULET_LOG_LEVEL", "INFO")
+        os.environ.get("CUMULET_LOG_FORMAT", "text"),
+        os.environ.get("CUMULET_LOG_LEVEL", "INFO"),
+        service=service,
+        host=config().name,
     )
 
 
@@ -155,7 +144,7 @@ def _consumer() -> type[Any]:
 
 
 def main() -> None:
-    start_logging()
+    start_logging("agent")
     # A machine that cannot be a host says so now, not at its first task.
     import_module(TASKS).host()
     app().conf.worker_consumer = _consumer()

@@ -21,7 +21,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
 
 from django.conf import settings
 
-from cloud import requestid
+from cloud import taskcontext as taskcontext  # binds the request of each task
 from cloud.broker import DEAD, HOSTS_EXCHANGE, REPORTS, quorum
 
 log = structlog.get_logger(__name__)
@@ -73,7 +73,6 @@ def hint(queue: str, task: str, document: dict[str, Any], *, summary: str) -> bo
 
     `summary` is what people read in Flower instead of the arguments, which may hold secrets.
     """
-    request_id = requestid.current()
     try:
         app.send_task(
             task,
@@ -81,7 +80,6 @@ def hint(queue: str, task: str, document: dict[str, Any], *, summary: str) -> bo
             exchange=HOSTS_EXCHANGE,
             routing_key=queue,
             argsrepr=f"({summary})",
-            headers={requestid.HEADER: request_id} if request_id else None,
             ignore_result=True,
             # One more try mends a connection that the broker closed while it was idle.
             retry=True,

@@ -101,7 +101,11 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGGING_CONFIG = None
-logging_config(env.str("CUMULET_LOG_FORMAT", "text"), env.str("CUMULET_LOG_LEVEL", "INFO"))
+logging_config(
+    env.str("CUMULET_LOG_FORMAT", "text"),
+    env.str("CUMULET_LOG_LEVEL", "INFO"),
+    service=env.str("CUMULET_SERVICE", "control"),
+)
 # cloud.middleware logs every request; Django would log refused ones a second time.
 logging.getLogger("django.request").setLevel(logging.ERROR)
 

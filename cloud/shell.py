@@ -7,9 +7,11 @@ a user typed is ever interpreted.
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import subprocess
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,11 @@ from typing import ClassVar, TypedDict
 
 from cloud.errors import CumuletError
 
+# The standard library's, so that deploy's commands, which configure no logging, stay quiet.
+log = logging.getLogger(__name__)
+
 _DETACH_SECONDS = 10.0
+_SAID_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ def run(
     primary group. Raises CommandFailed, CommandTimeout or CommandMissing.
     """
     command = [str(part) for part in argv]
+    began = time.monotonic()
     try:
         done = subprocess.run(
             command,
@@ -93,6 +100,7 @@ def run(
             f"{command[0]} took longer than {timeout:g} s and was ended"
         ) from error
     result = Result(tuple(command), done.returncode, done.stdout, done.stderr)
+    _note(result, time.monotonic() - began)
     if result.code not in ok:
         raise CommandFailed(result)
     return result
@@ -135,6 +143,18 @@ def detach(argv: Sequence[str | Path], *, log: Path) -> None:
         spawn(["setsid", "--fork", *argv], log=log).wait(_DETACH_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise CommandTimeout(f"{argv[0]} could not be started in time") from error
+
+
+def _note(result: Result, seconds: float) -> None:
+    """One line in the log of whoever asked; arguments and input stay out, they may be secret."""
+    facts: dict[str, object] = {
+        "program": Path(result.argv[0]).name,
+        "code": result.code,
+        "duration": round(seconds, 4),
+    }
+    if said := result.stderr.strip():
+        facts["stderr"] = said[-_SAID_CHARACTERS:]
+    log.info("program ended", extra=facts)
 
 
 class _Identity(TypedDict):

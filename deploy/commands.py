@@ -12,6 +12,8 @@ import json
 import os
 import sys
 
+from cloud import requestid
+
 
 def main() -> None:
     import django
@@ -23,7 +25,8 @@ def main() -> None:
     for name, *arguments in json.load(sys.stdin):
         output = io.StringIO()
         try:
-            call_command(name, *arguments, stdout=output, stderr=sys.stderr, no_color=True)
+            with requestid.bound(requestid.fresh()):
+                call_command(name, *arguments, stdout=output, stderr=sys.stderr, no_color=True)
         except Exception as error:
             sys.exit(f"manage.py {name}: {error}")
         outputs.append(output.getvalue().strip())

@@ -83,7 +83,7 @@ def programs(instance: Instance, release: Path) -> list[Program]:
             argv=argv,
             directory=release,
             user=accounts.CONTROL,
-            env={**env, **flower_env} if name == FLOWER else env,
+            env={**env, "CUMULET_SERVICE": name, **(flower_env if name == FLOWER else {})},
         )
         for name, argv in commands.items()
     ]
