@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 
+from cloud import requestid
 from cloud.models import Action, ActionResource, Project
-from cloud.requestid import current
 
 Resource = tuple[str, int]
 
@@ -34,7 +34,7 @@ def open_action(project: Project, aim: Aim, resources: Sequence[Resource]) -> Ac
         generation=aim.generation,
         started=now,
         deadline=now + timedelta(seconds=aim.seconds),
-        request_id=current() or "",
+        request_id=requestid.now(),
     )
     ActionResource.objects.bulk_create(
         ActionResource(action=action, type=kind, resource_id=pk) for kind, pk in resources

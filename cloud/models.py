@@ -9,7 +9,13 @@ from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.utils import timezone
 
-from cloud.querysets import ActionQuerySet, ApiTokenQuerySet, HostQuerySet
+from cloud.querysets import (
+    ActionQuerySet,
+    ActionStepQuerySet,
+    ApiTokenQuerySet,
+    HostQuerySet,
+)
+from cloud.wire import StepName
 
 # A name that fits a network namespace, a RabbitMQ user and a queue name alike.
 host_name = RegexValidator(
@@ -194,6 +200,37 @@ class ActionResource(models.Model):
 
     def __str__(self) -> str:
         return f"{self.type} {self.resource_id}"
+
+
+class ActionStep(models.Model):
+    """A part of an Action's course: where it happened, when, and how it went.
+
+    `placed` and `queued` are written by control, all others come from the host's reports, by its
+    clock. A step is known by its name and start, so a report that comes twice changes nothing.
+    """
+
+    action = models.ForeignKey(Action, models.CASCADE, related_name="steps")
+    name = models.CharField(max_length=16, choices=[(n.value, n.value) for n in StepName])
+    host = models.CharField(max_length=32, blank=True)
+    started = models.DateTimeField()
+    finished = models.DateTimeField(null=True, blank=True, help_text="None: under way.")
+    attempt = models.PositiveIntegerField(default=1)
+    error_code = models.CharField(max_length=64, blank=True)
+    error_message = models.TextField(blank=True)
+    passed_over = models.JSONField(
+        default=dict, blank=True, help_text="placed: why each other host was not chosen."
+    )
+
+    objects = ActionStepQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["started", "id"]
+        constraints = [
+            UniqueConstraint(fields=["action", "name", "started"], name="action_step_unique")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.action_id}"
 
 
 class IdempotencyKey(models.Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar
 
@@ -14,7 +15,7 @@ from cloud.labels import parse_selector
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
 
-    from cloud.models import Action, ApiToken, Host  # noqa: F401  (names in base classes)
+    from cloud.models import Action, ActionStep, ApiToken, Host  # noqa: F401  (names in base classes)
 
 ModelT = TypeVar("ModelT", bound=models.Model)
 
@@ -84,6 +85,17 @@ class ActionQuerySet(models.QuerySet["Action"]):
 
     def of(self, resource_type: str, resource_id: int) -> Self:
         return self.filter(resources__type=resource_type, resources__resource_id=resource_id)
+
+
+class ActionStepQuerySet(models.QuerySet["ActionStep"]):
+    def waiting(self) -> Self:
+        """Messages of open Actions whose host has not said that it got them."""
+        return self.filter(name="queued", finished=None, action__status="running")
+
+    def about(self, resource_type: str, ids: Iterable[int]) -> Self:
+        return self.filter(
+            action__resources__type=resource_type, action__resources__resource_id__in=list(ids)
+        )
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):

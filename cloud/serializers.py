@@ -10,6 +10,8 @@ from django.utils import timezone
 from rest_framework import serializers
 
 from cloud.models import Action, ActionResource, Host, Location
+from cloud.timeline import Bar, Timeline
+from cloud.wire import StepName
 
 
 class ActionResourceSerializer(serializers.Serializer[ActionResource]):
@@ -39,6 +41,35 @@ class ActionSerializer(serializers.Serializer[Action]):
         if instance.status != Action.Status.ERROR:
             shown["error"] = None
         return shown
+
+
+class StepSerializer(serializers.Serializer[Bar]):
+    """One step; `duration` in seconds, so far if it is under way."""
+
+    name = serializers.ChoiceField([name.value for name in StepName], source="step.name")
+    host = serializers.CharField(source="step.host")
+    started = serializers.DateTimeField()
+    finished = serializers.DateTimeField(allow_null=True)
+    duration = serializers.FloatField(source="seconds", help_text="Seconds.")
+    attempt = serializers.IntegerField(source="step.attempt", min_value=1)
+    error = ActionErrorSerializer(source="step", allow_null=True)
+
+    def to_representation(self, instance: Bar) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        if not instance.failed:
+            shown["error"] = None
+        return shown
+
+
+class TimelineSerializer(serializers.Serializer[Timeline]):
+    action = ActionSerializer()
+    began = serializers.DateTimeField()
+    ended = serializers.DateTimeField(help_text="Now, while anything is under way.")
+    duration = serializers.FloatField(source="seconds", help_text="Seconds.")
+    steps = StepSerializer(many=True, source="bars")
+    passed_over = serializers.DictField(
+        child=serializers.CharField(), help_text="Why each other host does not have it."
+    )
 
 
 class LocationSerializer(serializers.Serializer[Location]):

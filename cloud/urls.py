@@ -71,6 +71,7 @@ def actions_of(
 api: list[URLPattern | URLResolver] = [
     path("actions", Actions.as_view(LIST)),
     path("actions/<int:pk>", Actions.as_view(ONE)),
+    path("actions/<int:pk>/timeline", Actions.as_view({"get": "timeline"})),
     path("locations", Locations.as_view(LIST)),
     path("locations/<int:pk>", Locations.as_view(ONE)),
     path("datacenters", Datacenters.as_view(LIST)),

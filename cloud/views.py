@@ -14,11 +14,18 @@ from cloud.api.errors import BadJson, ServerError, body_of
 from cloud.api.fields import is_id
 from cloud.api.filters import ActionFilter, NameFilter
 from cloud.api.permissions import InProject, IsOperator
+from cloud.api.schema import wrapped
 from cloud.api.views import Collection
 from cloud.errors import CumuletError, NotFound
 from cloud.models import Action, Host, Location
 from cloud.querysets import ActionQuerySet
-from cloud.serializers import ActionSerializer, HostSerializer, LocationSerializer
+from cloud.serializers import (
+    ActionSerializer,
+    HostSerializer,
+    LocationSerializer,
+    TimelineSerializer,
+)
+from cloud.timeline import timeline_of
 
 IDS = OpenApiParameter(
     "id", {"type": "array", "items": {"type": "integer"}}, description="All of these, unpaged."
@@ -45,6 +52,11 @@ class Actions(Collection[Action]):
         known = [int(text) for text in ids if is_id(text)]
         found = self.filter_queryset(self.get_queryset().filter(pk__in=known))
         return Response({self.plural: [self.show(action) for action in found]})
+
+    @extend_schema(responses={200: wrapped("timeline", TimelineSerializer)})
+    def timeline(self, request: Request, pk: int) -> Response:
+        """What happened, where, and how long it took."""
+        return Response({"timeline": TimelineSerializer(timeline_of(self.find(pk))).data})
 
 
 class ResourceActions(Actions):

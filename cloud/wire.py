@@ -1,0 +1,60 @@
+"""Parts of the wire contract that documents about servers and about networks share. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from cloud import requestid
+
+RowId = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+RequestId = Annotated[str, Meta(pattern=requestid.PATTERN)]
+# Steps of one report; a host keeps no more of them, the oldest go first.
+MOST_STEPS: Final = 32
+
+
+class Cause(Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a document is as it is: the request that asked for it, and its Action if it has one."""
+
+    request_id: RequestId
+    action_id: RowId | None = None
+
+
+class StepName(StrEnum):
+    """The parts of an Action's course that people see; the first two happen on control.
+
+    GUEST is the guest's own part: from its start to the first frame that it sends, or from the
+    power button to its end.
+    """
+
+    PLACED = "placed"
+    QUEUED = "queued"
+    IMAGE = "image"
+    DISK = "disk"
+    LINKS = "links"
+    QEMU = "qemu"
+    GUEST = "guest"
+
+
+class Failure(Struct, frozen=True):
+    """Why a host could not reach the desired state. A retryable one is tried again."""
+
+    code: str
+    message: str
+    retryable: bool
+    step: str = ""
+
+
+class StepReport(Struct, frozen=True):
+    """One step that a host took, or tried `attempts` times without success so far.
+
+    `started` is Unix time in seconds by the host's clock and, with the name, what identifies it.
+    """
+
+    name: StepName
+    started: float
+    seconds: float
+    attempts: Annotated[int, Meta(ge=1)] = 1
+    failure: Failure | None = None
