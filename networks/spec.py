@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-RowId = Annotated[int, Meta(ge=1, le=2**53 - 1)]
+from cloud.wire import RowId
+
 MacAddress = Annotated[str, Meta(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")]
 IpAddress = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}\Z")]
 

@@ -18,6 +18,7 @@ import bcrypt
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from cloud import steps
 from cloud.actions import Aim, end_action, open_action
 from cloud.errors import CumuletError, Locked, NotUnique, Protected, invalid
 from cloud.labels import check_labels
@@ -38,6 +39,20 @@ USER_DATA_BYTES = 32 * 1024
 CREATE_SECONDS = 900
 POWER_SECONDS = 90
 DELETE_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class _Errand:
+    """What an Action is called, which observation ends it, and within how many seconds."""
+
+    command: str
+    goal: ActionGoal
+    seconds: int = POWER_SECONDS
+
+
+_CREATE = _Errand("create_server", ActionGoal.APPLIED, CREATE_SECONDS)
+_START_NEW = _Errand("start_server", ActionGoal.RUNNING, CREATE_SECONDS)
+_DELETE = _Errand("delete_server", ActionGoal.REMOVED, DELETE_SECONDS)
 
 _HOSTNAME_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
 
@@ -104,11 +119,12 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
     # A high cost (60 ms) protects what people could guess; 120 random bits need none.
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode() if password else ""
     with _names_are_unique(order.name), transaction.atomic():
-        vm = claim(project, order, hashed)
-        create = _open(vm, "create_server", ActionGoal.APPLIED, CREATE_SECONDS)
-        following = (
-            (_open(vm, "start_server", ActionGoal.RUNNING, CREATE_SECONDS),) if order.start else ()
-        )
+        vm, placing = claim(project, order, hashed)
+        vm.action = create = _open(vm, _CREATE)
+        vm.request_id = create.request_id
+        vm.save(update_fields=["action", "request_id"])
+        following = (_open(vm, _START_NEW),) if order.start else ()
+        steps.begin((create, *following), placing.host, placing)
         dispatch.on_commit(vm)
     return Ordered(vm, create, following, password)
 
@@ -144,14 +160,11 @@ def delete_vm(vm: VM) -> Action:
     """
     with _locked(vm) as vm:
         if vm.deleting:
-            return _open_actions(vm).filter(command="delete_server").first() or _open(
-                vm, "delete_server", ActionGoal.REMOVED, DELETE_SECONDS
-            )
+            return _open_actions(vm).filter(command=_DELETE.command).first() or _open(vm, _DELETE)
         if vm.delete_protection:
             raise Protected(f"server {vm.name} is protected from deletion: remove the protection")
         vm.deleting = True
-        want(vm, PowerGoal.OFF)
-        return _open(vm, "delete_server", ActionGoal.REMOVED, DELETE_SECONDS)
+        return _ask(vm, PowerGoal.OFF, _DELETE)
 
 
 def power(vm: VM, command: PowerCommand) -> Action:
@@ -169,13 +182,11 @@ def power(vm: VM, command: PowerCommand) -> Action:
             case PowerCommand.POWEROFF:
                 if off and vm.status == Status.OFF:
                     return _done(vm, command.action)
-                want(vm, PowerGoal.OFF)
-                return _open(vm, command.action, ActionGoal.OFF, POWER_SECONDS)
+                return _ask(vm, PowerGoal.OFF, _Errand(command.action, ActionGoal.OFF))
             case PowerCommand.SHUTDOWN:
                 if off:
                     return _done(vm, command.action)
-                want(vm, PowerGoal.SHUTDOWN)
-                return _open(vm, command.action, ActionGoal.PRESSED, POWER_SECONDS)
+                return _ask(vm, PowerGoal.SHUTDOWN, _Errand(command.action, ActionGoal.PRESSED))
             case PowerCommand.REBOOT | PowerCommand.RESET:
                 if off:
                     raise NotRunning(f"server {vm.name} is off: switch it on first")
@@ -183,8 +194,7 @@ def power(vm: VM, command: PowerCommand) -> Action:
                     vm.reset_serial += 1
                 else:
                     vm.reboot_serial += 1
-                want(vm, PowerGoal.RUNNING)
-                return _open(vm, command.action, ActionGoal.APPLIED, POWER_SECONDS)
+                return _ask(vm, PowerGoal.RUNNING, _Errand(command.action, ActionGoal.APPLIED))
 
 
 def check_hostname(name: str) -> str:
@@ -201,8 +211,7 @@ def _power_on(vm: VM) -> Action:
         return _done(vm, command)
     if not vm.nics.exists():
         raise NoInterface(f"server {vm.name} has no network interface: give it one first")
-    want(vm, PowerGoal.RUNNING)
-    return _open(vm, command, ActionGoal.RUNNING, POWER_SECONDS)
+    return _ask(vm, PowerGoal.RUNNING, _Errand(command, ActionGoal.RUNNING))
 
 
 @contextmanager
@@ -223,14 +232,23 @@ def _open_actions(vm: VM) -> ActionQuerySet:
     return Action.objects.open().of("server", vm.pk)
 
 
-def _open(vm: VM, command: str, goal: ActionGoal, seconds: int) -> Action:
-    aim = Aim(command, goal, vm.generation, seconds)
+def _ask(vm: VM, goal: PowerGoal, errand: _Errand) -> Action:
+    """Open the Action and raise the generation that it waits for."""
+    action = _open(vm, errand, generation=vm.generation + 1)
+    steps.begin((action,), vm.host.name)
+    want(vm, goal, action)
+    return action
+
+
+def _open(vm: VM, errand: _Errand, *, generation: int | None = None) -> Action:
+    generation = vm.generation if generation is None else generation
+    aim = Aim(errand.command, errand.goal, generation, errand.seconds)
     return open_action(vm.project, aim, [("server", vm.pk)])
 
 
 def _done(vm: VM, command: str) -> Action:
     """An Action that had nothing to wait for."""
-    action = _open(vm, command, ActionGoal.APPLIED, POWER_SECONDS)
+    action = _open(vm, _Errand(command, ActionGoal.APPLIED))
     end_action(action, timezone.now())
     return action
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from cloud.errors import ResourceUnavailable
 from cloud.models import Host, Location, Project
+from cloud.steps import Placing
 from networks.allocation import claim_public_ipv4
 from vms.intent import HINT_PATIENCE
 from vms.models import VM, Disk, Image, ImageCopy, Nic, ServerType, SshKey
@@ -45,13 +46,17 @@ class ServerOrder:
         )
 
 
-def claim(project: Project, order: ServerOrder, root_password_hash: str) -> VM:
-    """Write the VM with everything it needs claimed; raises ResourceUnavailable.
+def claim(project: Project, order: ServerOrder, root_password_hash: str) -> tuple[VM, Placing]:
+    """Write the VM with everything it needs claimed, and tell how its host was chosen.
+
+    Raises ResourceUnavailable.
 
     Lock order: host, then pool. The chosen host is locked and looked at again, because another
     request may have taken the room meanwhile; then the next best is tried.
     """
-    host = _claim_host(order)
+    began = timezone.now()
+    host, placement = _claim_host(order)
+    placing = Placing(host.name, began, timezone.now(), placement.passed_over(host.name))
     vm = VM.objects.create(
         project=project,
         name=order.name,
@@ -72,12 +77,13 @@ def claim(project: Project, order: ServerOrder, root_password_hash: str) -> VM:
     if order.public_ipv4:
         address = claim_public_ipv4(host.location, project, f"server {order.name} #{vm.pk}")
         Nic.objects.create(vm=vm, index=0, address=address)
-    return vm
+    return vm, placing
 
 
-def _claim_host(order: ServerOrder) -> Host:
+def _claim_host(order: ServerOrder) -> tuple[Host, Placement]:
     placement = place(order.demand, _candidates(order))
-    for choice in placement.ranked:
+    while placement.ranked:
+        choice = placement.ranked[0]
         host = (
             Host.objects.select_for_update(of=("self",))
             .select_related("location")
@@ -85,8 +91,9 @@ def _claim_host(order: ServerOrder) -> Host:
         )
         again = place(order.demand, _candidates(order, host.pk))
         if again.ranked:
-            return host
-        placement = Placement((), {**placement.rejected, **again.rejected})
+            return host, placement
+        ranked = tuple(other for other in placement.ranked if other != choice)
+        placement = Placement(ranked, {**placement.rejected, **again.rejected})
     raise ResourceUnavailable(f"error during placement: {placement.explain()}")
 
 

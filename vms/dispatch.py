@@ -7,7 +7,9 @@ from typing import cast
 
 from django.db import transaction
 
+from cloud import logs, requestid
 from cloud.celery import hint
+from cloud.wire import Cause
 from networks.spec import NicSpec
 from vms.models import VM, Image, ImageCopy, Nic
 from vms.spec import (
@@ -29,7 +31,20 @@ def on_commit(vm: VM) -> None:
 
 
 def send(vm: VM) -> bool:
-    """Send the VM's desired document to its host; False if the broker is away."""
+    """Send the VM's desired document to its host; False if the broker is away.
+
+    As long as it is not carried out, it goes under the id of the request that asked for it.
+    """
+    if vm.converged:
+        return _send(vm)
+    with (
+        requestid.bound(vm.request_id or requestid.now()),
+        logs.bound(vm=vm.pk, action_id=vm.action_id),
+    ):
+        return _send(vm)
+
+
+def _send(vm: VM) -> bool:
     document: VmSpec | VmRemoval = removal_of(vm) if vm.deleting else spec_of(vm)
     task, wanted = ("vms.remove", "gone") if vm.deleting else ("vms.ensure", vm.goal)
     summary = f"server {vm.name} #{vm.pk}: {wanted}, generation {vm.generation}"
@@ -69,13 +84,23 @@ def spec_of(vm: VM) -> VmSpec:
         root_password_hash=vm.root_password_hash or None,
         reset_serial=vm.reset_serial,
         reboot_serial=vm.reboot_serial,
+        cause=cause_of(vm),
     )
 
 
 def removal_of(vm: VM) -> VmRemoval:
     return VmRemoval(
-        vm_id=vm.pk, uuid=str(vm.uuid), host_uuid=str(vm.host.uuid), generation=vm.generation
+        vm_id=vm.pk,
+        uuid=str(vm.uuid),
+        host_uuid=str(vm.host.uuid),
+        generation=vm.generation,
+        cause=cause_of(vm),
     )
+
+
+def cause_of(vm: VM) -> Cause | None:
+    """Who asked for this generation; None if it is of before anybody noted that."""
+    return Cause(vm.request_id, vm.action_id) if vm.request_id else None
 
 
 def nic_spec(nic: Nic) -> NicSpec:

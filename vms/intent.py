@@ -11,6 +11,8 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
+from cloud import requestid
+from cloud.models import Action
 from vms import dispatch
 from vms.lifecycle import Facts, status_of
 from vms.models import VM
@@ -20,14 +22,17 @@ from vms.spec import Power, PowerGoal
 HINT_PATIENCE = timedelta(seconds=5)
 
 
-def want(vm: VM, goal: PowerGoal) -> None:
+def want(vm: VM, goal: PowerGoal, action: Action | None = None) -> None:
     """Raise the generation and tell the host after the commit.
 
-    Call with the row locked, in a transaction; other changed fields of the row are saved too.
+    `action`: the one that was opened for it, by a user's request. Call with the row locked, in a
+    transaction; other changed fields of the row are saved too.
     """
     now = timezone.now()
     vm.goal = goal
     vm.generation += 1
+    vm.request_id = action.request_id if action else requestid.now()
+    vm.action = action
     vm.goal_since = now
     vm.converged = False
     vm.failure_code = vm.failure_message = ""

@@ -15,7 +15,7 @@ from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.utils import timezone
 
-from cloud.models import Host, Project
+from cloud.models import Action, Host, Project
 from networks.addressing import new_mac
 from networks.models import Address
 from vms.lifecycle import Status
@@ -187,6 +187,11 @@ class VM(models.Model):
     reset_serial = models.PositiveBigIntegerField(default=0)
     reboot_serial = models.PositiveBigIntegerField(default=0)
     deleting = models.BooleanField(default=False)
+    # Who asked for this generation, and as what; "" and None where the cloud itself did.
+    request_id = models.CharField(max_length=128, blank=True, editable=False)
+    action = models.ForeignKey(
+        Action, models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
 
     observed_generation = models.PositiveBigIntegerField(default=0)
     observed_seq = models.PositiveBigIntegerField(default=0)

@@ -50,6 +50,12 @@ class Placement:
             return "no host has joined yet: add one with `manage.py host_add`"
         return "; ".join(f"{name}: {reason}" for name, reason in sorted(self.rejected.items()))
 
+    def passed_over(self, name: str) -> dict[str, str]:
+        """Why each host but the chosen one, `name`, does not have the VM."""
+        chosen = next(host for host in self.ranked if host.name == name)
+        others = {h.name: _less_suitable(h, chosen) for h in self.ranked if h.name != name}
+        return self.rejected | others
+
 
 def place(demand: Demand, candidates: list[Candidate]) -> Placement:
     """Rank the candidates: those that hold the image first, then the emptiest."""
@@ -58,6 +64,20 @@ def place(demand: Demand, candidates: list[Candidate]) -> Placement:
     fitting.sort(key=lambda c: (not c.has_image, -c.free_memory_mb, c.vm_count, c.name))
     rejected = {name: reason for name, reason in reasons.items() if reason}
     return Placement(tuple(fitting), rejected)
+
+
+def _less_suitable(other: Candidate, chosen: Candidate) -> str:
+    """In which point of the ranking it comes after the chosen host."""
+    if chosen.has_image and not other.has_image:
+        return f"fits, but has not fetched the image yet, as {chosen.name} has"
+    if other.free_memory_mb < chosen.free_memory_mb:
+        return (
+            f"fits, but has {other.free_memory_mb} MiB of memory free,"
+            f" {chosen.name} {chosen.free_memory_mb}"
+        )
+    if other.vm_count > chosen.vm_count:
+        return f"fits, but has {other.vm_count} servers, {chosen.name} {chosen.vm_count}"
+    return f"fits as well as {chosen.name}"
 
 
 def rejection(demand: Demand, candidate: Candidate) -> str | None:

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from cloud import steps
 from cloud.actions import end_action
 from cloud.models import Action, Host, IdempotencyKey
 from vms import dispatch
@@ -82,6 +83,7 @@ def dispatch_due_vms(now: datetime) -> int:
             vm.next_dispatch_at = now + backoff(vm.attempts)
             vm.save(update_fields=["attempts", "next_dispatch_at"])
             dispatch.on_commit(vm)
+        steps.sent_again("server", [vm.pk for vm in vms if not vm.converged])
     return len(vms)
 
 

@@ -13,6 +13,7 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
+from cloud import steps
 from cloud.actions import end_action
 from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, record_heartbeat
@@ -38,6 +39,7 @@ def vm_report(report: VmReport, sender: str) -> None:
         if vm is None or not _acceptable(vm, report, sender):
             log.info("report dropped", vm=report.vm_id, sender=sender, seq=report.seq)
             return
+        _note_steps(vm, report)
         _settle_actions(vm, report)
         if vm.deleting and not report.present and report.generation >= vm.generation:
             _forget(vm)
@@ -164,6 +166,20 @@ def _observe(vm: VM, report: VmReport) -> None:
     else:
         set_status(vm)
         vm.save()
+
+
+def _note_steps(vm: VM, report: VmReport) -> None:
+    """Add what the host did to the Actions of the request that it did it for."""
+    if report.cause is None:
+        return
+    actions = list(
+        Action.objects.of("server", vm.pk).filter(
+            generation=report.generation, request_id=report.cause.request_id
+        )
+    )
+    steps.arrived(actions, report.accepted_at)
+    if report.steps:
+        steps.record(actions, vm.host.name, report.steps)
 
 
 def _settle_actions(vm: VM, report: VmReport) -> None:

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cloud.errors import CumuletError
-from networks.spec import IpAddress, NicSpec, RowId
+from cloud.wire import MOST_STEPS, Cause, Failure, RowId, StepReport
+from networks.spec import IpAddress, NicSpec
 
 WIRE_VERSION: Final = 1
 
@@ -104,6 +105,7 @@ class VmSpec(Struct, frozen=True, forbid_unknown_fields=True):
     root_password_hash: Annotated[str, Meta(pattern=r"^\$[ -~]{10,200}\Z")] | None = None
     reset_serial: Serial = 0
     reboot_serial: Serial = 0
+    cause: Cause | None = None
     version: Version = WIRE_VERSION
 
 
@@ -114,6 +116,7 @@ class VmRemoval(Struct, frozen=True, forbid_unknown_fields=True):
     uuid: Uuid
     host_uuid: Uuid
     generation: Generation
+    cause: Cause | None = None
     version: Version = WIRE_VERSION
 
 
@@ -125,22 +128,15 @@ class ImageFetch(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class Failure(Struct, frozen=True):
-    """Why a host could not reach the desired state. A retryable one is tried again."""
-
-    code: str
-    message: str
-    retryable: bool
-    step: str = ""
-
-
 class VmReport(Struct, frozen=True):
     """What the host saw of one VM after it converged, or when something happened to it.
 
     `generation` is the newest document the host holds, `converged` whether it is fully
     applied. `seq` grows with every report of this VM, so an older one is recognised.
     `guest_halted`: the guest switched itself off under this generation, and stays off.
-    `at` is Unix time in seconds, for people only; nothing is decided by it.
+    `at` is Unix time in seconds, for people only; nothing is decided by it. `accepted_at`: when
+    the host stored this generation. `steps`: those that control may not have heard of yet;
+    `cause`: that of the document, if the report is about carrying it out.
     """
 
     vm_id: RowId
@@ -156,6 +152,9 @@ class VmReport(Struct, frozen=True):
     guest_halted: bool = False
     button_pressed: bool = False
     failure: Failure | None = None
+    accepted_at: float | None = None
+    steps: Annotated[tuple[StepReport, ...], Meta(max_length=MOST_STEPS)] = ()
+    cause: Cause | None = None
     version: Version = WIRE_VERSION
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from cloud.wire import Failure
 from networks.models import Address, Network
 from tests import factories as make
 from tests.api.conftest import Api, host_says
 from vms.models import VM, Image
-from vms.spec import Failure
 
 
 @pytest.fixture

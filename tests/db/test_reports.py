@@ -9,12 +9,13 @@ import pytest
 from django.utils import timezone
 
 from cloud.models import Action, Host
+from cloud.wire import Failure
 from networks.models import Address
 from tests import factories as make
 from vms import reports
 from vms.actions import PowerCommand, delete_vm, power
 from vms.models import VM, Image, ImageCopy
-from vms.spec import Failure, HostReport, ImageReport, Power
+from vms.spec import HostReport, ImageReport, Power
 
 pytestmark = pytest.mark.django_db
 SENDER = "host-h1"

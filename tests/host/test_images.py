@@ -13,9 +13,10 @@ import pytest
 from msgspec import structs
 
 from cloud import shell
+from cloud.wire import Failure
 from tests.host.world import World, until
 from vms.host import fetch, images, inbox
-from vms.spec import Failure, FileSpec, ImageFetch, ImageSpec, PowerGoal
+from vms.spec import FileSpec, ImageFetch, ImageSpec, PowerGoal
 
 MIB = 2**20
 

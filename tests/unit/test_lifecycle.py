@@ -6,8 +6,9 @@ from itertools import product
 
 import pytest
 
+from cloud.wire import Failure
 from vms.lifecycle import SUCCESS, ActionGoal, Facts, Status, outcome_of, status_of
-from vms.spec import Failure, Power, PowerGoal, VmReport
+from vms.spec import Power, PowerGoal, VmReport
 
 UUID = "00000000-0000-0000-0000-000000000001"
 

@@ -15,13 +15,13 @@ from pytest_django.fixtures import Settings
 from cloud.hosts import set_schedulable
 from cloud.models import Action, ApiToken, Host
 from cloud.tokens import find_token, issue_token
+from cloud.wire import Failure
 from networks.models import Address, Network
 from tests import factories as make
 from tests.web.conftest import ready
 from vms import reports
 from vms.actions import delete_vm
 from vms.models import VM, ImageCopy, SshKey
-from vms.spec import Failure
 
 pytestmark = pytest.mark.django_db
 

@@ -8,24 +8,22 @@ again. So no wish is lost and no thread waits for another.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import structlog
 from msgspec import structs
 
-from cloud.errors import CumuletError
-from vms.host import bell, files, images, store
+from cloud import logs, requestid
+from cloud.wire import Cause, Failure, StepReport
+from vms.host import bell, course, files, qemulog, store
 from vms.host.host import Host
 from vms.host.memory import VmMemory
 from vms.host.observe import observe
 from vms.host.paths import VmPaths
 from vms.host.plan import Guest, Observed, plan
-from vms.host.removal import remove
-from vms.host.steps import Steps
-from vms.spec import Failure, Power, PowerGoal, VmRemoval, VmReport, VmSpec
-
-log = structlog.get_logger(__name__)
+from vms.host.removal import steps as removal_steps
+from vms.host.steps import Steps, attempt
+from vms.spec import Power, PowerGoal, VmRemoval, VmReport, VmSpec
 
 # Takes a report to control; answers whether it is on its way.
 Send = Callable[[VmReport], bool]
@@ -40,18 +38,20 @@ def converge(host: Host, vm_id: int, send: Send, *, insist: bool = True) -> None
     """
     paths = host.paths.vm(vm_id)
     paths.kick.touch()
-    while paths.kick.exists():
-        with files.locked(paths.lock, wait=False) as mine:
-            if not mine:
-                return
-            paths.kick.unlink(missing_ok=True)
-            report = _round(host, paths, insist=insist)
-            if report is None and not paths.state.exists():
-                paths.unsent.unlink(missing_ok=True)
-                paths.lock.unlink()
-        if report:
-            _tell(host, report, send)
-        insist = False
+    with logs.bound(vm=vm_id):
+        while paths.kick.exists():
+            with files.locked(paths.lock, wait=False) as mine:
+                if not mine:
+                    return
+                paths.kick.unlink(missing_ok=True)
+                report = _round(host, paths, insist=insist)
+                if report is None and not paths.state.exists():
+                    paths.unsent.unlink(missing_ok=True)
+                    paths.lock.unlink()
+            if report:
+                with _working_for(report.cause):
+                    _tell(host, report, send)
+            insist = False
     bell.ring(host.paths, vm_id)
 
 
@@ -60,19 +60,64 @@ def _round(host: Host, paths: VmPaths, *, insist: bool) -> VmReport | None:
     wanted = store.wanted(paths)
     if wanted is None:
         return None
-    memory = store.memory(paths)
-    if isinstance(wanted, VmSpec):
-        report, after = _bring(host, wanted, memory)
-    else:
-        report, after = _remove(host, wanted, paths), memory
-    if insist or paths.unsent.exists() or not _same(report, memory.told):
+    before = store.memory(paths)
+    memory = _heard(before, wanted.generation, delivered=not paths.unsent.exists())
+    cause = _cause(wanted, memory)
+    with _working_for(cause):
+        memory = _pass_on(paths, memory)
+        if isinstance(wanted, VmSpec):
+            report, after = _bring(host, wanted, memory)
+        else:
+            report, after = _remove(host, wanted, memory)
+        after = _pass_on(paths, after)
+    accepted = store.accepted_at(paths)
+    report = structs.replace(report, accepted_at=accepted, steps=after.steps, cause=cause)
+    if insist or paths.unsent.exists() or _has_news(report, memory.told):
         # Larger than any before, even if what was remembered is lost.
         report = structs.replace(report, seq=max(memory.seq + 1, int(time.time() * 1000)))
+        paths.unsent.touch()  # before it counts as told: a crash from here on loses no report
         store.remember(paths, structs.replace(after, seq=report.seq, told=report))
         return report
-    if after != memory:
+    if after != before:
         store.remember(paths, after)
     return None
+
+
+def _heard(memory: VmMemory, generation: int, *, delivered: bool) -> VmMemory:
+    """What follows from control having got the last report, or from a new document."""
+    told = memory.told
+    if told is None:
+        return memory
+    if not delivered:
+        return memory if told.generation == generation else structs.replace(memory, steps=())
+    return structs.replace(
+        memory,
+        steps=course.after_telling(memory.steps),
+        carried_out=told.generation if told.converged else memory.carried_out,
+    )
+
+
+def _cause(wanted: store.Wanted, memory: VmMemory) -> Cause | None:
+    """The request that this round works for, until control knows that it was carried out.
+
+    What happens to a VM later (a crash, a reboot of its host) was asked for by nobody.
+    """
+    fulfilled = memory.carried_out == wanted.generation and not memory.guest_since
+    return None if fulfilled else wanted.cause
+
+
+@contextmanager
+def _working_for(cause: Cause | None) -> Iterator[None]:
+    """The document says for whom, not the message that came last: rounds serve the newest."""
+    if cause is None:
+        yield
+        return
+    with requestid.bound(cause.request_id), logs.bound(action_id=cause.action_id):
+        yield
+
+
+def _pass_on(paths: VmPaths, memory: VmMemory) -> VmMemory:
+    return structs.replace(memory, log_read=qemulog.pass_on(paths, memory.log_read))
 
 
 def _bring(host: Host, spec: VmSpec, memory: VmMemory) -> tuple[VmReport, VmMemory]:
@@ -82,13 +127,15 @@ def _bring(host: Host, spec: VmSpec, memory: VmMemory) -> tuple[VmReport, VmMemo
     steps = Steps(host, spec, memory)
     failure = None
     for step in todo.steps:
-        failure = _attempt(str(step), partial(steps.take, step), spec.vm_id)
+        failure = steps.take(step)
         if failure:
             break
     if todo.steps:
         seen = observe(host, spec, paths)
     if seen.guest is Guest.SILENT and failure is None:
         failure = Failure("qmp_silent", _SILENT, retryable=True)
+    if seen.guest is Guest.RUNNING:
+        steps.listen(time.time())
     rest = plan(spec, steps.memory, seen, now)
     memory = steps.memory
     if seen.guest is Guest.RUNNING and rest.done and spec.power is PowerGoal.RUNNING:
@@ -115,9 +162,17 @@ def _halted(spec: VmSpec, memory: VmMemory, seen: Observed) -> bool:
     return seen.guest is Guest.ABSENT and memory.halted == spec.generation
 
 
-def _remove(host: Host, removal: VmRemoval, paths: VmPaths) -> VmReport:
-    failure = _attempt("remove", partial(remove, host, removal, paths), removal.vm_id)
-    return gone(host, removal, failure)
+def _remove(host: Host, removal: VmRemoval, memory: VmMemory) -> tuple[VmReport, VmMemory]:
+    failure = None
+    steps = memory.steps
+    for name, act in removal_steps(host, removal, host.paths.vm(removal.vm_id)):
+        began = time.time()
+        failure = attempt(f"remove {name}", act)
+        took = max(time.time() - began, 0.0)
+        steps = course.taken(steps, StepReport(name, began, took, failure=failure))
+        if failure:
+            break
+    return gone(host, removal, failure), structs.replace(memory, steps=steps, guest_since=0.0)
 
 
 def gone(host: Host, removal: VmRemoval, failure: Failure | None = None) -> VmReport:
@@ -137,24 +192,13 @@ def gone(host: Host, removal: VmRemoval, failure: Failure | None = None) -> VmRe
     )
 
 
-def _attempt(step: str, act: Callable[[], None], vm_id: int) -> Failure | None:
-    try:
-        act()
-    except images.ImageUnusable as error:
-        failure = structs.replace(error.failure, step=step)
-    except CumuletError as error:
-        failure = Failure(error.code, error.message, error.retryable, step)
-    except OSError as error:
-        failure = Failure("host_io_failed", f"the host could not {step}: {error}", True, step)
-    else:
-        return None
-    log.warning("step failed", vm=vm_id, step=step, code=failure.code, reason=failure.message)
-    return failure
-
-
-def _same(report: VmReport, told: VmReport | None) -> bool:
-    """Whether control knows all this already."""
-    return told is not None and structs.replace(report, seq=told.seq, at=told.at) == told
+def _has_news(report: VmReport, told: VmReport | None) -> bool:
+    """Whether there is anything that control does not know already."""
+    if told is None or course.has_news(report.steps, told.steps):
+        return True
+    return report != structs.replace(
+        told, seq=report.seq, at=report.at, steps=report.steps, cause=report.cause
+    )
 
 
 def _tell(host: Host, report: VmReport, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Downloads one image: `python -m vms.host.fetch STATE RUN USER IMAGE_ID`, a process of its own.
+"""Downloads one image: `python -m vms.host.fetch HOST STATE RUN USER IMAGE_ID`, its own process.
 
 Started by the monitor and independent of it: nothing slow holds a message or an event. Every
 file is bounded, verified and, if it is a disk, inspected before it appears in the store under
@@ -19,11 +19,13 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import structlog
 
+from cloud import requestid
 from cloud.errors import CumuletError
 from cloud.logs import logging_config
+from cloud.wire import Failure
 from vms.host import bell, files, imagecheck, images
 from vms.host.paths import HostPaths
-from vms.spec import Failure, FileSpec, ImageSpec
+from vms.spec import FileSpec, ImageSpec
 
 log = structlog.get_logger(__name__)
 
@@ -185,16 +187,31 @@ def _too_long(file: FileSpec) -> WrongSize:
 
 
 def main(arguments: list[str]) -> int:
-    state, run, user, image_id = arguments
+    host, state, run, user, image_id = arguments
     paths = HostPaths(Path(state), Path(run))
-    logging_config(os.environ.get("CUMULET_LOG_FORMAT", "text"))
-    wanted = [image for image in images.wanted(paths) if image.image_id == int(image_id)]
-    for image in wanted:
-        with files.locked(images.fetch_lock(paths, image)):
-            failure = fetch(paths, image, user or None)
-            log.info("image fetched", image=image.image_id, failure=failure)
+    environment = os.environ.get
+    logging_config(
+        environment("CUMULET_LOG_FORMAT", "text"),
+        environment("CUMULET_LOG_LEVEL", "INFO"),
+        service="fetch",
+        host=host,
+    )
+    wanted = [one for one in images.wanted(paths) if one.image.image_id == int(image_id)]
+    for one in wanted:
+        with requestid.bound(one.request_id), files.locked(images.fetch_lock(paths, one.image)):
+            began = time.monotonic()
+            failure = fetch(paths, one.image, user or None)
+            _say_how_it_went(one.image, failure, round(time.monotonic() - began, 3))
         bell.ring(paths)
     return 0
+
+
+def _say_how_it_went(image: ImageSpec, failure: Failure | None, duration: float) -> None:
+    about = {"image": image.image_id, "duration": duration}
+    if failure:
+        log.warning("image not fetched", code=failure.code, reason=failure.message, **about)
+    else:
+        log.info("image fetched", **about)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud import shell
+from cloud import requestid, shell
+from cloud.wire import Failure
 from vms.host import files, images, store
 from vms.host.host import Host
-from vms.spec import Failure, ImageReport, ImageSpec
+from vms.spec import ImageReport, ImageSpec
 
 # After a download that failed for a reason that may pass; doubled each time.
 RETRY_SECONDS = 10.0
@@ -39,10 +40,14 @@ class Gallery:
     def tend(self) -> list[ImageSpec]:
         """Start downloads that are due, report; answers the images that were settled now."""
         wanted = images.wanted(self._host.paths)
-        self._downloads = {
-            image.image_id: self._downloads.get(image.image_id, _Download()) for image in wanted
-        }
-        return [image for image in wanted if self._settled(image)]
+        ids = [one.image.image_id for one in wanted]
+        self._downloads = {pk: self._downloads.get(pk, _Download()) for pk in ids}
+        settled = []
+        for one in wanted:
+            with requestid.bound(one.request_id):
+                if self._settled(one.image):
+                    settled.append(one.image)
+        return settled
 
     def _settled(self, image: ImageSpec) -> bool:
         """Whether the image came, or never will, and control knows."""
@@ -82,6 +87,7 @@ class Gallery:
         download.due = now + min(pause, MAX_RETRY_SECONDS)
         paths, owner = self._host.paths, self._host.owner
         where: list[str | Path] = [
+            self._host.config.name,
             paths.state,
             paths.run,
             owner.name if owner else "",

@@ -13,11 +13,20 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
+from cloud import requestid
 from cloud.errors import CumuletError
+from cloud.wire import Failure
 from vms.host import bell, files
 from vms.host.host import Host
 from vms.host.paths import HostPaths
-from vms.spec import Failure, FileSpec, ImageSpec
+from vms.spec import FileSpec, ImageSpec
+
+
+class WantedImage(Struct, frozen=True):
+    """An image that was asked for, and the request that it was asked for by."""
+
+    image: ImageSpec
+    request_id: str
 
 
 class ImageProblem(Struct, frozen=True):
@@ -53,22 +62,23 @@ def progress(paths: HostPaths, image: ImageSpec) -> int:
 
 
 def want(host: Host, image: ImageSpec, *, anew: bool = False) -> None:
-    """Have the image fetched. `anew` forgets what was wrong with it the last time."""
+    """Have the image fetched. `anew` forgets what was wrong with it the last time.
+
+    Who asks first is who it is fetched for.
+    """
     if anew:
         _problem_path(host.paths, image).unlink(missing_ok=True)
     path = _wanted_path(host.paths, image)
-    document = msgspec.json.encode(image)
-    if not path.exists() or path.read_bytes() != document:
-        files.write(path, document)
+    known = _read_wanted(path)
+    if known is None or known.image != image:
+        files.write(path, msgspec.json.encode(WantedImage(image, requestid.now())))
     bell.ring(host.paths)
 
 
-def wanted(paths: HostPaths) -> list[ImageSpec]:
+def wanted(paths: HostPaths) -> list[WantedImage]:
     """Every image that was asked for and not yet settled."""
-    found = []
-    for path in sorted(paths.wanted_images.glob("*.json")):
-        found.append(msgspec.json.decode(path.read_bytes(), type=ImageSpec))
-    return found
+    found = map(_read_wanted, sorted(paths.wanted_images.glob("*.json")))
+    return [one for one in found if one is not None]
 
 
 def settle(paths: HostPaths, image: ImageSpec) -> None:
@@ -97,6 +107,14 @@ def note_problem(paths: HostPaths, image: ImageSpec, failure: Failure | None) ->
 def fetch_lock(paths: HostPaths, image: ImageSpec) -> Path:
     """Held by the process that fetches the image."""
     return paths.locks / f"image-{image.image_id}"
+
+
+def _read_wanted(path: Path) -> WantedImage | None:
+    """None for what an older release wrote, too: control asks again for an image it misses."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=WantedImage)
+    except (FileNotFoundError, msgspec.ValidationError):
+        return None
 
 
 def _wanted_path(paths: HostPaths, image: ImageSpec) -> Path:

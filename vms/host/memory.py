@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, structs
 
+from cloud.wire import StepReport
 from vms.spec import VmReport, VmSpec
 
 # A QEMU that ends sooner than this after its start did not serve anybody.
@@ -11,6 +12,8 @@ QUICK_CRASH_SECONDS = 30.0
 CRASHES_IN_A_ROW = 5
 # After so many quick crashes it is started once in a while only.
 CRASH_PAUSE_SECONDS = 60.0
+# A guest that sent nothing for so long after its start is no longer listened for.
+GUEST_PATIENCE_SECONDS = 180.0
 
 
 class VmMemory(Struct, frozen=True):
@@ -37,6 +40,11 @@ class VmMemory(Struct, frozen=True):
     crashes: int = 0
     crashed_at: float = 0.0
     told: VmReport | None = None
+    steps: tuple[StepReport, ...] = ()
+    carried_out: int = 0
+    guest_since: float = 0.0
+    guest_frames: int = 0
+    log_read: int = 0
 
     def starting(self, spec: VmSpec, boot_id: str, now: float) -> VmMemory:
         """Noted before QEMU starts, so that a start which nobody saw the end of counts."""
@@ -54,6 +62,12 @@ class VmMemory(Struct, frozen=True):
             reset_serial=spec.reset_serial,
             reboot_serial=spec.reboot_serial,
         )
+
+    def awaiting_guest(self, spec: VmSpec, now: float, frames: int) -> VmMemory:
+        """Its first frame ends the start that `spec` asked for; a later restart is no request's."""
+        if self.carried_out == spec.generation:
+            return self
+        return structs.replace(self, guest_since=now, guest_frames=frames)
 
     def serving(self, spec: VmSpec) -> VmMemory:
         """A guest that runs as `spec` wants: if it goes off from now on, that is its own wish."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from cloud import requestid
 from cloud.agent import config, start_logging
 from cloud.errors import CumuletError
 from cloud.hostconfig import HEARTBEAT_SECONDS
@@ -74,7 +75,8 @@ class Monitor:
         while True:
             report = await self._host_report()
             if report:
-                sent = await asyncio.to_thread(self._outbox.host, report)
+                with requestid.bound(requestid.fresh()):
+                    sent = await asyncio.to_thread(self._outbox.host, report)
                 if sent and away:
                     self._start(self._look_at_all(insist=True))
                 elif sent:
@@ -140,11 +142,15 @@ class Monitor:
         self._watches[vm_id].poke()
 
     async def _look(self, vm_id: int, *, insist: bool = False) -> None:
-        """Converge one VM; whatever is wrong with it stays its own trouble."""
-        try:
-            await asyncio.to_thread(converge, self._host, vm_id, self._outbox.vm, insist=insist)
-        except Exception:
-            log.exception("look failed", vm=vm_id)
+        """Converge one VM; whatever is wrong with it stays its own trouble.
+
+        A look has an id of its own, unless it goes on with what a request asked for.
+        """
+        with requestid.bound(requestid.fresh()):
+            try:
+                await asyncio.to_thread(converge, self._host, vm_id, self._outbox.vm, insist=insist)
+            except Exception:
+                log.exception("look failed", vm=vm_id)
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -172,7 +178,7 @@ async def _run_until_told() -> None:
 
 
 def main() -> None:
-    start_logging()
+    start_logging("monitor")
     asyncio.run(_run_until_told())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from networks.host import nics
+from networks.host import counters, nics
 from networks.spec import Presence
 from vms.host import disks, images, qemu, qmp
 from vms.host.host import Host
@@ -33,6 +33,11 @@ def guest(uuid: str, paths: VmPaths) -> Guest:
         # It may have ended between the two questions; only one that still lives is silent.
         return Guest.SILENT if qemu.find(uuid, paths) else Guest.ABSENT
     return Guest.HALTED if state == qmp.HALTED else Guest.RUNNING
+
+
+def frames(host: Host, spec: VmSpec) -> int:
+    """How many frames the guest has sent through its interfaces since they were made."""
+    return counters.frames_from(tap.name for tap in host.taps(spec))
 
 
 def _links(host: Host, spec: VmSpec) -> Presence:

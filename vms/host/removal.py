@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 
+from cloud.wire import StepName
 from networks.host import nics
 from vms.host import qemu, store
 from vms.host.host import Host
@@ -15,15 +17,27 @@ from vms.spec import VmRemoval
 _MOST_NICS = 8
 
 
-def remove(host: Host, removal: VmRemoval, paths: VmPaths) -> None:
-    """Leave nothing but the documents that say so; raises CumuletError or OSError.
+def steps(
+    host: Host, removal: VmRemoval, paths: VmPaths
+) -> list[tuple[StepName, Callable[[], None]]]:
+    """What leaves nothing but the documents that say so; each raises CumuletError or OSError.
 
     The disks go last: as long as QEMU may live, it has them.
     """
-    qemu.stop(removal.uuid, paths)
+    return [
+        (StepName.QEMU, lambda: qemu.stop(removal.uuid, paths)),
+        (StepName.LINKS, lambda: _remove_links(host, paths)),
+        (StepName.DISK, lambda: _remove_files(paths)),
+    ]
+
+
+def _remove_links(host: Host, paths: VmPaths) -> None:
     if host.routes_networks:
         names = [tap_name(paths.vm_id, index) for index in range(_MOST_NICS)]
         nics.remove_nics(names, _addresses(paths), host.surroundings)
+
+
+def _remove_files(paths: VmPaths) -> None:
     shutil.rmtree(paths.run, ignore_errors=True)
     kept = {paths.removal, paths.memory}
     for path in paths.state.iterdir():

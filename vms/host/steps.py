@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import structlog
 from msgspec import structs
 
+from cloud import logs
 from cloud.errors import CumuletError
+from cloud.wire import Failure, StepName, StepReport
 from networks.host import nics
-from vms.host import accelerator, disks, imagecheck, images, qemu, qmp, seed, store
+from vms.host import accelerator, course, disks, imagecheck, images, qemu, qmp, seed, store
 from vms.host.host import Host
-from vms.host.memory import CRASHES_IN_A_ROW, VmMemory
+from vms.host.memory import CRASHES_IN_A_ROW, GUEST_PATIENCE_SECONDS, VmMemory
+from vms.host.observe import frames
 from vms.host.paths import VmPaths
 from vms.host.plan import REBOOT_SECONDS, Step
 from vms.spec import VmSpec
@@ -39,6 +44,27 @@ class NoNetworkPrivilege(CumuletError):
     code: ClassVar[str] = "network_mode_unsupported"
 
 
+def attempt(step: str, act: Callable[[], None]) -> Failure | None:
+    """Do it, and say in the log how it went; what a host may fail at is an answer."""
+    began = time.monotonic()
+    failure = None
+    with logs.bound(step=step):
+        try:
+            act()
+        except images.ImageUnusable as error:
+            failure = structs.replace(error.failure, step=step)
+        except CumuletError as error:
+            failure = Failure(error.code, error.message, error.retryable, step)
+        except OSError as error:
+            failure = Failure("host_io_failed", f"the host could not {step}: {error}", True, step)
+        duration = round(time.monotonic() - began, 4)
+        if failure:
+            log.warning("step failed", code=failure.code, reason=failure.message, duration=duration)
+        else:
+            log.info("step", duration=duration)
+    return failure
+
+
 class Steps:
     """One VM while it is being changed; `memory` is what will have to be remembered of it."""
 
@@ -48,9 +74,29 @@ class Steps:
         self._paths: VmPaths = host.paths.vm(spec.vm_id)
         self.memory = memory
 
-    def take(self, step: Step) -> None:
-        """Raises CumuletError or OSError; what was done before stays done."""
-        log.info("step", vm=self._spec.vm_id, step=str(step))
+    def take(self, step: Step) -> Failure | None:
+        """Take one step, and note in memory how it went; what was done before stays done."""
+        name, began = course.name_of(step), time.time()
+        failure = attempt(str(step), partial(self._take, step))
+        if name:
+            report = StepReport(name, began, max(time.time() - began, 0.0), failure=failure)
+            self.memory = structs.replace(
+                self.memory, steps=course.taken(self.memory.steps, report)
+            )
+        return failure
+
+    def listen(self, now: float) -> None:
+        """Note the guest's first sign of life, if it is awaited and came."""
+        memory = self.memory
+        if not memory.guest_since:
+            return
+        heard = frames(self._host, self._spec) > memory.guest_frames
+        if heard:
+            self._note_guest(memory.guest_since, now)
+        if heard or now - memory.guest_since > GUEST_PATIENCE_SECONDS:
+            self.memory = structs.replace(self.memory, guest_since=0.0)
+
+    def _take(self, step: Step) -> None:
         match step:
             case Step.WAIT_FOR_IMAGE:
                 self._want_image()
@@ -65,20 +111,18 @@ class Steps:
             case Step.PRESS:
                 self._press()
             case Step.RESET:
-                # QEMU pauses a guest whose disk was full; it would stay paused.
-                qmp.ask(self._paths.qmp, "system_reset", "cont")
-                self.memory = self.memory.restarted(self._spec)
+                self._restart()
             case Step.REVIVE:
-                # A machine that halted has to be reset before it can go on.
-                qmp.ask(self._paths.qmp, "system_reset", "cont")
-                self.memory = self.memory.restarted(self._spec)
+                self._note_obedience()
+                self._restart()
             case Step.GIVE_UP:
                 self._give_up()
             case Step.NOTE_HALT:
                 self._remember(structs.replace(self.memory, halted=self._spec.generation))
             case Step.QUIT:
+                self._note_obedience()
                 qemu.stop(self._spec.uuid, self._paths)
-                self.memory = structs.replace(self.memory, started_at=0.0)
+                self.memory = structs.replace(self.memory, started_at=0.0, guest_since=0.0)
 
     def _want_image(self) -> None:
         image = self._spec.image
@@ -119,6 +163,18 @@ class Steps:
         self._remember(memory.starting(self._spec, self._host.boot_id, now))
         kind = accelerator.chosen(self._host).kind
         qemu.start(self._host, self._spec, self._paths, kind)
+        self._await_guest()
+
+    def _restart(self) -> None:
+        # QEMU pauses a guest whose disk was full, and one that halted: both would stay paused.
+        qmp.ask(self._paths.qmp, "system_reset", "cont")
+        self.memory = self.memory.restarted(self._spec)
+        self._await_guest()
+
+    def _await_guest(self) -> None:
+        if self._spec.nics:
+            sent = frames(self._host, self._spec)
+            self.memory = self.memory.awaiting_guest(self._spec, time.time(), sent)
 
     def _press(self) -> None:
         qmp.ask(self._paths.qmp, "system_powerdown")
@@ -126,10 +182,26 @@ class Steps:
 
     def _give_up(self) -> None:
         self.memory = structs.replace(self.memory, reboot_serial=self._spec.reboot_serial)
-        raise GuestIgnoresButton(
+        ignored = GuestIgnoresButton(
             f"the guest did not end within {REBOOT_SECONDS:g} s of its power button being pressed,"
             " so it was not rebooted: log in and look, or reset the server"
         )
+        failure = Failure(ignored.code, ignored.message, ignored.retryable, str(Step.GIVE_UP))
+        self._note_guest(self.memory.pressed_since, time.time(), failure)
+        raise ignored
+
+    def _note_obedience(self) -> None:
+        """The guest ended after its power button was pressed: that was its own part."""
+        if self.memory.pressed == self._spec.generation:
+            self._note_guest(self.memory.pressed_since, time.time())
+
+    def _note_guest(self, since: float, now: float, failure: Failure | None = None) -> None:
+        step = StepReport(StepName.GUEST, since, max(now - since, 0.0), failure=failure)
+        log.info("guest", step=step.name, duration=round(step.seconds, 3), failed=bool(failure))
+        self._note(step)
+
+    def _note(self, step: StepReport) -> None:
+        self.memory = structs.replace(self.memory, steps=course.taken(self.memory.steps, step))
 
     def _remember(self, memory: VmMemory) -> None:
         """On disk before the next step, because the next step cannot be told from a crash."""

@@ -108,6 +108,14 @@ def wanted(paths: VmPaths) -> Wanted | None:
     return _newest(paths)
 
 
+def accepted_at(paths: VmPaths) -> float | None:
+    """When the document that holds was accepted, in Unix seconds."""
+    for path in (paths.removal, paths.spec):
+        with suppress(FileNotFoundError):
+            return path.stat().st_mtime
+    return None
+
+
 def spec(paths: VmPaths) -> VmSpec | None:
     """The last accepted specification, even if the VM must be gone by now."""
     return _read(paths.spec, VmSpec)

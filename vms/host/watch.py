@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
 
 from vms.host import qemu, qmp, store
 from vms.host.host import Host
+from vms.host.memory import GUEST_PATIENCE_SECONDS
+from vms.host.observe import frames
 from vms.spec import Power
 
 log = structlog.get_logger(__name__)
@@ -16,6 +19,8 @@ log = structlog.get_logger(__name__)
 # After a connection that did not come about.
 _RETRY_SECONDS = 2.0
 _PATIENCE_SECONDS = 1.0
+# How often a guest that was started is listened for.
+_LISTEN_SECONDS = 0.25
 # Somebody else may be at the VM, and then a look changes nothing at once.
 _CALM_SECONDS = 0.1
 
@@ -82,6 +87,10 @@ class Watch:
             while await asyncio.to_thread(self._under_way):
                 await asyncio.sleep(_PATIENCE_SECONDS)
                 await self._look(self._vm_id)
+            while not self._changed.is_set() and await asyncio.to_thread(self._guest_is_quiet):
+                await asyncio.sleep(_LISTEN_SECONDS)
+            if await asyncio.to_thread(self._awaits_guest):
+                await self._look(self._vm_id)
 
     def _lives(self) -> bool:
         wanted = store.wanted(self._paths)
@@ -91,6 +100,16 @@ class Watch:
         """Whether control was told so: a QEMU may end before anybody listened to it."""
         told = store.memory(self._paths).told
         return told is not None and told.power is Power.RUNNING
+
+    def _awaits_guest(self) -> bool:
+        return bool(store.memory(self._paths).guest_since)
+
+    def _guest_is_quiet(self) -> bool:
+        """Whether its first frame is awaited and has not come; a look would show nothing new."""
+        memory, spec = store.memory(self._paths), store.spec(self._paths)
+        patient = time.time() - memory.guest_since < GUEST_PATIENCE_SECONDS
+        quiet = spec is not None and frames(self._host, spec) <= memory.guest_frames
+        return bool(memory.guest_since) and patient and quiet
 
     def _under_way(self) -> bool:
         told = store.memory(self._paths).told
