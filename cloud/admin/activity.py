@@ -18,6 +18,7 @@ from cloud.admin.base import FactsAdmin
 from cloud.admin.display import Tone, ago, badge, code, lasted, link, live, stacked
 from cloud.admin.page import Callout, Card, Cell, Fact, Page
 from cloud.admin.resources import subjects
+from cloud.admin.timeline import timeline_tables
 from cloud.models import Action
 
 HEADERS = ("Request", "State", "About", "Started", "Took")
@@ -151,6 +152,7 @@ class ActionAdmin(FactsAdmin):
                     icon="receipt_long",
                 ),
             ],
+            tables=timeline_tables(row),
             reload_seconds=2 if running else 0,
         )
 
