@@ -18,7 +18,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 from structlog.typing import EventDict, WrappedLogger
 
-from cloud import requestid
+from cloud import requestid, telemetry
 
 # The order in which fields are written; what is not named here follows.
 FIELDS = (
@@ -86,6 +86,7 @@ def logging_config(
         wrapper_class=structlog.make_filtering_bound_logger(root.level),
         cache_logger_on_first_use=True,
     )
+    telemetry.start(service, host)
 
 
 def without_secrets(text: str) -> str:
@@ -105,6 +106,8 @@ def _processors(constants: dict[str, str]) -> list[Any]:
             event.setdefault(name, value)
         if request_id := requestid.current():
             event.setdefault(requestid.HEADER, request_id)
+            if telemetry.enabled():
+                event.setdefault("trace_id", telemetry.trace_id_of(request_id))
         return event
 
     return [

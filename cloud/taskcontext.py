@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from celery.signals import before_task_publish, task_postrun, task_prerun
 
-from cloud import logs, requestid
+from cloud import logs, requestid, telemetry
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +34,7 @@ class Running:
         request_id = requestid.usable_or_fresh(headers.get(requestid.HEADER))
         self._bound.enter_context(requestid.bound(request_id))
         self._bound.enter_context(logs.bound(task=task.name))
+        self._span = self._bound.enter_context(telemetry.span(task.name, task_id=task.request.id))
 
     def end(self, state: str) -> None:
         say = log.debug if self._task.name in QUIET else log.info
@@ -43,6 +44,8 @@ class Running:
             duration=round(time.monotonic() - self._began, 4),
             task_id=self._task.request.id,
         )
+        if state != "SUCCESS":
+            telemetry.fail(self._span, state)
         self._bound.close()
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import structlog
 from msgspec import structs
 
-from cloud import logs
+from cloud import logs, telemetry
 from cloud.errors import CumuletError
 from cloud.wire import Failure, StepName, StepReport
 from networks.host import nics
@@ -48,7 +48,7 @@ def attempt(step: str, act: Callable[[], None]) -> Failure | None:
     """Do it, and say in the log how it went; what a host may fail at is an answer."""
     began = time.monotonic()
     failure = None
-    with logs.bound(step=step):
+    with logs.bound(step=step), telemetry.span(step) as span:
         try:
             act()
         except images.ImageUnusable as error:
@@ -59,6 +59,7 @@ def attempt(step: str, act: Callable[[], None]) -> Failure | None:
             failure = Failure("host_io_failed", f"the host could not {step}: {error}", True, step)
         duration = round(time.monotonic() - began, 4)
         if failure:
+            telemetry.fail(span, failure.code)
             log.warning("step failed", code=failure.code, reason=failure.message, duration=duration)
         else:
             log.info("step", duration=duration)
