@@ -7,6 +7,7 @@ differs between clouds is in the environment, so that no password shows in a pro
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,13 @@ from deploy.supervise import SYSTEM_PATH, Program
 
 WEB, WORKER, BEAT, FLOWER = "web", "control", "beat", "flower"
 ADMIN, FLOWER_USER = "admin", "flower"
+# Settings that deploy's commands take over from their own environment.
+_TUNABLE = (
+    "CUMULET_API_REQUESTS_PER_HOUR",
+    "CUMULET_CPU_OVERCOMMIT",
+    "CUMULET_LOG_LEVEL",
+    "CUMULET_OTLP_ENDPOINT",
+)
 
 
 class CommandRefused(CumuletError):
@@ -50,6 +58,7 @@ def environment(instance: Instance) -> dict[str, str]:
         "CUMULET_FLOWER_URL": instance.flower_url,
         "CUMULET_STATIC_ROOT": str(instance.static),
         "CUMULET_LOG_FORMAT": "json",
+        **{name: os.environ[name] for name in _TUNABLE if name in os.environ},
     }
 
 

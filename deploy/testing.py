@@ -15,7 +15,9 @@ from pathlib import Path
 from deploy import broker, control, postgres, state, stop
 from deploy.cloud import Cloud
 
-_HOSTS = 2
+_HOSTS = 3
+# No guest of the tests works for long, so cores can be promised many times.
+_OVERCOMMIT = "64"
 
 
 class Services:
@@ -61,8 +63,9 @@ class Services:
         return broker.url(self.instance)
 
     def cloud(self) -> Cloud:
-        """The whole cloud with two lab hosts."""
+        """The whole cloud with its lab hosts."""
         if self._once("cloud"):
+            os.environ["CUMULET_CPU_OVERCOMMIT"] = _OVERCOMMIT
             self.postgres()
             self.rabbitmq()
             self._cloud.start_lab()

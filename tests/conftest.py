@@ -70,7 +70,7 @@ def rabbitmq() -> str:
 
 @pytest.fixture(scope="session")
 def cloud() -> Cloud:
-    """A whole cloud of this session's own: control plane and two lab hosts."""
+    """A whole cloud of this session's own: control plane and three lab hosts."""
     return SERVICES.cloud()
 
 

@@ -27,7 +27,7 @@ def shared_world(cloud: Cloud) -> World:
 
 @pytest.fixture
 def world(shared_world: World) -> Iterator[World]:
-    """The cloud with both hosts at work; afterwards no server and nothing of one is left."""
+    """The cloud with all hosts at work; afterwards no server and nothing of one is left."""
     yield shared_world
     programs = (program for host in shared_world.cloud.hosts for program in _programs(host))
     shared_world.cloud.supervisor.start(*programs)

@@ -49,6 +49,7 @@ def attempt(step: str, act: Callable[[], None]) -> Failure | None:
     began = time.monotonic()
     failure = None
     with logs.bound(step=step), telemetry.span(step) as span:
+        log.info("step begins")  # so that a crash in it can be seen
         try:
             act()
         except images.ImageUnusable as error:
@@ -62,7 +63,7 @@ def attempt(step: str, act: Callable[[], None]) -> Failure | None:
             telemetry.fail(span, failure.code)
             log.warning("step failed", code=failure.code, reason=failure.message, duration=duration)
         else:
-            log.info("step", duration=duration)
+            log.info("step ended", duration=duration)
     return failure
 
 
