@@ -79,6 +79,9 @@ class ActionQuerySet(models.QuerySet["Action"]):
     def overdue(self, now: datetime) -> Self:
         return self.open().filter(deadline__lt=now)
 
+    def of_request(self, request_id: str) -> Self:
+        return self.filter(request_id=request_id)
+
     def about(self, resource_type: str) -> Self:
         """Actions of any object of this kind."""
         return self.filter(resources__type=resource_type).distinct()
