@@ -35,8 +35,12 @@ def actions(request_id: str) -> Iterator[Moment]:
     for action in Action.objects.of_request(request_id).prefetch_related("resources"):
         known = {"action_id": action.pk}
         about = {resource.type: resource.resource_id for resource in action.resources.all()}
-        asked = {"goal": action.goal, "generation": action.generation, "deadline": action.deadline}
-        status = {"status": action.status}
+        asked = {
+            "goal": action.goal,
+            "generation": action.generation,
+            "deadline": action.deadline.isoformat(timespec="seconds"),
+        }
+        status = {} if action.finished else {"status": "still running"}
         yield Moment(
             action.started,
             "row",

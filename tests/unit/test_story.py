@@ -91,7 +91,7 @@ def test_people_see_one_line_each_from_the_first_moment_on() -> None:
     assert list(text.for_people("abc", story, lambda shown: f"<{shown}>")) == [
         "Request abc, from 2026-11-25 10:20:54.123456 UTC",
         "    +0.000  web        request  path=/v1/servers  status=201",
-        "    +0.012  h1/agent   step  vm=3  step=b",
+        "    +0.012  h1/agent   step  vm=3  step=boot",
         '<    +1.500  row      ! ended  reason="no room">',
         "<Missing: h3 did not answer: its part is missing>",
     ]

@@ -23,8 +23,8 @@
     return [actions, tasks];
   }
 
-  function fillCell(cell) {
-    const id = cell.textContent.startsWith(PREFIX) ? cell.textContent.slice(PREFIX.length) : "";
+  function fillCell(cell, kwargs) {
+    const id = kwargs.startsWith(PREFIX) ? kwargs.slice(PREFIX.length) : "";
     if (!USABLE.test(id)) {
       cell.replaceChildren();
       return;
@@ -37,15 +37,13 @@
 
   const heading = document.querySelector('#tasks-table th[data-column="kwargs"]');
   if (heading) {
-    const column = heading.cellIndex;
     heading.textContent = "Request";
-    $("#tasks-table").on("draw.dt", function () {
-      for (const row of this.tBodies[0].rows) {
-        if (row.cells.length > column) { // not the one row that says that there is none
-          fillCell(row.cells[column]);
-        }
+    /* When a cell is made, not later: the columns' widths are taken from what is in them. */
+    $.fn.dataTable.defaults.column.createdCell = function (cell, value, task, row, column) {
+      if (column === heading.cellIndex) {
+        fillCell(cell, String(value));
       }
-    });
+    };
 
     const wanted = new URLSearchParams(location.search).get("request_id");
     if (wanted && USABLE.test(wanted)) {
