@@ -21,7 +21,7 @@ _COLUMNS = "--tasks_columns=name,args,kwargs,state,received,runtime,worker"
 
 
 def main() -> None:
-    admin = f"{settings.PUBLIC_URL}/admin/cloud/action/"
+    admin = f"{settings.PUBLIC_URL.rstrip('/')}/admin/cloud/action/"
     flower_settings["template_loader"] = Templates({"admin_url": admin})
     app.start(["flower", *_OPTIONS, _COLUMNS, *sys.argv[1:]])
 
