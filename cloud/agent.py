@@ -22,6 +22,7 @@ from celery.signals import setup_logging
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
+from cloud import logsearch
 from cloud import taskcontext as taskcontext  # binds the request of each task
 from cloud.hostconfig import HostConfig
 from cloud.logs import logging_config
@@ -146,7 +147,9 @@ def _consumer() -> type[Any]:
 def main() -> None:
     start_logging("agent")
     # A machine that cannot be a host says so now, not at its first task.
-    import_module(TASKS).host()
+    host = import_module(TASKS).host()
+    # What outlives this process logs there; `manage.py trace` asks the agent for it.
+    os.environ[logsearch.PATHS] = f"{os.environ.get(logsearch.PATHS, '')}:{host.paths.logs}"
     app().conf.worker_consumer = _consumer()
     app().worker_main(
         [

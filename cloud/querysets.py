@@ -79,6 +79,9 @@ class ActionQuerySet(models.QuerySet["Action"]):
     def overdue(self, now: datetime) -> Self:
         return self.open().filter(deadline__lt=now)
 
+    def of_request(self, request_id: str) -> Self:
+        return self.filter(request_id=request_id)
+
     def about(self, resource_type: str) -> Self:
         """Actions of any object of this kind."""
         return self.filter(resources__type=resource_type).distinct()
@@ -88,6 +91,9 @@ class ActionQuerySet(models.QuerySet["Action"]):
 
 
 class ActionStepQuerySet(models.QuerySet["ActionStep"]):
+    def of_request(self, request_id: str) -> Self:
+        return self.filter(action__request_id=request_id)
+
     def waiting(self) -> Self:
         """Messages of open Actions whose host has not said that it got them."""
         return self.filter(name="queued", finished=None, action__status="running")

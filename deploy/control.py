@@ -58,6 +58,7 @@ def environment(instance: Instance) -> dict[str, str]:
         "CUMULET_FLOWER_URL": instance.flower_url,
         "CUMULET_STATIC_ROOT": str(instance.static),
         "CUMULET_LOG_FORMAT": "json",
+        "CUMULET_LOG_PATHS": str(instance.log),
         **{name: os.environ[name] for name in _TUNABLE if name in os.environ},
     }
 
@@ -70,7 +71,7 @@ def programs(instance: Instance, release: Path) -> list[Program]:
         "LANG": "C.UTF-8",
     }
     celery = [sys.executable, "-m", "celery", "-A", "cloud.celery"]
-    port = str(instance.ports.web)
+    port, flower_port = str(instance.ports.web), f"--port={instance.ports.flower}"
     flower_env = {
         "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{instance.passwords.flower}",
         "FLOWER_BROKER_API": f"{broker.api_url(instance)}/api/",
@@ -81,11 +82,8 @@ def programs(instance: Instance, release: Path) -> list[Program]:
         WEB: [sys.executable, "-m", *server, "--no-server-header", "--no-access-log"],
         WORKER: [*celery, *worker, "-Q", "control,reports,dead", "-E", "--loglevel", "INFO"],
         BEAT: [*celery, "beat", "-s", str(_home(instance) / "beat-schedule"), "--pidfile="],
-        FLOWER: [*celery, "flower", "--address=127.0.0.1", f"--port={instance.ports.flower}"],
+        FLOWER: [sys.executable, "-m", "cloud.flower", "--address=127.0.0.1", flower_port],
     }
-    # The arguments name the server; the defaults would show the task's UUID instead.
-    columns = "name,args,state,received,runtime,worker"
-    commands[FLOWER] += ["--read_only", f"--tasks_columns={columns}"]
     return [
         Program(
             name=name,

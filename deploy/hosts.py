@@ -69,6 +69,7 @@ class LabHost:
             "CUMULET_HOST_MEMORY_MB": str(memory_mb),
             "CUMULET_HOST_NETNS": str(self.namespace),
             "CUMULET_LOG_FORMAT": "json",
+            "CUMULET_LOG_PATHS": str(self.instance.log),
         }
 
     def programs(self, release: Path) -> list[Program]:

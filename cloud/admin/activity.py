@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.db.models import Case, QuerySet, Value, When
@@ -20,6 +21,7 @@ from cloud.admin.page import Callout, Card, Cell, Fact, Page
 from cloud.admin.resources import subjects
 from cloud.admin.timeline import timeline_tables
 from cloud.models import Action
+from cloud.theme import flower_url
 
 HEADERS = ("Request", "State", "About", "Started", "Took")
 
@@ -147,6 +149,7 @@ class ActionAdmin(FactsAdmin):
                         Fact("Command", code(row.command)),
                         Fact("Waits for", _aim(row), "Which observation of the host ends it."),
                         Fact("Request id", code(row.request_id), "Find it in every log."),
+                        Fact("Tasks", _tasks(request, row), "What its messages asked of hosts."),
                         Fact("Number", code(row.pk), "As the API and its clients name it."),
                     ],
                     icon="receipt_long",
@@ -162,6 +165,15 @@ def _callouts(action: Action) -> list[Callout]:
         return []
     text = format_html("{} {}", action.error_message, code(action.error_code))
     return [Callout(Tone.BAD, "This failed", text)]
+
+
+def _tasks(request: HttpRequest, action: Action) -> SafeString | None:
+    """The way to this request's tasks; None if the cloud runs no Flower, or no request made it."""
+    url = flower_url(request)
+    if not url or not action.request_id:
+        return None
+    query = urlencode({"request_id": action.request_id})
+    return format_html('<a class="c-link" href="{}?{}">Tasks in Flower</a>', url, query)
 
 
 def _aim(action: Action) -> str:

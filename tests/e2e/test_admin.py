@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -57,6 +59,49 @@ def test_flower_tells_which_server_a_hosts_task_was_about(
         row = page.locator("tr", has_text="server watched").first
         expect(row).to_contain_text("vms.ensure")
         expect(row).to_contain_text("agent@h")
+
+
+def test_an_action_leads_to_its_tasks_in_flower_and_they_lead_back(
+    world: World, browser: BrowserContext, instance: Instance
+) -> None:
+    for name in ("led-from", "bystander"):
+        world.create(name)
+    with clean_tab(browser) as page:
+        _log_in(page, instance)
+        page.goto(f"{instance.web_url}/admin/cloud/action/?q=start_server")
+        page.locator("tr", has_text="led-from").get_by_role("link", name="Start server").click()
+        action = urlsplit(page.url).path
+        page.get_by_role("link", name="Tasks in Flower").click()
+
+        expect(page.locator("th", has_text="Request").first).to_be_visible()
+        rows = page.locator("#tasks-table tbody tr")
+        expect(rows.filter(has_text="server led-from").first).to_contain_text("vms.ensure")
+        expect(page.locator("tr", has_text="bystander")).to_have_count(0)
+
+        rows.first.get_by_role("link", name="filter").click()
+        expect(rows.filter(has_text="server led-from").first).to_be_visible()
+        rows.first.locator("td").nth(2).get_by_role("link").first.click()
+        page.get_by_role("link", name="Start server").click()
+        expect(page.get_by_role("link", name="Tasks in Flower")).to_be_visible()
+        assert urlsplit(page.url).path == action
+
+
+def test_a_tasks_page_in_flower_names_its_request(
+    world: World, browser: BrowserContext, instance: Instance
+) -> None:
+    world.create("traced")
+    flower = httpx.Client(
+        base_url=instance.flower_url, auth=(control.FLOWER_USER, instance.passwords.flower)
+    )
+    with flower, clean_tab(browser) as page:
+        tasks = flower.get("/api/tasks", params={"search": "server traced"}).json()
+        task, facts = next(iter(tasks.items()))
+        request_id = facts["kwargs"].removeprefix("request_id=")
+        page.goto(f"{instance.flower_url}/task/{task}")
+        row = page.locator(".detail-row", has=page.get_by_text("Request", exact=True))
+        expect(row).to_contain_text(request_id)
+        row.get_by_role("link", name="filter").click()
+        expect(page.get_by_placeholder("state:FAILURE")).to_have_value(f"request_id={request_id}")
 
 
 def _log_in(page: Page, instance: Instance) -> None:

@@ -251,3 +251,18 @@ def test_a_new_cloud_says_what_to_set_up_next(client: Client) -> None:
     page = client.get("/admin/").content.decode()
     assert "Set up this cloud" in page
     assert "Let a host join" in page
+
+
+def test_an_action_leads_to_its_tasks_in_flower_where_there_is_one(
+    client: Client, vm: VM, settings: Settings
+) -> None:
+    action = Action.objects.earliest("pk")
+    action.request_id = "Root=1-2;a/b+c"
+    action.save()
+    settings.FLOWER_URL = "https://flower.example/"
+    page = client.get(f"/admin/cloud/action/{action.pk}/change/").content.decode()
+    assert 'href="https://flower.example/tasks?request_id=Root%3D1-2%3Ba%2Fb%2Bc"' in page
+
+    settings.FLOWER_URL = ""
+    page = client.get(f"/admin/cloud/action/{action.pk}/change/").content.decode()
+    assert "Tasks in Flower" not in page

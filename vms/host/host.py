@@ -143,6 +143,7 @@ def _make_directories(paths: HostPaths, owner: Owner | None) -> None:
         paths.refused_images,
         paths.locks,
         paths.unsent,
+        paths.logs,
     )
     for path in private:
         _directory(path, 0o700)

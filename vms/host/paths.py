@@ -62,9 +62,14 @@ class HostPaths:
         return self.state / "downloads"
 
     @property
+    def logs(self) -> Path:
+        """Of what outlives the agent and the monitor, and so cannot write to their logs."""
+        return self.state / "log"
+
+    @property
     def fetch_log(self) -> Path:
         """What the downloads say."""
-        return self.state / "fetch.log"
+        return self.logs / "fetch.log"
 
     @property
     def wanted_images(self) -> Path:
