@@ -6,6 +6,9 @@ import sys
 
 from django.core.management import execute_from_command_line
 
+from cloud.actor import account, acting
+
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
-    execute_from_command_line(sys.argv)
+    with acting(account()):
+        execute_from_command_line(sys.argv)

@@ -17,13 +17,16 @@ def main() -> None:
     import django
     from django.core.management import call_command
 
+    from cloud.actor import account, acting
+
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
     django.setup()
     outputs = []
     for name, *arguments in json.load(sys.stdin):
         output = io.StringIO()
         try:
-            call_command(name, *arguments, stdout=output, stderr=sys.stderr, no_color=True)
+            with acting(account()):
+                call_command(name, *arguments, stdout=output, stderr=sys.stderr, no_color=True)
         except Exception as error:
             sys.exit(f"manage.py {name}: {error}")
         outputs.append(output.getvalue().strip())

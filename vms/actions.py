@@ -19,6 +19,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from cloud.actions import Aim, end_action, open_action
+from cloud.audit import changing, created, write
 from cloud.errors import CumuletError, Locked, NotUnique, Protected, invalid
 from cloud.labels import check_labels
 from cloud.models import Action, Project
@@ -109,32 +110,36 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
         following = (
             (_open(vm, "start_server", ActionGoal.RUNNING, CREATE_SECONDS),) if order.start else ()
         )
+        created(vm, action=create)
         dispatch.on_commit(vm)
     return Ordered(vm, create, following, password)
 
 
 def update_vm(vm: VM, *, name: str | None = None, labels: dict[str, str] | None = None) -> VM:
-    """Rename or relabel; the guest keeps its hostname. Raises InvalidInput or NotUnique."""
-    fields = []
+    """Rename or relabel; the guest keeps its hostname.
+
+    Raises InvalidInput, NotUnique, or Conflict if another request did so meanwhile.
+    """
+    wanted: dict[str, object] = {}
     if name is not None:
-        vm.name = check_hostname(name)
-        fields.append("name")
+        wanted["name"] = check_hostname(name)
     if labels is not None:
-        vm.labels = check_labels(labels)
-        fields.append("labels")
-    if fields:
-        with _names_are_unique(vm.name), transaction.atomic():
-            vm.save(update_fields=fields)
+        wanted["labels"] = check_labels(labels)
+    if wanted:
+        with _names_are_unique(str(name)):
+            write(vm, wanted)
     return vm
 
 
 def change_protection(vm: VM, *, delete: bool, rebuild: bool) -> Action:
-    """Switch protection on or off, at once."""
+    """Switch protection on or off, at once. Raises InvalidInput or Conflict."""
     if delete != rebuild:
         raise invalid("rebuild", "must be equal to 'delete'")
     with transaction.atomic():
-        VM.objects.filter(pk=vm.pk).update(delete_protection=delete, rebuild_protection=rebuild)
-        return _done(vm, "change_protection")
+        action = _done(vm, "change_protection")
+        protection = {"delete_protection": delete, "rebuild_protection": rebuild}
+        write(vm, protection, "change_protection", action)
+        return action
 
 
 def delete_vm(vm: VM) -> Action:
@@ -142,7 +147,7 @@ def delete_vm(vm: VM) -> Action:
 
     The server stays `deleting`, and keeps its address, until its host proved that it is gone.
     """
-    with _locked(vm) as vm:
+    with _locked(vm) as vm, changing(vm, "delete") as change:
         if vm.deleting:
             return _open_actions(vm).filter(command="delete_server").first() or _open(
                 vm, "delete_server", ActionGoal.REMOVED, DELETE_SECONDS
@@ -151,7 +156,8 @@ def delete_vm(vm: VM) -> Action:
             raise Protected(f"server {vm.name} is protected from deletion: remove the protection")
         vm.deleting = True
         want(vm, PowerGoal.OFF)
-        return _open(vm, "delete_server", ActionGoal.REMOVED, DELETE_SECONDS)
+        change.action = _open(vm, "delete_server", ActionGoal.REMOVED, DELETE_SECONDS)
+        return change.action
 
 
 def power(vm: VM, command: PowerCommand) -> Action:
@@ -160,31 +166,10 @@ def power(vm: VM, command: PowerCommand) -> Action:
     A later command replaces one that is under way. Raises Locked while the server is being
     created or deleted, NotRunning for a reboot or reset of a server that is off.
     """
-    with _locked(vm) as vm:
+    with _locked(vm) as vm, changing(vm, command.value) as change:
         _refuse_if_exclusive(vm)
-        off = vm.goal != PowerGoal.RUNNING
-        match command:
-            case PowerCommand.POWERON:
-                return _power_on(vm)
-            case PowerCommand.POWEROFF:
-                if off and vm.status == Status.OFF:
-                    return _done(vm, command.action)
-                want(vm, PowerGoal.OFF)
-                return _open(vm, command.action, ActionGoal.OFF, POWER_SECONDS)
-            case PowerCommand.SHUTDOWN:
-                if off:
-                    return _done(vm, command.action)
-                want(vm, PowerGoal.SHUTDOWN)
-                return _open(vm, command.action, ActionGoal.PRESSED, POWER_SECONDS)
-            case PowerCommand.REBOOT | PowerCommand.RESET:
-                if off:
-                    raise NotRunning(f"server {vm.name} is off: switch it on first")
-                if command is PowerCommand.RESET:
-                    vm.reset_serial += 1
-                else:
-                    vm.reboot_serial += 1
-                want(vm, PowerGoal.RUNNING)
-                return _open(vm, command.action, ActionGoal.APPLIED, POWER_SECONDS)
+        change.action = _press(vm, command)
+        return change.action
 
 
 def check_hostname(name: str) -> str:
@@ -193,6 +178,32 @@ def check_hostname(name: str) -> str:
     if len(name) > 128 or not all(_HOSTNAME_LABEL.match(label) for label in labels):
         raise invalid("name", f"{name!r} is not a hostname: use letters, digits, '-' and '.'")
     return name
+
+
+def _press(vm: VM, command: PowerCommand) -> Action:
+    off = vm.goal != PowerGoal.RUNNING
+    match command:
+        case PowerCommand.POWERON:
+            return _power_on(vm)
+        case PowerCommand.POWEROFF:
+            if off and vm.status == Status.OFF:
+                return _done(vm, command.action)
+            want(vm, PowerGoal.OFF)
+            return _open(vm, command.action, ActionGoal.OFF, POWER_SECONDS)
+        case PowerCommand.SHUTDOWN:
+            if off:
+                return _done(vm, command.action)
+            want(vm, PowerGoal.SHUTDOWN)
+            return _open(vm, command.action, ActionGoal.PRESSED, POWER_SECONDS)
+        case PowerCommand.REBOOT | PowerCommand.RESET:
+            if off:
+                raise NotRunning(f"server {vm.name} is off: switch it on first")
+            if command is PowerCommand.RESET:
+                vm.reset_serial += 1
+            else:
+                vm.reboot_serial += 1
+            want(vm, PowerGoal.RUNNING)
+            return _open(vm, command.action, ActionGoal.APPLIED, POWER_SECONDS)
 
 
 def _power_on(vm: VM) -> Action:
