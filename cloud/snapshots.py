@@ -62,7 +62,8 @@ def audited(policy: Policy) -> Callable[[type[ModelT]], type[ModelT]]:
 
 
 def policy_of(row: Model) -> Policy:
-    return policies[type(row)]
+    # The user of a request is a lazy stand-in, whose type is not the model.
+    return policies[row._meta.model]
 
 
 def kinds() -> list[str]:

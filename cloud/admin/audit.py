@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -15,7 +16,18 @@ from unfold.decorators import display
 
 from cloud import snapshots
 from cloud.admin.base import FactsAdmin
-from cloud.admin.display import NOTHING, Tone, ago, badge, code, faint, link, list_url, stacked
+from cloud.admin.display import (
+    NOTHING,
+    Tone,
+    ago,
+    badge,
+    code,
+    faint,
+    labels,
+    link,
+    list_url,
+    stacked,
+)
 from cloud.admin.page import Card, Cell, Fact, Page, Table
 from cloud.models import Action, AuditEntry
 
@@ -46,19 +58,16 @@ class ResourceFilter(DropdownFilter):
 
 @admin.register(AuditEntry)
 class AuditAdmin(FactsAdmin):
-    list_display = ("what", "about", "who", "fields_", "project_name", "when", "traced")
+    list_display = ("what", "about", "who", "fields_", "project", "when", "traced")
     list_filter = (("actor_kind", ChoicesDropdownFilter), VerbFilter, ResourceFilter)
-    search_fields = ("=request_id", "resource_name", "actor_name")
+    search_fields = ("request_id__exact", "resource_name", "actor_name")
     search_help_text = "Request id, name or actor"
     ordering = ("-id",)
-    # Counting all entries besides those that were found gets slow, and helps nobody.
-    show_full_result_count = False
     empty_list = (
         "Nothing has been changed yet",
         "Every change leaves an entry here: who did it, what it was before, and by which request.",
         "",
     )
-    list_reload_seconds = 5
 
     @display(description="What", ordering="verb")
     def what(self, entry: AuditEntry) -> SafeString:
@@ -77,7 +86,7 @@ class AuditAdmin(FactsAdmin):
         return _summary(entry)
 
     @display(description="Project", ordering="project_name")
-    def project_name(self, entry: AuditEntry) -> str | SafeString:
+    def project(self, entry: AuditEntry) -> str | SafeString:
         return entry.project_name or NOTHING
 
     @display(description="When", ordering="at")
@@ -86,8 +95,7 @@ class AuditAdmin(FactsAdmin):
 
     @display(description="Request id")
     def traced(self, entry: AuditEntry) -> SafeString:
-        short = entry.request_id[:12] + ("…" if len(entry.request_id) > 12 else "")
-        return format_html('<span title="{}">{}</span>', entry.request_id, code(short))
+        return _request(entry, entry.request_id[:12] + "…" * (len(entry.request_id) > 12))
 
     def page(self, request: HttpRequest, row: AuditEntry) -> Page:
         return Page(
@@ -102,7 +110,7 @@ class AuditAdmin(FactsAdmin):
                         Fact("Name", row.actor_name),
                         Fact("Kind", row.actor_kind),
                         Fact("Number", code(row.actor_id) if row.actor_id is not None else None),
-                        Fact("Request id", code(row.request_id), "Find it in every log."),
+                        Fact("Request id", _request(row, row.request_id), "Find it in every log."),
                         Fact("Action", _action(row), "What the user polled."),
                     ],
                     icon="person",
@@ -122,6 +130,7 @@ class AuditAdmin(FactsAdmin):
                 ),
             ],
             tables=[_changes(row), _same_request(row), _same_object(row)],
+            history=False,
         )
 
 
@@ -148,6 +157,14 @@ def _summary(entry: AuditEntry) -> SafeString:
     return mark_safe(" ".join(code(name) for name in entry.after)) if entry.after else NOTHING
 
 
+def _request(entry: AuditEntry, shown: str) -> SafeString:
+    """The request's id, as a link to all that it changed."""
+    if not entry.request_id:
+        return NOTHING
+    url, whole = list_url(AuditEntry, f"?q={quote(entry.request_id)}"), entry.request_id
+    return format_html('<a class="c-link" href="{}" title="{}">{}</a>', url, whole, code(shown))
+
+
 def _action(entry: AuditEntry) -> SafeString | None:
     if entry.action_id is None:
         return None
@@ -159,11 +176,11 @@ def _changes(entry: AuditEntry) -> Table:
     before, after = entry.before or {}, entry.after or {}
     rows: list[list[Cell]] = [
         [
-            code(name),
+            format_html('<code class="c-code c-name">{}</code>', name),
             _shown(before[name]) if name in before else NOTHING,
             _shown(after[name]) if name in after else NOTHING,
         ]
-        for name in (after if entry.before is None else before)
+        for name in sorted(after if entry.before is None else before)
     ]
     return Table("Before and after", ("Field", "Before", "After"), rows, "No field shows it.")
 
@@ -172,17 +189,16 @@ def _shown(value: Any) -> SafeString | str:
     match value:
         case None:
             return faint("none")
-        case "":
-            return faint("empty")
-        case {"id": pk, "name": None, **rest} if not rest:
-            return f"#{pk}"
-        case {"id": pk, "name": name, **rest} if not rest:
-            return format_html("{} {}", name, faint(f"#{pk}"))
-        case dict() | list():
-            text = json.dumps(value, indent=1, sort_keys=True) if value else json.dumps(value)
-            return format_html('<pre class="c-value">{}</pre>', text)
         case bool():
             return "yes" if value else "no"
+        case "" | [] | dict() if not value:
+            return faint("empty")
+        case {"id": pk, "name": name, **rest} if not rest:
+            return format_html("{} {}", name or "", faint(f"#{pk}"))
+        case dict() if not any(isinstance(inner, dict | list) for inner in value.values()):
+            return labels(value)
+        case list() | dict():
+            return format_html('<pre class="c-value">{}</pre>', json.dumps(value, indent=2))
         case _:
             return format_html('<span class="c-value">{}</span>', value)
 
@@ -190,8 +206,8 @@ def _shown(value: Any) -> SafeString | str:
 def _same_request(entry: AuditEntry) -> Table:
     others = AuditEntry.objects.filter(request_id=entry.request_id).exclude(pk=entry.pk)
     found = _rows(others) if entry.request_id else []
-    more = list_url(AuditEntry, f"?q={entry.request_id}")
-    empty = "It caused nothing else."
+    more = list_url(AuditEntry, f"?q={quote(entry.request_id)}")
+    empty = "It changed nothing else." if entry.request_id else "There was no request."
     return Table("By the same request", _HEADERS, found, empty, more_url=more)
 
 

@@ -15,10 +15,8 @@ from rest_framework.filters import BaseFilterBackend
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from cloud.actor import Kind
 from cloud.errors import invalid
 from cloud.models import Action
-from cloud.snapshots import kinds, verbs
 
 
 class Exact(django_filters.CharFilter):
@@ -67,14 +65,17 @@ class ActionFilter(django_filters.FilterSet):
 
 
 class AuditFilter(django_filters.FilterSet):
-    """`actor` is a name as entries show it; `since` is included in the answer, `until` is not."""
+    """All of them exactly, so that a mistyped verb finds nothing rather than everything.
+
+    `actor` is a name as entries show it; `since` is included in the answer, `until` is not.
+    """
 
     request_id = Exact()
     actor = Exact(field_name="actor_name")
-    actor_type = AnyOf(field_name="actor_kind", values=[kind.value for kind in Kind])
+    actor_type = Exact(field_name="actor_kind")
     actor_id = django_filters.NumberFilter()
-    verb = AnyOf(values=verbs())
-    resource_type = AnyOf(values=kinds())
+    verb = Exact()
+    resource_type = Exact()
     resource_id = django_filters.NumberFilter()
     since = django_filters.IsoDateTimeFilter(field_name="at", lookup_expr="gte")
     until = django_filters.IsoDateTimeFilter(field_name="at", lookup_expr="lt")
