@@ -13,6 +13,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from cloud.actor import Actor, acting
+from cloud.audit import changing, write
 from cloud.broker import Administration, broker_user, declare_host
 from cloud.hostconfig import BUNDLE_VERSION
 from cloud.models import Host, Location
@@ -26,19 +28,25 @@ def add_host(name: str, location: Location) -> dict[str, Any]:
     Repeating it gives the host a new password and so a new bundle; the old one is void.
     Raises ValidationError (name) or BrokerRefused.
     """
-    host = Host.objects.filter(name=name).first() or Host(name=name, location=location)
-    host.location = location
-    host.full_clean()
+    Host(name=name, location=location).clean_fields()
     password = secrets.token_urlsafe(32)
     declare_host(settings.BROKER_URL, name)
     Administration(settings.BROKER_API_URL, settings.BROKER_URL).ensure_host_user(name, password)
-    host.save()
+    with transaction.atomic():
+        known = Host.objects.select_for_update().filter(name=name).first()
+        host = known or Host(name=name)
+        with changing(host, "rejoin" if known else "add", always=True):
+            host.location = location
+            host.save()
     return {"version": BUNDLE_VERSION, "host": name, "broker_url": _url_for(name, password)}
 
 
 def set_schedulable(host: Host, schedulable: bool) -> None:
-    """Open or close the host for new servers; running ones are not touched."""
-    Host.objects.filter(pk=host.pk).update(schedulable=schedulable)
+    """Open or close the host for new servers; running ones are not touched.
+
+    Raises Conflict if another request did so meanwhile.
+    """
+    write(host, {"schedulable": schedulable}, "open" if schedulable else "close")
 
 
 @dataclass(frozen=True)
@@ -59,23 +67,26 @@ def record_heartbeat(heartbeat: Heartbeat, sender: str) -> tuple[Host, bool] | N
     if sender != broker_user(heartbeat.name):
         log.error("heartbeat under a foreign name dropped", host=heartbeat.name, sender=sender)
         return None
-    with transaction.atomic():
+    with acting(Actor.host(sender)), transaction.atomic():
         host = Host.objects.select_for_update().filter(name=heartbeat.name).first()
         if host is None:
             log.error("heartbeat of an unknown host dropped", host=heartbeat.name)
             return None
         if host.uuid not in (None, heartbeat.uuid):
             log.error("second machine refused", host=host.name, uuid=str(heartbeat.uuid))
-            Host.objects.filter(pk=host.pk).update(refused_uuid=heartbeat.uuid)
+            with changing(host, "refuse"):
+                host.refused_uuid = heartbeat.uuid
+                host.save(update_fields=["refused_uuid"])
             return None
         now = timezone.now()
         was_silent = Host.objects.silent(now, settings.HOST_SILENT_SECONDS).filter(pk=host.pk)
         returned = was_silent.exists()
-        host.uuid = heartbeat.uuid
-        host.last_heartbeat = now
-        for field, value in heartbeat.facts.items():
-            setattr(host, field, value)
-        host.save(update_fields=["uuid", "last_heartbeat", *heartbeat.facts])
+        with changing(host, "claim"):
+            host.uuid = heartbeat.uuid
+            host.last_heartbeat = now
+            for field, value in heartbeat.facts.items():
+                setattr(host, field, value)
+            host.save(update_fields=["uuid", "last_heartbeat", *heartbeat.facts])
     return host, returned
 
 

@@ -1,14 +1,16 @@
-"""Outermost layer of every web request: its id, and one log line about how it ended."""
+"""Around every web request: its id, one log line about how it ended, and who is behind it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from django.http import HttpRequest, HttpResponse
 
 from cloud import requestid, telemetry
+from cloud.actor import UNDECLARED, Actor, Kind, acting, become
 
 log = structlog.get_logger(__name__)
 
@@ -41,3 +43,22 @@ class RequestIdMiddleware:
 def _route(request: HttpRequest) -> str:
     """The URL's pattern, because a span is named by what many requests share."""
     return request.resolver_match.route if request.resolver_match else "(none)"
+
+
+class ActorMiddleware:
+    """What is changed in the admin is its user's work; the API says itself who asks.
+
+    Nobody is remembered after the request, which matters as threads are used again.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        with acting(UNDECLARED):
+            return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, *_: Any) -> None:
+        # Elsewhere nobody looks at the session, and looking costs queries.
+        if request.path.startswith("/admin/") and request.user.is_authenticated:
+            become(Actor(Kind.USER, request.user.get_username(), request.user.pk))

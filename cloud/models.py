@@ -1,20 +1,23 @@
-"""The cloud's own inventory: projects, tokens, locations, hosts, and the actions users poll."""
+"""The cloud's own inventory: projects, tokens, locations, hosts; actions and the audit trail."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from django.contrib.auth.models import User
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.utils import timezone
 
+from cloud.actor import Kind
 from cloud.querysets import (
     ActionQuerySet,
     ActionStepQuerySet,
     ApiTokenQuerySet,
     HostQuerySet,
 )
+from cloud.snapshots import Policy, audited
 from cloud.wire import StepName
 
 # A name that fits a network namespace, a RabbitMQ user and a queue name alike.
@@ -23,7 +26,18 @@ host_name = RegexValidator(
     "Use up to 32 lower-case letters, digits and hyphens, hyphens not at the ends.",
 )
 
+audited(
+    Policy(
+        "user",
+        ("create", "update", "delete", "change_password"),
+        secret=("password",),
+        unrecorded=("last_login",),
+        many={"groups": "name", "user_permissions": "codename"},
+    )
+)(User)
 
+
+@audited(Policy("project", ("create", "update")))
 class Project(models.Model):
     """Owns servers, keys and addresses; a token sees one project."""
 
@@ -37,6 +51,7 @@ class Project(models.Model):
         return self.name
 
 
+@audited(Policy("token", ("issue", "revoke"), secret=("digest",), unrecorded=("last_used",)))
 class ApiToken(models.Model):
     """A 64-character bearer token, stored as its SHA-256 only.
 
@@ -63,6 +78,7 @@ class ApiToken(models.Model):
         return f"{self.project}/{self.name}"
 
 
+@audited(Policy("location", ("create", "update", "delete")))
 class Location(models.Model):
     """A place with hosts; an object of one location is never moved to another."""
 
@@ -81,6 +97,25 @@ class Location(models.Model):
         return self.name
 
 
+@audited(
+    Policy(
+        "host",
+        ("add", "rejoin", "open", "close", "claim", "refuse"),
+        unrecorded=(
+            "boot_id",
+            "agent_version",
+            "network_mode",
+            "uplink_ip",
+            "cores",
+            "memory_mb",
+            "disk_gb",
+            "disk_free_gb",
+            "accelerator",
+            "accelerator_reason",
+            "last_heartbeat",
+        ),
+    )
+)
 class Host(models.Model):
     """A machine that runs VMs. What it has comes from its heartbeats, never from a form.
 
@@ -253,3 +288,41 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class AuditEntry(models.Model):
+    """Who did what, to what, and what it was before. Written by `cloud.audit`, never changed.
+
+    Triggers of the database refuse every other write. There are no foreign keys: entries outlive
+    everything that they name. `before` and `after` hold the fields that changed; there is no
+    `before` of what was made and no `after` of what was deleted.
+    """
+
+    at = models.DateTimeField(default=timezone.now)
+    actor_kind = models.CharField(max_length=8, choices=[(kind.value, kind.value) for kind in Kind])
+    actor_id = models.BigIntegerField(null=True)
+    actor_name = models.CharField(max_length=300)
+    project_id = models.BigIntegerField(null=True)
+    project_name = models.CharField(max_length=128, blank=True)
+    verb = models.CharField(max_length=64)
+    resource_type = models.CharField(max_length=32)
+    resource_id = models.BigIntegerField()
+    resource_name = models.CharField(max_length=300)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    request_id = models.CharField(max_length=128, blank=True, db_index=True)
+    action_id = models.BigIntegerField(null=True)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit entries"
+        default_permissions = ("view",)
+        indexes = [
+            models.Index(fields=["at"], name="audit_by_time"),
+            models.Index(fields=["resource_type", "resource_id"], name="audit_by_resource"),
+            models.Index(fields=["actor_kind", "actor_id"], name="audit_by_actor"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource_name} #{self.pk}"

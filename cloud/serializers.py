@@ -1,4 +1,4 @@
-"""How actions, locations and hosts look in answers."""
+"""How actions, locations, hosts and audit entries look in answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from django.conf import settings
 from django.utils import timezone
 from rest_framework import serializers
 
-from cloud.models import Action, ActionResource, Host, Location
+from cloud.actor import Kind
+from cloud.models import Action, ActionResource, AuditEntry, Host, Location
 from cloud.timeline import Bar, Timeline
 from cloud.wire import StepName
 
@@ -128,3 +129,52 @@ class HostSerializer(serializers.Serializer[Host]):
             return "never_joined"
         silent_after = timedelta(seconds=settings.HOST_SILENT_SECONDS)
         return "up" if timezone.now() - host.last_heartbeat <= silent_after else "silent"
+
+
+class AuditActorSerializer(serializers.Serializer[AuditEntry]):
+    type = serializers.ChoiceField([kind.value for kind in Kind], source="actor_kind")
+    id = serializers.IntegerField(
+        source="actor_id", required=False, help_text="Hosts and the cloud itself have none."
+    )
+    name = serializers.CharField(source="actor_name")
+
+    def to_representation(self, instance: AuditEntry) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        # Typed clients expect every id to be a number, so it is left out rather than null.
+        if instance.actor_id is None:
+            del shown["id"]
+        return shown
+
+
+class AuditResourceSerializer(serializers.Serializer[AuditEntry]):
+    type = serializers.CharField(source="resource_type")
+    id = serializers.IntegerField(source="resource_id")
+    name = serializers.CharField(source="resource_name", help_text="At that time.")
+
+
+class AuditProjectSerializer(serializers.Serializer[AuditEntry]):
+    id = serializers.IntegerField(source="project_id")
+    name = serializers.CharField(source="project_name", help_text="At that time.")
+
+
+class AuditEntrySerializer(serializers.Serializer[AuditEntry]):
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    actor = AuditActorSerializer(source="*")
+    verb = serializers.CharField()
+    resource = AuditResourceSerializer(source="*")
+    project = AuditProjectSerializer(source="*", allow_null=True)
+    before = serializers.DictField(
+        allow_null=True, help_text="The fields that changed; null if it was made."
+    )
+    after = serializers.DictField(
+        allow_null=True, help_text="The same fields afterwards; null if it was deleted."
+    )
+    request_id = serializers.CharField()
+    action_id = serializers.IntegerField(allow_null=True, help_text="What the user polled.")
+
+    def to_representation(self, instance: AuditEntry) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        if instance.project_id is None:
+            shown["project"] = None
+        return shown

@@ -85,6 +85,7 @@ _SIDEBAR = [
             _page("Projects", "folder_open", "cloud_project_changelist"),
             _page("API tokens", "vpn_key", "cloud_apitoken_changelist"),
             _page("Administrators", "shield_person", "auth_user_changelist"),
+            _page("Audit", "policy", "cloud_auditentry_changelist"),
         ],
     },
     {

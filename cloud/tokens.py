@@ -8,6 +8,7 @@ import secrets
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from cloud.audit import created, write
 from cloud.errors import NotUnique
 from cloud.models import ApiToken, Project
 
@@ -22,13 +23,14 @@ def issue_token(
     secret = secrets.token_hex(TOKEN_LENGTH // 2)
     try:
         with transaction.atomic():
-            ApiToken.objects.create(
+            token = ApiToken.objects.create(
                 project=project,
                 name=name,
                 digest=_digest(secret),
                 read_only=read_only,
                 operator=operator,
             )
+            created(token, "issue")
     except IntegrityError as error:
         raise NotUnique("name", f"project {project} already has a token '{name}'") from error
     return secret
@@ -47,8 +49,12 @@ def note_use(token: ApiToken) -> None:
 
 
 def revoke_token(token: ApiToken) -> None:
-    """End the token now; the row stays, so that its use can be explained later."""
-    ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
+    """End the token now; the row stays, so that its use can be explained later.
+
+    Raises Conflict if another request did so meanwhile.
+    """
+    if token.revoked_at is None:
+        write(token, {"revoked_at": timezone.now()}, "revoke")
 
 
 def _digest(secret: str) -> str:

@@ -9,8 +9,9 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from cloud.admin.recording import OwnPassword
 from cloud.api.views import NotOffered, UnknownRoute
-from cloud.views import Actions, Hosts, Locations, ResourceActions
+from cloud.views import Actions, AuditEntries, Hosts, Locations, ResourceActions
 from vms.actions import PowerCommand
 from vms.views import (
     ACTIONS_NOT_OFFERED,
@@ -107,6 +108,8 @@ api: list[URLPattern | URLResolver] = [
     path("pricing", Pricing.as_view()),
     path("hosts", Hosts.as_view(LIST)),
     path("hosts/<int:pk>", Hosts.as_view(ONE)),
+    path("audit", AuditEntries.as_view(LIST)),
+    path("audit/<int:pk>", AuditEntries.as_view(ONE)),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema")),
     *(
@@ -122,6 +125,7 @@ api: list[URLPattern | URLResolver] = [
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
+    path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view(), cacheable=True)),
     path("admin/", admin.site.urls),
     path("v1/", include(api)),
     path("v1", UnknownRoute.as_view()),

@@ -1,4 +1,4 @@
-"""API views of what servers and networks share: actions, locations, hosts."""
+"""API views of what servers and networks share: actions, locations, hosts, the audit trail."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from rest_framework.response import Response
 
 from cloud.api.errors import BadJson, ServerError, body_of
 from cloud.api.fields import is_id
-from cloud.api.filters import ActionFilter, NameFilter
+from cloud.api.filters import ActionFilter, AuditFilter, NameFilter
 from cloud.api.permissions import InProject, IsOperator
 from cloud.api.schema import wrapped
 from cloud.api.views import Collection
 from cloud.errors import CumuletError, NotFound
-from cloud.models import Action, Host, Location
+from cloud.models import Action, AuditEntry, Host, Location
 from cloud.querysets import ActionQuerySet
 from cloud.serializers import (
     ActionSerializer,
+    AuditEntrySerializer,
     HostSerializer,
     LocationSerializer,
     TimelineSerializer,
@@ -98,6 +99,17 @@ class Hosts(Collection[Host]):
     filterset_class = NameFilter
     permission_classes = [InProject, IsOperator]
     sort_keys = ("name", "last_heartbeat", "created")
+
+
+class AuditEntries(Collection[AuditEntry]):
+    """Who did what, to what, and what it was before; newest first, for operators."""
+
+    singular, plural = "audit_entry", "audit"
+    queryset = AuditEntry.objects.all()
+    serializer_class = AuditEntrySerializer
+    filterset_class = AuditFilter
+    permission_classes = [InProject, IsOperator]
+    sort_keys = ("at", "verb")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

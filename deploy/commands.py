@@ -13,6 +13,7 @@ import os
 import sys
 
 from cloud import requestid
+from cloud.actor import account, acting
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     for name, *arguments in json.load(sys.stdin):
         output = io.StringIO()
         try:
-            with requestid.bound(requestid.fresh()):
+            with requestid.bound(requestid.fresh()), acting(account()):
                 call_command(name, *arguments, stdout=output, stderr=sys.stderr, no_color=True)
         except Exception as error:
             sys.exit(f"manage.py {name}: {error}")

@@ -10,9 +10,11 @@ from django.utils import timezone
 from netfields import CidrAddressField, InetAddressField
 
 from cloud.models import Location, Project
+from cloud.snapshots import Policy, audited
 from networks.querysets import AddressQuerySet, NetworkQuerySet
 
 
+@audited(Policy("pool", ("add", "update")))
 class Network(models.Model):
     """A range of addresses. A public one is a pool of the operator, lent address by address."""
 

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 
 from django.db import IntegrityError, transaction
 
+from cloud.audit import changing, write
 from cloud.errors import NotUnique, invalid
 from cloud.models import Location
 from networks.models import Network
@@ -42,13 +43,14 @@ def ensure_pool(pool: Pool) -> Network:
     }
     try:
         with transaction.atomic():
-            network, _ = Network.objects.update_or_create(
-                name=pool.name,
-                kind=Network.Kind.PUBLIC,
-                ip_range=str(cidr),
-                defaults=wanted,
-            )
-            network.refresh_from_db(fields=["ip_range"])
+            same = {"name": pool.name, "kind": Network.Kind.PUBLIC, "ip_range": str(cidr)}
+            known = Network.objects.select_for_update().filter(**same).first()
+            network = known or Network(**same)
+            with changing(network, "update" if known else "add"):
+                for field, value in wanted.items():
+                    setattr(network, field, value)
+                network.save()
+                network.refresh_from_db(fields=["ip_range"])
     except IntegrityError as error:
         raise NotUnique(
             "cidr",
@@ -62,14 +64,12 @@ def describe_pool(
 ) -> None:
     """Rename the pool, change what it excludes and resolves with; lent addresses stay lent.
 
-    Raises InvalidInput or NotUnique (name).
+    Raises InvalidInput, NotUnique (name), or Conflict if another request did so meanwhile.
     """
-    network.name = name
-    network.excluded = _addresses("excluded", excluded, ip_network(str(network.ip_range)).version)
-    network.dns = _addresses("dns", dns)
+    version = ip_network(str(network.ip_range)).version
+    lists = {"excluded": _addresses("excluded", excluded, version), "dns": _addresses("dns", dns)}
     try:
-        with transaction.atomic():
-            network.save(update_fields=["name", "excluded", "dns"])
+        write(network, {"name": name, **lists})
     except IntegrityError as error:
         raise NotUnique("name", f"network name {name!r} is already used") from error
 

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from cloud import steps
 from cloud.actions import Aim, end_action, open_action
+from cloud.audit import changing, created, write
 from cloud.errors import CumuletError, Locked, NotUnique, Protected, invalid
 from cloud.labels import check_labels
 from cloud.models import Action, Project
@@ -125,32 +126,36 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
         vm.save(update_fields=["action", "request_id"])
         following = (_open(vm, _START_NEW),) if order.start else ()
         steps.begin((create, *following), placing.host, placing)
+        created(vm, action=create)
         dispatch.on_commit(vm)
     return Ordered(vm, create, following, password)
 
 
 def update_vm(vm: VM, *, name: str | None = None, labels: dict[str, str] | None = None) -> VM:
-    """Rename or relabel; the guest keeps its hostname. Raises InvalidInput or NotUnique."""
-    fields = []
+    """Rename or relabel; the guest keeps its hostname.
+
+    Raises InvalidInput, NotUnique, or Conflict if another request did so meanwhile.
+    """
+    wanted: dict[str, object] = {}
     if name is not None:
-        vm.name = check_hostname(name)
-        fields.append("name")
+        wanted["name"] = check_hostname(name)
     if labels is not None:
-        vm.labels = check_labels(labels)
-        fields.append("labels")
-    if fields:
-        with _names_are_unique(vm.name), transaction.atomic():
-            vm.save(update_fields=fields)
+        wanted["labels"] = check_labels(labels)
+    if wanted:
+        with _names_are_unique(str(name)):
+            write(vm, wanted)
     return vm
 
 
 def change_protection(vm: VM, *, delete: bool, rebuild: bool) -> Action:
-    """Switch protection on or off, at once."""
+    """Switch protection on or off, at once. Raises InvalidInput or Conflict."""
     if delete != rebuild:
         raise invalid("rebuild", "must be equal to 'delete'")
     with transaction.atomic():
-        VM.objects.filter(pk=vm.pk).update(delete_protection=delete, rebuild_protection=rebuild)
-        return _done(vm, "change_protection")
+        action = _done(vm, "change_protection")
+        protection = {"delete_protection": delete, "rebuild_protection": rebuild}
+        write(vm, protection, "change_protection", action)
+        return action
 
 
 def delete_vm(vm: VM) -> Action:
@@ -158,13 +163,14 @@ def delete_vm(vm: VM) -> Action:
 
     The server stays `deleting`, and keeps its address, until its host proved that it is gone.
     """
-    with _locked(vm) as vm:
+    with _locked(vm) as vm, changing(vm, "delete") as change:
         if vm.deleting:
             return _open_actions(vm).filter(command=_DELETE.command).first() or _open(vm, _DELETE)
         if vm.delete_protection:
             raise Protected(f"server {vm.name} is protected from deletion: remove the protection")
         vm.deleting = True
-        return _ask(vm, PowerGoal.OFF, _DELETE)
+        change.action = _ask(vm, PowerGoal.OFF, _DELETE)
+        return change.action
 
 
 def power(vm: VM, command: PowerCommand) -> Action:
@@ -173,28 +179,10 @@ def power(vm: VM, command: PowerCommand) -> Action:
     A later command replaces one that is under way. Raises Locked while the server is being
     created or deleted, NotRunning for a reboot or reset of a server that is off.
     """
-    with _locked(vm) as vm:
+    with _locked(vm) as vm, changing(vm, command.value) as change:
         _refuse_if_exclusive(vm)
-        off = vm.goal != PowerGoal.RUNNING
-        match command:
-            case PowerCommand.POWERON:
-                return _power_on(vm)
-            case PowerCommand.POWEROFF:
-                if off and vm.status == Status.OFF:
-                    return _done(vm, command.action)
-                return _ask(vm, PowerGoal.OFF, _Errand(command.action, ActionGoal.OFF))
-            case PowerCommand.SHUTDOWN:
-                if off:
-                    return _done(vm, command.action)
-                return _ask(vm, PowerGoal.SHUTDOWN, _Errand(command.action, ActionGoal.PRESSED))
-            case PowerCommand.REBOOT | PowerCommand.RESET:
-                if off:
-                    raise NotRunning(f"server {vm.name} is off: switch it on first")
-                if command is PowerCommand.RESET:
-                    vm.reset_serial += 1
-                else:
-                    vm.reboot_serial += 1
-                return _ask(vm, PowerGoal.RUNNING, _Errand(command.action, ActionGoal.APPLIED))
+        change.action = _press(vm, command)
+        return change.action
 
 
 def check_hostname(name: str) -> str:
@@ -203,6 +191,29 @@ def check_hostname(name: str) -> str:
     if len(name) > 128 or not all(_HOSTNAME_LABEL.match(label) for label in labels):
         raise invalid("name", f"{name!r} is not a hostname: use letters, digits, '-' and '.'")
     return name
+
+
+def _press(vm: VM, command: PowerCommand) -> Action:
+    off = vm.goal != PowerGoal.RUNNING
+    match command:
+        case PowerCommand.POWERON:
+            return _power_on(vm)
+        case PowerCommand.POWEROFF:
+            if off and vm.status == Status.OFF:
+                return _done(vm, command.action)
+            return _ask(vm, PowerGoal.OFF, _Errand(command.action, ActionGoal.OFF))
+        case PowerCommand.SHUTDOWN:
+            if off:
+                return _done(vm, command.action)
+            return _ask(vm, PowerGoal.SHUTDOWN, _Errand(command.action, ActionGoal.PRESSED))
+        case PowerCommand.REBOOT | PowerCommand.RESET:
+            if off:
+                raise NotRunning(f"server {vm.name} is off: switch it on first")
+            if command is PowerCommand.RESET:
+                vm.reset_serial += 1
+            else:
+                vm.reboot_serial += 1
+            return _ask(vm, PowerGoal.RUNNING, _Errand(command.action, ActionGoal.APPLIED))
 
 
 def _power_on(vm: VM) -> Action:

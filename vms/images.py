@@ -11,6 +11,7 @@ import msgspec
 from django.db import transaction
 from django.utils import timezone
 
+from cloud.audit import created, write
 from cloud.errors import Protected, invalid
 from vms.dispatch import image_spec
 from vms.models import Image
@@ -96,6 +97,7 @@ def register_image(manifest: Manifest) -> tuple[Image, bool]:
         image.full_clean()
         image.save()
         _check_form(image)
+        created(image, "register")
     return image, True
 
 
@@ -114,7 +116,11 @@ def _check_form(image: Image) -> None:
 
 
 def retire_image(image: Image) -> None:
-    """Hide the image from new servers; doing it twice changes nothing. Raises Protected."""
+    """Hide the image from new servers; doing it twice changes nothing.
+
+    Raises Protected, or Conflict if another request did so meanwhile.
+    """
     if image.delete_protection:
         raise Protected(f"image {image} is protected from deletion: remove the protection first")
-    Image.objects.filter(pk=image.pk, deleted_at=None).update(deleted_at=timezone.now())
+    if image.deleted_at is None:
+        write(image, {"deleted_at": timezone.now()}, "retire")

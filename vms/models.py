@@ -16,6 +16,7 @@ from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.utils import timezone
 
 from cloud.models import Action, Host, Project
+from cloud.snapshots import Policy, audited
 from networks.addressing import new_mac
 from networks.models import Address
 from vms.lifecycle import Status
@@ -25,6 +26,7 @@ from vms.spec import Power, PowerGoal
 sha256_hex = RegexValidator(r"^[0-9a-f]{64}\Z", "Use the 64 lower-case hex digits of SHA-256.")
 
 
+@audited(Policy("server_type", ("create", "update", "delete")))
 class ServerType(models.Model):
     """A size that servers can have."""
 
@@ -50,6 +52,7 @@ class ServerType(models.Model):
         return self.name
 
 
+@audited(Policy("image", ("register", "retire"), unrecorded=("status", "problem")))
 class Image(models.Model):
     """A base image. Its files live in the hosts' stores under their checksums."""
 
@@ -133,6 +136,7 @@ class ImageCopy(models.Model):
         return f"{self.image} on {self.host}"
 
 
+@audited(Policy("ssh_key", ("create", "update", "delete")))
 class SshKey(models.Model):
     """A public key that new servers accept. `fingerprint`: MD5 in colon-separated hex pairs."""
 
@@ -157,6 +161,42 @@ class SshKey(models.Model):
         return self.name
 
 
+@audited(
+    Policy(
+        "server",
+        (
+            "create",
+            "update",
+            "change_protection",
+            "delete",
+            "poweron",
+            "poweroff",
+            "shutdown",
+            "reboot",
+            "reset",
+            "give_up",  # it could not be made at all
+            "guest_halted",  # the guest switched itself off
+            "shutdown_ignored",  # the guest did not obey its power button
+            "gone",  # its host proved that nothing is left
+        ),
+        secret=("root_password_hash",),
+        digested=("user_data",),
+        unrecorded=(
+            "goal_since",
+            "request_id",  # the entry has its own
+            "action",
+            "observed_generation",
+            "observed_seq",
+            "observed_power",
+            "observed_at",
+            "converged",
+            "provisioned",
+            "failure_final",
+            "attempts",
+            "next_dispatch_at",
+        ),
+    )
+)
 class VM(models.Model):
     """A server: the desired half, the observed half, and what was claimed for it."""
 

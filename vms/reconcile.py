@@ -16,6 +16,8 @@ from django.utils import timezone
 
 from cloud import steps
 from cloud.actions import end_action
+from cloud.actor import SWEEP, acting
+from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
 from vms import dispatch
 from vms.intent import want
@@ -65,10 +67,11 @@ def forgive_ignored_shutdowns(now: datetime) -> int:
         deleting=False,
         goal_since__lt=now - SHUTDOWN_PATIENCE,
     )
-    with transaction.atomic():
+    with acting(SWEEP), transaction.atomic():
         vms = list(ignoring.select_for_update(of=("self",), skip_locked=True)[:BATCH])
         for vm in vms:
-            want(vm, PowerGoal.RUNNING)
+            with changing(vm, "shutdown_ignored"):
+                want(vm, PowerGoal.RUNNING)
     return len(vms)
 
 

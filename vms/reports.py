@@ -15,6 +15,8 @@ from django.utils import timezone
 
 from cloud import steps
 from cloud.actions import end_action
+from cloud.actor import Actor, acting
+from cloud.audit import changing
 from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, record_heartbeat
 from cloud.models import Action
@@ -29,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 def vm_report(report: VmReport, sender: str) -> None:
     """Record one observation of a VM and end the Actions it fulfils."""
-    with transaction.atomic():
+    with acting(Actor.host(sender)), transaction.atomic():
         vm = (
             VM.objects.for_spec()
             .select_for_update(of=("self",))
@@ -159,10 +161,12 @@ def _observe(vm: VM, report: VmReport) -> None:
     if vm.failure_final and not vm.provisioned and not vm.deleting:
         # It could not be made at all: give back what it claimed, half-made helps nobody.
         log.error("server given up", vm=vm.pk, code=vm.failure_code, reason=vm.failure_message)
-        abandon(vm)
+        with changing(vm, "give_up"):
+            abandon(vm)
     elif report.guest_halted and current and vm.goal == PowerGoal.RUNNING:
         # The guest switched itself off: that is the user's wish now, or it would be restarted.
-        want(vm, PowerGoal.OFF)
+        with changing(vm, "guest_halted"):
+            want(vm, PowerGoal.OFF)
     else:
         set_status(vm)
         vm.save()
@@ -194,5 +198,6 @@ def _forget(vm: VM) -> None:
     """The host proved that nothing is left: only now may the address be lent again."""
     addresses = [nic.address_id for nic in vm.nics.all()]
     log.info("server gone", vm=vm.pk, name=vm.name)
-    vm.delete()
+    with changing(vm, "gone"):
+        vm.delete()
     release(addresses, timezone.now())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from django.db import IntegrityError, transaction
 
-from cloud.errors import NotUnique, invalid
+from cloud.audit import changing, created, write
+from cloud.errors import NotFound, NotUnique, invalid
 from cloud.labels import check_labels
 from cloud.models import Project
 from vms.models import SshKey
@@ -30,23 +33,33 @@ def create_ssh_key(
         fingerprint=fingerprint_of(text),
         labels=check_labels(labels),
     )
-    return _saved(key)
+    with _unique(), transaction.atomic():
+        key.save()
+        created(key)
+    return key
 
 
 def update_ssh_key(
     key: SshKey, *, name: str | None = None, labels: dict[str, str] | None = None
 ) -> SshKey:
-    """Rename or relabel; raises InvalidInput or NotUnique."""
+    """Rename or relabel; raises InvalidInput, NotUnique, or Conflict (changed meanwhile)."""
+    wanted: dict[str, object] = {}
     if name is not None:
-        key.name = _checked_name(name)
+        wanted["name"] = _checked_name(name)
     if labels is not None:
-        key.labels = check_labels(labels)
-    return _saved(key)
+        wanted["labels"] = check_labels(labels)
+    if wanted:
+        with _unique():
+            write(key, wanted)
+    return key
 
 
 def delete_ssh_key(key: SshKey) -> None:
-    """Forget the key. Servers made with it keep it."""
-    key.delete()
+    """Forget the key. Servers made with it keep it. Raises NotFound if it is gone already."""
+    with transaction.atomic(), changing(key, "delete"):
+        gone, _ = key.delete()
+        if not gone:
+            raise NotFound(f"SSH key {key} is deleted already")
 
 
 def fingerprint_of(public_key: str) -> str:
@@ -73,13 +86,12 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _saved(key: SshKey) -> SshKey:
+@contextmanager
+def _unique() -> Iterator[None]:
     try:
-        with transaction.atomic():
-            key.save()
+        yield
     except IntegrityError as error:
         field = next((f for name, f in _UNIQUE.items() if name in str(error)), None)
         if field is None:
             raise
         raise NotUnique(field, f"SSH key with this {field} already exists") from error
-    return key

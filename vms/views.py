@@ -155,7 +155,7 @@ class SshKeys(Collection[SshKey]):
     sort_keys = ("name",)
 
     def get_queryset(self) -> models.QuerySet[SshKey]:
-        return super().get_queryset().filter(project=self.project)
+        return super().get_queryset().filter(project=self.project).select_related("project")
 
     @once
     def create(self, request: Request) -> Response:

@@ -2,9 +2,9 @@
 
 from django.contrib import admin
 
-from cloud.admin import access, activity, hosts
+from cloud.admin import access, activity, audit, hosts
 
 admin.site.index_title = "Overview"
 admin.site.index_template = "cloud/admin/dashboard.html"
 
-__all__ = ["access", "activity", "hosts"]
+__all__ = ["access", "activity", "audit", "hosts"]

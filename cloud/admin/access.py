@@ -14,13 +14,14 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import display
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.forms import UserChangeForm, UserCreationForm
 
 from cloud.admin.base import FactsAdmin
 from cloud.admin.display import Tone, ago, badge, link, list_url, stacked
 from cloud.admin.forms import FormPage, OrderForm, Section, answer_form
 from cloud.admin.operations import Effect, Operation
 from cloud.admin.page import Card, Fact, Page
+from cloud.admin.recording import PasswordForm, RecordedForms
 from cloud.admin.secret import Secret, show_secret
 from cloud.models import ApiToken, Location, Project
 from cloud.tokens import issue_token, revoke_token
@@ -30,12 +31,12 @@ admin.site.unregister(Group)
 
 
 @admin.register(User)
-class AdministratorAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class AdministratorAdmin(RecordedForms, DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     """People who log in here; the API knows projects and tokens only."""
 
     form = UserChangeForm
     add_form = UserCreationForm
-    change_password_form = AdminPasswordChangeForm
+    change_password_form = PasswordForm
     list_display = ("username", "email", "is_active", "is_superuser", "seen")
     list_filter = ("is_active", "is_superuser")
 
@@ -44,7 +45,7 @@ class AdministratorAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
         return ago(user.last_login)
 
 
-class CatalogueAdmin(ModelAdmin):
+class CatalogueAdmin(RecordedForms, ModelAdmin):
     """Rows that describe the cloud and have no state of their own, so a form may save them.
 
     The database refuses to delete one that is in use.

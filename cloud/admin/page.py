@@ -66,7 +66,8 @@ class Callout:
 class Page:
     """A row in words: heading, what needs attention, facts, related rows.
 
-    `reload_seconds` makes the page refresh itself; 0 leaves it as it is.
+    `reload_seconds` makes the page refresh itself; 0 leaves it as it is. `history` offers what
+    administrators did to the row here.
     """
 
     title: str
@@ -77,3 +78,4 @@ class Page:
     cards: Sequence[Card] = ()
     tables: Sequence[Table] = ()
     reload_seconds: int = 0
+    history: bool = True

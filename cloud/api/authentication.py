@@ -12,6 +12,7 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
+from cloud.actor import Actor, Kind
 from cloud.models import Project
 from cloud.tokens import find_token, note_use
 
@@ -25,6 +26,7 @@ class Scope:
     project: Project
     may_write: bool
     operator: bool
+    actor: Actor
 
 
 def scope_of(request: Request) -> Scope | None:
@@ -45,7 +47,12 @@ class BearerToken(BaseAuthentication):
         if token is None:
             raise AuthenticationFailed(_REFUSED)
         note_use(token)
-        scope = Scope(token.project, may_write=not token.read_only, operator=token.operator)
+        scope = Scope(
+            token.project,
+            may_write=not token.read_only,
+            operator=token.operator,
+            actor=Actor(Kind.TOKEN, str(token), token.pk),
+        )
         return AnonymousUser(), scope
 
     def authenticate_header(self, request: Request) -> str:
@@ -70,6 +77,7 @@ class StaffSession(SessionAuthentication):
             project,
             may_write=user.has_perm("vms.change_vm"),
             operator=user.has_perm("cloud.view_host"),
+            actor=Actor(Kind.USER, user.get_username(), user.pk),
         )
         return user, scope
 

@@ -64,6 +64,23 @@ class ActionFilter(django_filters.FilterSet):
     status = AnyOf(values=Action.Status.values)
 
 
+class AuditFilter(django_filters.FilterSet):
+    """All of them exactly, so that a mistyped verb finds nothing rather than everything.
+
+    `actor` is a name as entries show it; `since` is included in the answer, `until` is not.
+    """
+
+    request_id = Exact()
+    actor = Exact(field_name="actor_name")
+    actor_type = Exact(field_name="actor_kind")
+    actor_id = django_filters.NumberFilter()
+    verb = Exact()
+    resource_type = Exact()
+    resource_id = django_filters.NumberFilter()
+    since = django_filters.IsoDateTimeFilter(field_name="at", lookup_expr="gte")
+    until = django_filters.IsoDateTimeFilter(field_name="at", lookup_expr="lt")
+
+
 class Sort(BaseFilterBackend):
     """`sort=name`, `sort=name:desc`, repeatable; `id` is a key everywhere."""
 

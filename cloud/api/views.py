@@ -19,6 +19,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
+from cloud.actor import become
 from cloud.api.authentication import scope_of
 from cloud.api.pagination import Pages
 from cloud.api.throttling import Rate, take, untouched
@@ -41,6 +42,11 @@ class ContractView(APIView):
         if scope is None:
             raise NotAuthenticated
         return scope.project
+
+    def perform_authentication(self, request: Request) -> None:
+        super().perform_authentication(request)
+        if scope := scope_of(request):
+            become(scope.actor)
 
     def check_throttles(self, request: Request) -> None:
         if scope := scope_of(request):

@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from cloud import logsearch
 from cloud.celery import app
 from cloud.logsearch import Answer, Gap, Line
-from cloud.models import Action, ActionStep, Host
+from cloud.models import Action, ActionStep, AuditEntry, Host
 from cloud.story.moments import Moment, Story, compose, from_line
 
 Source = Callable[[str], Iterable[Moment | Gap]]
@@ -81,6 +81,17 @@ def steps(request_id: str) -> Iterator[Moment]:
         )
 
 
+def audit(request_id: str) -> Iterator[Moment]:
+    """What was changed, and by whom."""
+    for entry in AuditEntry.objects.filter(request_id=request_id):
+        yield Moment(
+            entry.at,
+            "row",
+            f"{entry.verb} by {entry.actor_kind} {entry.actor_name}",
+            fields={entry.resource_type: entry.resource_id, "name": entry.resource_name},
+        )
+
+
 def own_logs(request_id: str) -> Iterator[Moment | Gap]:
     """What this machine's logs say."""
     yield from _moments(logsearch.search(request_id))
@@ -107,7 +118,7 @@ def host_logs(request_id: str) -> Iterator[Moment | Gap]:
         yield from (Gap(f"{name}: {gap.reason}") for gap in answer.gaps)
 
 
-SOURCES: tuple[Source, ...] = (actions, steps, own_logs, host_logs)
+SOURCES: tuple[Source, ...] = (audit, actions, steps, own_logs, host_logs)
 
 
 def _moments(found: Iterable[Line | Gap], host: str = "") -> Iterator[Moment | Gap]:

@@ -25,6 +25,7 @@ def queries_of(api: Api, path: str) -> int:
         ("actions?per_page=50", 4),
         ("servers/actions?per_page=50", 4),
         ("hosts", 3),
+        ("audit?per_page=50&verb=server.create", 3),
     ],
 )
 def test_a_list_takes_as_many_queries_for_thirty_as_for_three(

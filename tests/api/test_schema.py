@@ -11,6 +11,7 @@ from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
+from cloud.models import AuditEntry
 from tests import factories as make
 from tests.api.conftest import Api, api_of
 from vms.actions import create_vm
@@ -45,6 +46,7 @@ def test_the_document_and_its_page_are_served_to_everybody(lab: None) -> None:
         "/v1/actions/{id}", "/v1/images", "/v1/images/{id}", "/v1/server_types",
         "/v1/server_types/{id}", "/v1/locations", "/v1/locations/{id}", "/v1/ssh_keys",
         "/v1/datacenters/{id}", "/v1/hosts", "/v1/hosts/{id}", "/v1/pricing",
+        "/v1/audit", "/v1/audit/{id}",
     ],
 )  # fmt: skip
 def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any], path: str) -> None:
@@ -55,6 +57,7 @@ def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any],
         "images": ordered.vm.image_id,
         "server_types": ordered.vm.server_type_id,
         "hosts": ordered.vm.host_id,
+        "audit": AuditEntry.objects.latest("id").pk,
     }
     owner = path.split("/")[2]
     kind = "actions" if "actions" in path else owner

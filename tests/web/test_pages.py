@@ -28,6 +28,7 @@ pytestmark = pytest.mark.django_db
 LISTS = (
     "cloud/action",
     "cloud/apitoken",
+    "cloud/auditentry",
     "cloud/host",
     "cloud/location",
     "cloud/project",

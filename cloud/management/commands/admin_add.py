@@ -8,6 +8,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from cloud.audit import changing
 
 
 class Command(BaseCommand):
@@ -26,8 +29,9 @@ class Command(BaseCommand):
             validate_password(password, user)
         except ValidationError as error:
             raise CommandError(f"CUMULET_ADMIN_PASSWORD: {' '.join(error.messages)}") from error
-        user.is_staff = user.is_superuser = True
-        if not user.check_password(password):
-            user.set_password(password)
-        user.save()
+        with transaction.atomic(), changing(user):
+            user.is_staff = user.is_superuser = True
+            if not user.check_password(password):
+                user.set_password(password)
+            user.save()
         self.stdout.write(f"administrator {user}")

@@ -4,7 +4,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import transaction
 
+from cloud.audit import changing
 from cloud.models import Location
 
 
@@ -20,8 +22,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         location = Location.objects.filter(name=options["name"]).first()
         location = location or Location(name=options["name"])
-        for field in ("description", "city", "country"):
-            setattr(location, field, options[field])
-        location.full_clean()
-        location.save()
+        with transaction.atomic(), changing(location):
+            for field in ("description", "city", "country"):
+                setattr(location, field, options[field])
+            location.full_clean()
+            location.save()
         self.stdout.write(f"location {location}")

@@ -4,7 +4,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
+from cloud.audit import created
 from cloud.errors import CumuletError
 from cloud.models import Project
 from cloud.tokens import issue_token
@@ -20,7 +22,10 @@ class Command(BaseCommand):
         parser.add_argument("--operator", action="store_true", help="may also see hosts")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        project, _ = Project.objects.get_or_create(name=options["project"])
+        with transaction.atomic():
+            project, new = Project.objects.get_or_create(name=options["project"])
+            if new:
+                created(project)
         try:
             secret = issue_token(
                 project,

@@ -3,7 +3,9 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import transaction
 
+from cloud.audit import created
 from vms.models import ServerType
 
 # name, cores, memory in MiB, disk in GiB
@@ -21,7 +23,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         for name, cores, memory_mb, disk_gb in SIZES:
             sizes = {"cores": cores, "memory_mb": memory_mb, "disk_gb": disk_gb}
-            ServerType.objects.get_or_create(
-                name=name, defaults={**sizes, "description": name.capitalize()}
-            )
+            with transaction.atomic():
+                kind, new = ServerType.objects.get_or_create(
+                    name=name, defaults={**sizes, "description": name.capitalize()}
+                )
+                if new:
+                    created(kind)
         self.stdout.write(f"server types: {', '.join(size[0] for size in SIZES)}")

@@ -1,0 +1,375 @@
+"""Everything that changes what users and operators own leaves its entry: a story for each verb.
+
+A new function or verb fails here until it has a story, or stands among those that change nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from types import FunctionType
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+from django.utils import timezone
+
+from cloud import hosts, snapshots, tokens
+from cloud.hosts import Heartbeat, add_host, record_heartbeat, set_schedulable
+from cloud.models import ApiToken, AuditEntry, Host, Location, Project
+from cloud.tokens import issue_token, revoke_token
+from networks import pools
+from networks.pools import Pool, describe_pool, ensure_pool
+from tests import factories as make
+from vms import actions, images, reconcile, reports, ssh_keys
+from vms.actions import PowerCommand, change_protection, create_vm, delete_vm, power, update_vm
+from vms.images import Manifest, register_image, retire_image
+from vms.models import VM, Image, ServerType, SshKey
+from vms.reconcile import forgive_ignored_shutdowns
+from vms.reports import vm_report
+from vms.spec import Failure
+from vms.ssh_keys import create_ssh_key, delete_ssh_key, update_ssh_key
+
+pytestmark = pytest.mark.django_db
+
+MODULES = (actions, hosts, images, pools, reconcile, reports, ssh_keys, tokens)
+# They compute, write what was seen and what the cloud keeps for itself, or call one with a story.
+SILENT: tuple[Callable[..., Any], ...] = (
+    actions.check_hostname,
+    images.read_manifest,
+    pools.usable,
+    reconcile.backoff,
+    reconcile.dispatch_due_images,
+    reconcile.dispatch_due_vms,
+    reconcile.end_overdue_actions,
+    reconcile.mark_unknown,
+    reconcile.sweep,
+    reconcile.tidy,
+    reports.dead_letter,
+    reports.host_report,
+    reports.image_report,
+    ssh_keys.fingerprint_of,
+    tokens.find_token,
+    tokens.note_use,
+)
+
+Story = Callable[[], object]
+stories: dict[str, Story] = {}
+told: set[Callable[..., Any]] = set()
+
+
+def story(verb: str, *functions: Callable[..., Any]) -> Callable[[Story], Story]:
+    """Declares what leads to the verb, and which functions it shows."""
+
+    def declare(tell: Story) -> Story:
+        stories[verb] = tell
+        told.update(functions)
+        return tell
+
+    return declare
+
+
+def running() -> VM:
+    make.host()
+    make.pool()
+    vm = make.ordered().vm
+    reports.vm_report(make.report(vm), "host-h1")
+    return vm
+
+
+def key() -> SshKey:
+    return create_ssh_key(make.project(), name="key", public_key=make.SSH_KEY, labels={})
+
+
+def token() -> ApiToken:
+    issue_token(make.project(), "laptop")
+    return ApiToken.objects.get()
+
+
+def manifest() -> Manifest:
+    disk = {"url": "http://192.0.2.2/d.qcow2", "sha256": "ab" * 32, "bytes": 10}
+    return Manifest("debian", "Debian", "debian", "12", "qcow2", 2**30, disk)
+
+
+def pool() -> Pool:
+    return Pool("public", "203.0.113.0/28", make.location())
+
+
+def heartbeat(machine: uuid.UUID) -> None:
+    record_heartbeat(Heartbeat("h1", machine, {}), "host-h1")
+
+
+def form(path: str, **fields: Any) -> None:
+    """An administrator sends a form of the admin, and it is accepted."""
+    admin = User.objects.filter(username="root").first() or User.objects.create_superuser("root")
+    browser = Client()
+    browser.force_login(admin)
+    assert browser.post(f"/admin/{path}", fields).status_code == 302
+
+
+def server_type_form(path: str, **fields: Any) -> None:
+    sizes = {"cores": 1, "memory_mb": 256, "disk_gb": 1, "cpu_type": "shared"}
+    form(f"vms/servertype/{path}", **{"name": "tiny", **sizes, **fields})
+
+
+@story("server.create", create_vm)
+def _() -> None:
+    running()
+
+
+@story("server.update", update_vm)
+def _() -> None:
+    update_vm(running(), name="db-1")
+
+
+@story("server.change_protection", change_protection)
+def _() -> None:
+    change_protection(running(), delete=True, rebuild=True)
+
+
+@story("server.delete", delete_vm)
+def _() -> None:
+    delete_vm(running())
+
+
+@story("server.poweroff", power)
+def _() -> None:
+    power(running(), PowerCommand.POWEROFF)
+
+
+@story("server.poweron", power)
+def _() -> None:
+    vm = running()
+    power(vm, PowerCommand.POWEROFF)
+    power(vm, PowerCommand.POWERON)
+
+
+@story("server.shutdown", power)
+def _() -> None:
+    power(running(), PowerCommand.SHUTDOWN)
+
+
+@story("server.reboot", power)
+def _() -> None:
+    power(running(), PowerCommand.REBOOT)
+
+
+@story("server.reset", power)
+def _() -> None:
+    power(running(), PowerCommand.RESET)
+
+
+@story("server.give_up", vm_report)
+def _() -> None:
+    make.host()
+    make.pool()
+    failure = Failure("image_broken", "The image is broken.", retryable=False)
+    vm = make.ordered().vm
+    vm_report(make.report(vm, present=False, converged=False, failure=failure), "host-h1")
+
+
+@story("server.guest_halted", vm_report)
+def _() -> None:
+    vm_report(make.report(running(), power="off", guest_halted=True), "host-h1")
+
+
+@story("server.gone", vm_report)
+def _() -> None:
+    vm = running()
+    delete_vm(vm)
+    vm_report(make.report(vm), "host-h1")
+
+
+@story("server.shutdown_ignored", forgive_ignored_shutdowns)
+def _() -> None:
+    power(running(), PowerCommand.SHUTDOWN)
+    forgive_ignored_shutdowns(timezone.now() + timedelta(minutes=3))
+
+
+@story("ssh_key.create", create_ssh_key)
+def _() -> None:
+    key()
+
+
+@story("ssh_key.update", update_ssh_key)
+def _() -> None:
+    update_ssh_key(key(), labels={"a": "b"})
+
+
+@story("ssh_key.delete", delete_ssh_key)
+def _() -> None:
+    delete_ssh_key(key())
+
+
+@story("image.register", register_image)
+def _() -> None:
+    register_image(manifest())
+
+
+@story("image.retire", retire_image)
+def _() -> None:
+    retire_image(register_image(manifest())[0])
+
+
+@story("pool.add", ensure_pool)
+def _() -> None:
+    ensure_pool(pool())
+
+
+@story("pool.update", describe_pool)
+def _() -> None:
+    describe_pool(ensure_pool(pool()), name="front", excluded=["203.0.113.1"], dns=[])
+
+
+@story("token.issue", issue_token)
+def _() -> None:
+    token()
+
+
+@story("token.revoke", revoke_token)
+def _() -> None:
+    revoke_token(token())
+
+
+@story("host.add", add_host)
+def _() -> None:
+    add_host("h1", make.location())
+
+
+@story("host.rejoin", add_host)
+def _() -> None:
+    add_host("h1", make.location())
+    add_host("h1", make.location())
+
+
+@story("host.close", set_schedulable)
+def _() -> None:
+    set_schedulable(make.host(), False)
+
+
+@story("host.open", set_schedulable)
+def _() -> None:
+    set_schedulable(make.host(schedulable=False), True)
+
+
+@story("host.claim", record_heartbeat)
+def _() -> None:
+    make.host(uuid=None)
+    heartbeat(uuid.uuid4())
+
+
+@story("host.refuse", record_heartbeat)
+def _() -> None:
+    make.host()
+    heartbeat(uuid.uuid4())
+
+
+@story("project.create")
+def _() -> None:
+    call_command("token_add", "web", "laptop")
+
+
+@story("project.update")
+def _() -> None:
+    form(f"cloud/project/{make.project().pk}/change/", name="renamed")
+
+
+@story("location.create")
+def _() -> None:
+    call_command("location_add", "lab", "--city", "Berlin")
+
+
+@story("location.update")
+def _() -> None:
+    values = {"city": "Bonn", "country": "DE", "network_zone": "local"}
+    form(f"cloud/location/{make.location().pk}/change/", **values)
+
+
+@story("location.delete")
+def _() -> None:
+    form(f"cloud/location/{make.location().pk}/delete/", post="yes")
+
+
+@story("server_type.create")
+def _() -> None:
+    call_command("catalogue")
+
+
+@story("server_type.update")
+def _() -> None:
+    server_type_form(f"{make.server_type().pk}/change/", description="Small")
+
+
+@story("server_type.delete")
+def _() -> None:
+    server_type_form(f"{make.server_type().pk}/delete/", post="yes")
+
+
+@story("user.create")
+def _() -> None:
+    secret = {"password1": "a-long-enough-password", "password2": "a-long-enough-password"}
+    form("auth/user/add/", username="ada", usable_password="true", **secret)
+
+
+@story("user.update")
+def _() -> None:
+    ada = User.objects.create_user("ada")
+    joined = {"date_joined_0": "2026-11-23", "date_joined_1": "10:00:00"}
+    form(f"auth/user/{ada.pk}/change/", username="ada", is_staff="on", **joined)
+
+
+@story("user.delete")
+def _() -> None:
+    ada = User.objects.create_user("ada")
+    form("auth/user/", action="delete_selected", _selected_action=ada.pk, post="yes")
+
+
+@story("user.change_password")
+def _() -> None:
+    ada = User.objects.create_user("ada", password="the-one-before")
+    secret = {"password1": "a-long-enough-password", "password2": "a-long-enough-password"}
+    fields = {"usable_password": "true", "set-password": "1", **secret}
+    form(f"auth/user/{ada.pk}/password/", **fields)
+
+
+@pytest.mark.parametrize("verb", stories)
+def test_what_is_done_leaves_its_entry(verb: str, request: pytest.FixtureRequest) -> None:
+    if verb in ("host.add", "host.rejoin"):
+        request.getfixturevalue("rabbitmq")
+    stories[verb]()
+    entry = AuditEntry.objects.filter(verb=verb).latest("id")
+    assert entry.resource_name
+    assert (entry.before is None) == verb.endswith((".create", ".add", ".issue", ".register"))
+    # A server that is deleted is not gone before its host has proved it.
+    gone = verb.endswith((".delete", ".gone")) and verb != "server.delete"
+    assert (entry.after is None) == gone
+    # Its password is new, which no field of the row shows.
+    assert entry.before or entry.after or verb == "host.rejoin"
+
+
+def test_every_verb_has_its_story() -> None:
+    assert sorted(stories) == snapshots.verbs()
+
+
+def test_every_function_that_may_change_something_has_its_story() -> None:
+    public = {
+        function
+        for module in MODULES
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+    }
+    assert {named(function) for function in public - told} == {named(one) for one in SILENT}
+
+
+def named(function: Any) -> str:
+    assert isinstance(function, FunctionType)
+    return f"{function.__module__}.{function.__name__}"
+
+
+def test_every_model_that_people_change_is_audited() -> None:
+    owned = {User, Project, ApiToken, Location, Host, Image, ServerType, SshKey, VM}
+    assert owned < set(snapshots.policies)
