@@ -10,8 +10,10 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from cloud.api.views import NotOffered, UnknownRoute
+from cloud.scrape import scrape
 from cloud.views import Actions, Hosts, Locations, ResourceActions
 from vms.actions import PowerCommand
+from vms.gauges import Inventory
 from vms.views import (
     ACTIONS_NOT_OFFERED,
     Datacenters,
@@ -122,6 +124,7 @@ api: list[URLPattern | URLResolver] = [
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
+    path("metrics", scrape, {"collectors": (Inventory(),)}),
     path("v1/", include(api)),
     path("v1", UnknownRoute.as_view()),
 ]

@@ -35,6 +35,7 @@ def prepare(instance: Instance) -> None:
     home = accounts.own(_home(instance), accounts.CONTROL)
     accounts.own(instance.static, accounts.CONTROL)
     accounts.own(home / "bundles", accounts.CONTROL)
+    accounts.own(_metrics(instance), accounts.CONTROL)
 
 
 def environment(instance: Instance) -> dict[str, str]:
@@ -77,13 +78,15 @@ def programs(instance: Instance, release: Path) -> list[Program]:
     # The arguments name the server; the defaults would show the task's UUID instead.
     columns = "name,args,state,received,runtime,worker"
     commands[FLOWER] += ["--read_only", f"--tasks_columns={columns}"]
+    # Flower exports metrics of its own, and must not take part in ours.
+    ours = {"PROMETHEUS_MULTIPROC_DIR": str(_metrics(instance))}
     return [
         Program(
             name=name,
             argv=argv,
             directory=release,
             user=accounts.CONTROL,
-            env={**env, **flower_env} if name == FLOWER else env,
+            env={**env, **(flower_env if name == FLOWER else ours)},
         )
         for name, argv in commands.items()
     ]
@@ -135,3 +138,8 @@ def manage(instance: Instance, release: Path, commands: Sequence[Sequence[str]])
 
 def _home(instance: Instance) -> Path:
     return instance.data / "control"
+
+
+def _metrics(instance: Instance) -> Path:
+    """Where web, worker and beat count together; gone when the cloud is down."""
+    return instance.run / "metrics"

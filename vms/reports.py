@@ -16,6 +16,7 @@ from django.utils import timezone
 from cloud.actions import end_action
 from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, record_heartbeat
+from cloud.metrics import DEAD_LETTERS
 from cloud.models import Action
 from networks.allocation import release
 from vms.intent import abandon, set_status, want
@@ -112,6 +113,7 @@ def dead_letter(document: dict[str, Any]) -> None:
     Its worker died on every delivery, so nothing is known about the VM itself.
     """
     now = timezone.now()
+    DEAD_LETTERS.inc()
     log.error("message to a host died", vm=document.get("vm_id"), host=document.get("host_uuid"))
     for action in Action.objects.open().of("server", int(document.get("vm_id") or 0)):
         if action.generation <= int(document.get("generation") or 0):
@@ -154,6 +156,7 @@ def _observe(vm: VM, report: VmReport) -> None:
     vm.failure_final = failure is not None and not failure.retryable
     if vm.converged:
         vm.attempts = 0
+        vm.converged_at = vm.observed_at
     if vm.failure_final and not vm.provisioned and not vm.deleting:
         # It could not be made at all: give back what it claimed, half-made helps nobody.
         log.error("server given up", vm=vm.pk, code=vm.failure_code, reason=vm.failure_message)
