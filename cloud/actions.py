@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db import transaction
 from django.utils import timezone
 
 from cloud import requestid
+from cloud.metrics import ACTIONS
 from cloud.models import Action, ActionResource, Project
 
 Resource = tuple[str, int]
@@ -58,4 +60,5 @@ def end_action(action: Action, now: datetime, *, code: str = "", message: str = 
     )
     if ended:
         action.refresh_from_db()
+        transaction.on_commit(ACTIONS.labels(action.command, status.value).inc)
     return bool(ended)

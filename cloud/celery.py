@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from amqp.exceptions import AMQPError
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, task_postrun
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
@@ -21,6 +21,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
 
 from django.conf import settings
 
+from cloud import metrics
 from cloud import taskcontext as taskcontext  # binds the request of each task
 from cloud.broker import DEAD, HOSTS_EXCHANGE, REPORTS, quorum
 
@@ -66,6 +67,11 @@ app.Task.Request = "cloud.inspection:SummaryRequest"
 @setup_logging.connect
 def _keep_our_logging(**_: Any) -> None:
     """Having a receiver stops Celery from replacing what cloud.settings configured."""
+
+
+@task_postrun.connect
+def _count(task: Any, state: str, **_: Any) -> None:
+    metrics.TASKS.labels(task.name, state).inc()
 
 
 def hint(queue: str, task: str, document: dict[str, Any], *, summary: str) -> bool:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,12 +19,30 @@ from cloud.errors import CumuletError
 
 BUNDLE_VERSION = 1
 HEARTBEAT_SECONDS = 5.0
+DEFAULT_METRICS = "127.0.0.1:9723"
 
 
 class BadBundle(CumuletError):
     """The join bundle cannot be used as it is."""
 
     code: ClassVar[str] = "bad_join_bundle"
+
+
+@dataclass(frozen=True)
+class MetricsEndpoint:
+    """Where the monitor serves its metrics; an empty token lets everybody read."""
+
+    address: IPv4Address | IPv6Address
+    port: int
+    token: str = ""
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        return self.address.is_loopback
 
 
 @dataclass(frozen=True)
@@ -35,7 +53,7 @@ class HostConfig:
     short, because a Unix socket path ends at 107 bytes. memory_mb and cores limit what this
     host offers (None: all of the machine). netns: path of the network namespace that QEMU must
     run in where a service manager starts it (None: the machine's own). protected: networks that
-    guests must not call (None: those that the uplink is in).
+    guests must not call (None: those that the uplink is in). metrics: None: not served.
     """
 
     name: str
@@ -48,6 +66,7 @@ class HostConfig:
     memory_mb: int | None = None
     netns: str | None = None
     protected: tuple[IPv4Network, ...] | None = None
+    metrics: MetricsEndpoint | None = None
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> HostConfig:
@@ -77,6 +96,7 @@ class HostConfig:
             memory_mb=_whole(env, "CUMULET_HOST_MEMORY_MB"),
             netns=env.get("CUMULET_HOST_NETNS") or None,
             protected=_networks(env, "CUMULET_HOST_PROTECTED"),
+            metrics=_endpoint(env, "CUMULET_HOST_METRICS"),
         )
 
 
@@ -98,3 +118,18 @@ def _networks(env: Mapping[str, str], name: str) -> tuple[IPv4Network, ...] | No
         return tuple(IPv4Network(word) for word in text.split())
     except ValueError as error:
         raise BadBundle(f"{name}={text!r} is no list of IPv4 networks: {error}") from error
+
+
+def _endpoint(env: Mapping[str, str], name: str) -> MetricsEndpoint | None:
+    """An address and a port such as "127.0.0.1:9723" or "[::1]:9723"; None for "off"."""
+    text = env.get(name) or DEFAULT_METRICS
+    if text == "off":
+        return None
+    host, _, port = text.rpartition(":")
+    try:
+        if not 0 < int(port) < 65536:
+            raise ValueError(f"{port} is no port")
+        address = ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError as error:
+        raise BadBundle(f"{name}={text!r} is neither ADDRESS:PORT nor off: {error}") from error
+    return MetricsEndpoint(address, int(port), env.get(f"{name}_TOKEN", ""))

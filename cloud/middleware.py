@@ -1,4 +1,4 @@
-"""Around every web request: its id, one log line about how it ended, and who is behind it."""
+"""Around every web request: its id, one log line and the metrics of its end, who is behind it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from django.http import HttpRequest, HttpResponse
 
-from cloud import requestid, telemetry
+from cloud import metrics, requestid, telemetry
 from cloud.actor import UNDECLARED, Actor, Kind, acting, become
 
 log = structlog.get_logger(__name__)
@@ -26,23 +26,26 @@ class RequestIdMiddleware:
         began = time.monotonic()
         with requestid.bound(request_id), telemetry.span(f"HTTP {request.method}") as span:
             response = self.get_response(request)
+            seconds = time.monotonic() - began
             if span is not None:
-                span.update_name(f"{request.method} {_route(request)}")
+                span.update_name(f"{request.method} {_route(request) or '(none)'}")
                 span.set_attribute("http.response.status_code", response.status_code)
             log.info(
                 "request",
                 method=request.method,
                 path=request.path,
                 status=response.status_code,
-                duration=round(time.monotonic() - began, 4),
+                duration=round(seconds, 4),
             )
+        status, method = response.status_code, request.method or ""
+        metrics.observe_request(method, _route(request), status, seconds)
         response["X-Request-ID"] = response["X-Correlation-Id"] = request_id
         return response
 
 
-def _route(request: HttpRequest) -> str:
-    """The URL's pattern, because a span is named by what many requests share."""
-    return request.resolver_match.route if request.resolver_match else "(none)"
+def _route(request: HttpRequest) -> str | None:
+    """The URL's pattern, because spans and metrics are named by what many requests share."""
+    return request.resolver_match.route if request.resolver_match else None
 
 
 class ActorMiddleware:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self, TypedDict, TypeVar
 
 from django.db import models
-from django.db.models import Count, Q, Sum, Value
+from django.db.models import Count, Min, Q, Sum, Value
 from django.db.models.functions import Coalesce
 
 from cloud.labels import parse_selector
@@ -72,9 +72,18 @@ class HostQuerySet(models.QuerySet["Host"]):
         return self.filter(last_heartbeat__gte=limit)
 
 
+class OpenActions(TypedDict):
+    count: int
+    since: datetime | None
+
+
 class ActionQuerySet(models.QuerySet["Action"]):
     def open(self) -> Self:
         return self.filter(status="running")
+
+    def open_since(self) -> OpenActions:
+        """How many run, and since when the oldest of them does."""
+        return self.open().aggregate(count=Count("pk"), since=Min("started"))  # type: ignore[return-value]  # a dict
 
     def overdue(self, now: datetime) -> Self:
         return self.open().filter(deadline__lt=now)

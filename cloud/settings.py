@@ -148,4 +148,6 @@ SPECTACULAR_SETTINGS = {
 HOST_SILENT_SECONDS = env.float("CUMULET_HOST_SILENT_SECONDS", 30.0)
 CPU_OVERCOMMIT = env.float("CUMULET_CPU_OVERCOMMIT", 8.0)
 SWEEP_SECONDS = env.float("CUMULET_SWEEP_SECONDS", 3.0)
+# Who may read /metrics from another machine; without it just operators, by their API tokens.
+METRICS_TOKEN = env.str("CUMULET_METRICS_TOKEN", "")
 API_REQUESTS_PER_HOUR = env.int("CUMULET_API_REQUESTS_PER_HOUR", 3600)

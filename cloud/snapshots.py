@@ -28,8 +28,8 @@ class Policy:
     `kind` is what entries call its rows, `verbs` are all that can happen to them. A `secret`
     field shows only whether it is set. A `digested` one, which users fill with whatever they
     want, shows its length and a keyed digest. `unrecorded` fields leave nothing: they are what
-    hosts report, and bookkeeping. `many` maps many-to-many fields to the column that names what they
-    hold; reading them costs a query each.
+    hosts report, and bookkeeping. `many` maps many-to-many fields to the column that names what
+    they hold; reading them costs a query each.
     """
 
     kind: str

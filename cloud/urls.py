@@ -11,8 +11,10 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from cloud.admin.recording import OwnPassword
 from cloud.api.views import NotOffered, UnknownRoute
+from cloud.scrape import scrape
 from cloud.views import Actions, AuditEntries, Hosts, Locations, ResourceActions
 from vms.actions import PowerCommand
+from vms.gauges import Inventory
 from vms.views import (
     ACTIONS_NOT_OFFERED,
     Datacenters,
@@ -127,6 +129,7 @@ urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view(), cacheable=True)),
     path("admin/", admin.site.urls),
+    path("metrics", scrape, {"collectors": (Inventory(),)}),
     path("v1/", include(api)),
     path("v1", UnknownRoute.as_view()),
 ]

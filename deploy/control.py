@@ -43,6 +43,7 @@ def prepare(instance: Instance) -> None:
     home = accounts.own(_home(instance), accounts.CONTROL)
     accounts.own(instance.static, accounts.CONTROL)
     accounts.own(home / "bundles", accounts.CONTROL)
+    accounts.own(_metrics(instance), accounts.CONTROL)
 
 
 def environment(instance: Instance) -> dict[str, str]:
@@ -84,13 +85,19 @@ def programs(instance: Instance, release: Path) -> list[Program]:
         BEAT: [*celery, "beat", "-s", str(_home(instance) / "beat-schedule"), "--pidfile="],
         FLOWER: [sys.executable, "-m", "cloud.flower", "--address=127.0.0.1", flower_port],
     }
+    # Flower exports metrics of its own, and must not take part in ours.
+    ours = {"PROMETHEUS_MULTIPROC_DIR": str(_metrics(instance))}
     return [
         Program(
             name=name,
             argv=argv,
             directory=release,
             user=accounts.CONTROL,
-            env={**env, "CUMULET_SERVICE": name, **(flower_env if name == FLOWER else {})},
+            env={
+                **env,
+                **(flower_env if name == FLOWER else ours),
+                "CUMULET_SERVICE": name,
+            },
         )
         for name, argv in commands.items()
     ]
@@ -142,3 +149,8 @@ def manage(instance: Instance, release: Path, commands: Sequence[Sequence[str]])
 
 def _home(instance: Instance) -> Path:
     return instance.data / "control"
+
+
+def _metrics(instance: Instance) -> Path:
+    """Where web, worker and beat count together; gone when the cloud is down."""
+    return instance.run / "metrics"

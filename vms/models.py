@@ -20,7 +20,7 @@ from cloud.snapshots import Policy, audited
 from networks.addressing import new_mac
 from networks.models import Address
 from vms.lifecycle import Status
-from vms.querysets import ImageQuerySet, SshKeyQuerySet, VMQuerySet
+from vms.querysets import ImageQuerySet, SshKeyQuerySet, UsageQuerySet, VMQuerySet
 from vms.spec import Power, PowerGoal
 
 sha256_hex = RegexValidator(r"^[0-9a-f]{64}\Z", "Use the 64 lower-case hex digits of SHA-256.")
@@ -240,6 +240,7 @@ class VM(models.Model):
     )
     observed_at = models.DateTimeField(null=True, blank=True)
     converged = models.BooleanField(default=False)
+    converged_at = models.DateTimeField(null=True, blank=True, help_text="Last seen as wanted.")
     provisioned = models.BooleanField(default=False, help_text="It was complete at least once.")
     failure_code = models.CharField(max_length=64, blank=True)
     failure_message = models.TextField(blank=True)
@@ -319,3 +320,36 @@ class Nic(models.Model):
 
     def __str__(self) -> str:
         return f"{self.vm} nic{self.index}"
+
+
+class UsageSample(models.Model):
+    """What a VM used in the `seconds` before `at`: measured by its host, or an average of that.
+
+    `cpu` in percent of one core; rates per second. NULL: it could not be measured. Disk and
+    network are those of index 0.
+    """
+
+    vm = models.ForeignKey(VM, models.CASCADE, related_name="usage", db_index=False)
+    at = models.DateTimeField()
+    seconds = models.FloatField()
+    condensed = models.BooleanField(default=False)
+    cpu = models.FloatField()
+    memory_bytes = models.BigIntegerField()
+    disk_iops_read = models.FloatField(null=True)
+    disk_iops_write = models.FloatField(null=True)
+    disk_bandwidth_read = models.FloatField(null=True)
+    disk_bandwidth_write = models.FloatField(null=True)
+    network_pps_in = models.FloatField(null=True)
+    network_pps_out = models.FloatField(null=True)
+    network_bandwidth_in = models.FloatField(null=True)
+    network_bandwidth_out = models.FloatField(null=True)
+
+    objects = UsageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["vm", "at"]
+        constraints = [UniqueConstraint(fields=["vm", "at"], name="usage_sample_once")]
+        indexes = [models.Index(fields=["condensed", "at"], name="usage_by_age")]
+
+    def __str__(self) -> str:
+        return f"{self.vm_id} at {self.at:%F %T}"

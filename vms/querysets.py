@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Count, Exists, F, FloatField, Min, OuterRef, Q, Sum
+from django.db.models.functions import Extract, Floor, Greatest
 
 from cloud.models import ActionResource
 from cloud.querysets import LabelledQuerySet
 
 if TYPE_CHECKING:
-    from vms.models import VM, Image, SshKey  # noqa: F401  (names in base classes)
+    from vms.models import VM, Image, SshKey, UsageSample  # noqa: F401  (names in base classes)
+    from vms.usage import Period
 
 # While one of these runs, a server takes no other command.
 EXCLUSIVE_COMMANDS = ("create_server", "delete_server")
@@ -24,6 +27,16 @@ NOTICE = timedelta(days=90)
 def offered(now: datetime) -> Q:
     """Server types and images that new servers may have: the deprecated ones for a while."""
     return Q(deprecated_at=None) | Q(deprecated_at__gt=now - NOTICE)
+
+
+class ServerGroup(TypedDict):
+    """Servers of one host in one status, and since when the oldest of them waits or drifts."""
+
+    host__name: str
+    status: str
+    count: int
+    unconfirmed_since: datetime | None
+    drifting_since: datetime | None
 
 
 class VMQuerySet(LabelledQuerySet["VM"]):
@@ -54,6 +67,21 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         """With all that an operator's list and page show."""
         return self.for_spec()
 
+    def by_host_and_status(self) -> models.QuerySet[VM, ServerGroup]:
+        """`ServerGroup` of each host and status: what metrics say, whatever their number."""
+        unconfirmed = Q(observed_generation__lt=F("generation"))
+        return (
+            self.order_by()
+            .values("host__name", "status")
+            .annotate(
+                count=Count("pk"),
+                unconfirmed_since=Min("goal_since", filter=unconfirmed),
+                drifting_since=Min(
+                    Greatest("goal_since", "converged_at"), filter=Q(converged=False)
+                ),
+            )
+        )
+
     def due(self, now: datetime, observed_before: datetime) -> Self:
         """VMs to dispatch again: unmet or with a stale observation, and past their back-off."""
         unmet = Q(observed_generation__lt=F("generation")) | Q(converged=False)
@@ -68,3 +96,27 @@ class ImageQuerySet(LabelledQuerySet["Image"]):
 
 class SshKeyQuerySet(LabelledQuerySet["SshKey"]):
     """SSH keys."""
+
+
+class UsageQuerySet(models.QuerySet["UsageSample"]):
+    def fine(self) -> Self:
+        """Samples as they were measured."""
+        return self.filter(condensed=False)
+
+    def oldest(self) -> datetime | None:
+        found: datetime | None = self.aggregate(oldest=Min("at"))["oldest"]
+        return found
+
+    def in_steps(
+        self, period: Period, columns: Iterable[str]
+    ) -> models.QuerySet[UsageSample, dict[str, Any]]:
+        """`number` of each step with samples, and `mean_COLUMN` weighted by their length."""
+        passed = Extract("at", "epoch", output_field=FloatField()) - period.start.timestamp()
+        means = {
+            f"mean_{column}": Sum(F(column) * F("seconds"))
+            / Sum("seconds", filter=Q(**{f"{column}__isnull": False}))
+            for column in columns
+        }
+        inside = self.filter(at__gte=period.start, at__lt=period.end).order_by()
+        steps = inside.annotate(number=Floor(passed / float(period.step))).values("number")
+        return steps.annotate(**means).order_by("number")  # type: ignore[return-value]  # a dict

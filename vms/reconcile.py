@@ -19,7 +19,7 @@ from cloud.actions import end_action
 from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
-from vms import dispatch
+from vms import dispatch, usage
 from vms.intent import want
 from vms.lifecycle import Status
 from vms.models import VM, Image, ImageCopy
@@ -128,6 +128,8 @@ def end_overdue_actions(now: datetime) -> int:
 
 def tidy(now: datetime) -> int:
     """Forget what has served its time."""
+    usage.condense(now)
+    usage.forget(now)
     deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()
     return deleted
 

@@ -19,6 +19,7 @@ from cloud.actor import Actor, acting
 from cloud.audit import changing
 from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, record_heartbeat
+from cloud.metrics import DEAD_LETTERS, observe_step
 from cloud.models import Action
 from networks.allocation import release
 from vms.intent import abandon, set_status, want
@@ -116,6 +117,7 @@ def dead_letter(document: dict[str, Any]) -> None:
     Its worker died on every delivery, so nothing is known about the VM itself.
     """
     now = timezone.now()
+    DEAD_LETTERS.inc()
     log.error("message to a host died", vm=document.get("vm_id"), host=document.get("host_uuid"))
     for action in Action.objects.open().of("server", int(document.get("vm_id") or 0)):
         if action.generation <= int(document.get("generation") or 0):
@@ -158,6 +160,7 @@ def _observe(vm: VM, report: VmReport) -> None:
     vm.failure_final = failure is not None and not failure.retryable
     if vm.converged:
         vm.attempts = 0
+        vm.converged_at = vm.observed_at
     if vm.failure_final and not vm.provisioned and not vm.deleting:
         # It could not be made at all: give back what it claimed, half-made helps nobody.
         log.error("server given up", vm=vm.pk, code=vm.failure_code, reason=vm.failure_message)
@@ -184,6 +187,8 @@ def _note_steps(vm: VM, report: VmReport) -> None:
     steps.arrived(actions, report.accepted_at)
     if report.steps:
         steps.record(actions, vm.host.name, report.steps)
+    for step in report.steps:
+        observe_step(step.name, step.seconds)
 
 
 def _settle_actions(vm: VM, report: VmReport) -> None:

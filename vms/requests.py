@@ -1,4 +1,4 @@
-"""Bodies of write requests about servers and SSH keys, checked and looked up in the project.
+"""What requests about servers and SSH keys say, checked and looked up in the project.
 
 What a value means is decided by the functions that views call; here only its form is, and
 which object a reference names.
@@ -11,12 +11,16 @@ from typing import Any
 
 from django.utils import timezone
 from rest_framework import serializers
+from rest_framework.fields import empty
 
 from cloud.api.fields import Labels, NotYet, Reference, RequestSerializer, Text, find
 from cloud.models import Location, Project
 from vms.actions import ServerOrder
 from vms.models import Image, ServerType, SshKey
 from vms.querysets import offered
+from vms.usage import SERIES, Period
+
+_HALF_A_CENTURY = 50 * 366 * 86400.0
 
 # The one datacenter of a location, as clients of before July 2026 name it.
 _DATACENTER = re.compile(r"(?P<location>.+)-dc[0-9]+\Z")
@@ -96,6 +100,43 @@ class ServerCreateRequest(RequestSerializer):
             public_ipv4=attrs.get("public_net", {}).get("enable_ipv4", True),
         )
         return {"order": order}
+
+
+class SeriesTypes(serializers.MultipleChoiceField):
+    """`type=cpu&type=disk` or `type=cpu,disk`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(choices=list(SERIES), allow_empty=False, **kwargs)
+
+    def get_value(self, dictionary: Any) -> Any:
+        texts = dictionary.getlist(self.field_name)
+        return [word for text in texts for word in text.split(",")] if texts else empty
+
+
+class Seconds(serializers.FloatField):
+    """A positive number of seconds."""
+
+    def to_internal_value(self, data: Any) -> float:
+        seconds = super().to_internal_value(data)
+        if not 0 < seconds <= _HALF_A_CENTURY:
+            raise serializers.ValidationError("must be a number of seconds above 0")
+        return seconds
+
+
+class MetricsRequest(serializers.Serializer[Any]):
+    """The query of a server's metrics."""
+
+    type = SeriesTypes()
+    start = serializers.DateTimeField()
+    end = serializers.DateTimeField()
+    step = Seconds(required=False)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """The types as they are, the rest as one `period`."""
+        if attrs["start"] >= attrs["end"]:
+            raise serializers.ValidationError({"end": ["must be after start"]})
+        period = Period.of(attrs["start"], attrs["end"], attrs.get("step"))
+        return {"types": sorted(attrs["type"]), "period": period}
 
 
 def _location(attrs: dict[str, Any]) -> Location | None:

@@ -22,6 +22,7 @@ from networks.models import Address
 from vms.lifecycle import Status
 from vms.models import VM, Image, ServerType, SshKey
 from vms.querysets import NOTICE, offered
+from vms.usage import Period, Values
 
 _GIB = 2**30
 
@@ -250,6 +251,37 @@ class CreatedServerSerializer(serializers.Serializer[Any]):
     action = ActionSerializer()
     next_actions = ActionSerializer(many=True)
     root_password = serializers.CharField(allow_null=True, help_text="Null if keys were given.")
+
+
+@extend_schema_field({"type": "array", "items": {"type": "array", "items": {}}})
+class ValuesField(serializers.Field[Any, Any, list[list[float | str]], Any]):
+    """Pairs of Unix seconds and a decimal string."""
+
+    def to_representation(self, value: Values) -> list[list[float | str]]:
+        return [[moment, f"{number:.3f}"] for moment, number in value]
+
+
+class TimeSeriesSerializer(serializers.Serializer[Any]):
+    values = ValuesField()
+
+
+class MetricsSerializer(serializers.Serializer[tuple[Period, dict[str, Values]]]):
+    """Shows a period and the series found in it."""
+
+    start = serializers.DateTimeField()
+    end = serializers.DateTimeField()
+    step = serializers.IntegerField(help_text="Seconds; wider than asked for if need be.")
+    time_series = serializers.DictField(child=TimeSeriesSerializer())
+
+    def to_representation(self, instance: tuple[Period, dict[str, Values]]) -> dict[str, Any]:
+        period, found = instance
+        shown = {
+            "start": period.start,
+            "end": period.end,
+            "step": period.step,
+            "time_series": {name: {"values": values} for name, values in found.items()},
+        }
+        return super().to_representation(shown)  # type: ignore[arg-type]  # what the fields read
 
 
 class TypePricesSerializer(serializers.Serializer[ServerType]):

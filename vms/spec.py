@@ -1,9 +1,9 @@
 """The wire contract between control and hosts: what a VM must be, and what a host saw.
 
 Control sends `VmSpec` (the whole desired document, never a change to it) or `VmRemoval`;
-a host answers with `VmReport`, `HostReport` and `ImageReport`. Every document carries a wire
-version, and `decode` refuses what it does not fully understand, so a host never acts on half
-a document. Pure, no Django.
+a host answers with `VmReport`, `HostReport`, `ImageReport` and `UsageReport`. Every document
+carries a wire version, and `decode` refuses what it does not fully understand, so a host never
+acts on half a document. Pure, no Django.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ PublicKey = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+\Z", max_length=SSH_KEY_LENGTH)
 ]
 Version = Literal[1]
+Amount = Annotated[float, Meta(ge=0, le=1e15)]
+# More VMs than any host can run.
+MAX_USAGES: Final = 4096
 DiskFormat = Literal["qcow2", "raw"]
 
 
@@ -185,6 +188,35 @@ class ImageReport(Struct, frozen=True):
     ready: bool
     progress: int
     failure: Failure | None = None
+    version: Version = WIRE_VERSION
+
+
+class Usage(Struct, frozen=True):
+    """What one VM used over the last `seconds`: disk and NIC of index 0, rates per second.
+
+    `cpu` in percent of one core. None: it could not be measured, which is not 0.
+    """
+
+    vm_id: RowId
+    seconds: Annotated[float, Meta(gt=0, le=86400)]
+    cpu: Amount
+    memory_bytes: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+    disk_iops_read: Amount | None = None
+    disk_iops_write: Amount | None = None
+    disk_bandwidth_read: Amount | None = None
+    disk_bandwidth_write: Amount | None = None
+    network_pps_in: Amount | None = None
+    network_pps_out: Amount | None = None
+    network_bandwidth_in: Amount | None = None
+    network_bandwidth_out: Amount | None = None
+
+
+class UsageReport(Struct, frozen=True):
+    """What all VMs of a host that run used lately. `at` is Unix time in seconds."""
+
+    host_uuid: Uuid
+    at: Annotated[float, Meta(ge=0, le=2**35)]
+    usages: Annotated[tuple[Usage, ...], Meta(max_length=MAX_USAGES)]
     version: Version = WIRE_VERSION
 
 

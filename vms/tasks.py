@@ -1,4 +1,4 @@
-"""Control's Celery tasks: entry points only, the work is in `vms.reports` and `vms.reconcile`."""
+"""Control's Celery tasks: entry points only, the work is in `vms.reports` and its like."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from django.utils import timezone
 
 from cloud.celery import app
-from vms import reconcile, reports
-from vms.spec import HostReport, ImageReport, VmReport, decode
+from vms import reconcile, reports, usage
+from vms.spec import HostReport, ImageReport, UsageReport, VmReport, decode
 
 
 @app.task(name="reports.vm", bind=True)
@@ -24,6 +24,11 @@ def report_host(self: Any, document: dict[str, Any]) -> None:
 @app.task(name="reports.image", bind=True)
 def report_image(self: Any, document: dict[str, Any]) -> None:
     reports.image_report(decode(document, ImageReport), _sender(self))
+
+
+@app.task(name="reports.usage", bind=True)
+def report_usage(self: Any, document: dict[str, Any]) -> None:
+    usage.usage_report(decode(document, UsageReport), _sender(self))
 
 
 @app.task(name="vms.ensure")

@@ -25,6 +25,7 @@ from vms.models import VM, Image, ServerType, SshKey
 from vms.querysets import offered
 from vms.requests import (
     ImageUpdateRequest,
+    MetricsRequest,
     NameAndLabelsRequest,
     ProtectionRequest,
     ServerCreateRequest,
@@ -34,6 +35,7 @@ from vms.serializers import (
     CreatedServerSerializer,
     DatacenterSerializer,
     ImageSerializer,
+    MetricsSerializer,
     Offer,
     PricingSerializer,
     ServerSerializer,
@@ -41,6 +43,7 @@ from vms.serializers import (
     SshKeySerializer,
 )
 from vms.ssh_keys import create_ssh_key, delete_ssh_key, update_ssh_key
+from vms.usage import Period, series
 
 ACTION = wrapped("action", ActionSerializer)
 
@@ -238,9 +241,15 @@ class Servers(Offering[VM]):
     def refuse(self, request: Request, pk: int) -> Response:
         raise Unsupported(f"server {self.find(pk)}: this cloud does not offer {self.what} yet")
 
-    @extend_schema(exclude=True)
+    @extend_schema(parameters=[MetricsRequest], responses=wrapped("metrics", MetricsSerializer))
     def metrics(self, request: Request, pk: int) -> Response:
-        raise Unsupported(f"server {self.find(pk)}: this cloud does not measure servers yet")
+        """What the server used over time, as its host measured it."""
+        vm = self.find(pk)
+        asked = MetricsRequest(data=request.query_params)
+        asked.is_valid(raise_exception=True)
+        period: Period = asked.validated_data["period"]
+        found = series(vm, asked.validated_data["types"], period)
+        return Response({"metrics": MetricsSerializer((period, found)).data})
 
     def _begun(self, action: Action, status: int = 201) -> Response:
         return Response({"action": ActionSerializer(action).data}, status)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from django.utils.safestring import SafeString
 
+from cloud.admin.chart import Chart
 from cloud.admin.display import NOTHING, Tone
 
 Cell = str | SafeString | int
@@ -64,7 +65,7 @@ class Callout:
 
 @dataclass(frozen=True)
 class Page:
-    """A row in words: heading, what needs attention, facts, related rows.
+    """A row in words: heading, what needs attention, facts, the last hour, related rows.
 
     `reload_seconds` makes the page refresh itself; 0 leaves it as it is. `history` offers what
     administrators did to the row here.
@@ -76,6 +77,7 @@ class Page:
     subtitle: Cell = ""
     callouts: Sequence[Callout] = ()
     cards: Sequence[Card] = ()
+    charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
     reload_seconds: int = 0
     history: bool = True

@@ -331,7 +331,6 @@ def test_what_is_not_offered_yet_is_said_so(api: Api, server: int, what: str) ->
     answer = api.post(f"servers/{server}/actions/{what}", {})
     assert (answer.status, answer.code) == (422, "unsupported_error")
     assert api.post(f"servers/4242/actions/{what}", {}).status == 404
-    assert api.get(f"servers/{server}/metrics?type=cpu").code == "unsupported_error"
 
 
 def test_a_deleted_image_is_not_shown_at_its_servers(api: Api, server: int) -> None:

@@ -23,7 +23,7 @@ from vms.host import inbox, qemu
 from vms.host.host import Host
 from vms.host.monitor import Monitor
 from vms.host.outbox import Outbox
-from vms.spec import FileSpec, HostReport, ImageReport, ImageSpec, VmReport, VmSpec
+from vms.spec import FileSpec, HostReport, ImageReport, ImageSpec, UsageReport, VmReport, VmSpec
 
 BOOT_SECONDS = 60.0
 UP = b"cumulet-micro: up"
@@ -65,6 +65,7 @@ class World:
     reports: list[VmReport] = field(default_factory=list)
     image_reports: list[ImageReport] = field(default_factory=list)
     heartbeats: list[HostReport] = field(default_factory=list)
+    usage_reports: list[UsageReport] = field(default_factory=list)
     broker_away: bool = False
 
     @property
@@ -146,12 +147,12 @@ class World:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """A monitor runs beside the test."""
-        outbox = Outbox(self.send, self._beat, self._image)
+        outbox = Outbox(self.send, self._beat, self._image, self._usage)
         ready = threading.Event()
         loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
 
         async def serve() -> None:
-            task = asyncio.ensure_future(Monitor(self.host, outbox).run())
+            task = asyncio.ensure_future(Monitor(self.host, outbox, usage_seconds=0.5).run())
             loops.append((asyncio.get_running_loop(), task))
             ready.set()
             await asyncio.wait([task])
@@ -175,6 +176,11 @@ class World:
     def _image(self, report: ImageReport) -> bool:
         if not self.broker_away:
             self.image_reports.append(report)
+        return not self.broker_away
+
+    def _usage(self, report: UsageReport) -> bool:
+        if not self.broker_away:
+            self.usage_reports.append(report)
         return not self.broker_away
 
     def told(self, spec: VmSpec) -> VmReport:

@@ -39,6 +39,16 @@ def test_production_runs_control_as_the_lab_does(name: str) -> None:
     assert command == production
 
 
+@pytest.mark.parametrize("name", ["web", "control", "beat", "flower"])
+def test_who_counts_together_in_the_lab_does_so_in_production(name: str) -> None:
+    programs = {program.name: program for program in control.programs(INSTANCE, Path("/release"))}
+    unit = (DEPLOY / "systemd" / f"cumulet-{name}.service").read_text()
+    variable = "PROMETHEUS_MULTIPROC_DIR"
+    assert (variable in programs[name].env) == (f"Environment={variable}=" in unit)
+    assert (variable in programs[name].env) == (name != "flower")
+    assert variable not in control.environment(INSTANCE)
+
+
 def test_no_control_process_has_a_secret_on_its_command_line() -> None:
     secrets = [getattr(INSTANCE.passwords, name) for name in state.Passwords.__struct_fields__]
     for program in control.programs(INSTANCE, Path("/release")):

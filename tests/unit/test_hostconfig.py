@@ -42,6 +42,9 @@ def test_an_empty_list_protects_nothing(env: dict[str, str]) -> None:
         ("CUMULET_HOST_PROTECTED", "10.0.0.1/8"),
         ("CUMULET_HOST_CORES", "0"),
         ("CUMULET_HOST_MEMORY_MB", "much"),
+        ("CUMULET_HOST_METRICS", "localhost:9723"),
+        ("CUMULET_HOST_METRICS", "127.0.0.1"),
+        ("CUMULET_HOST_METRICS", "127.0.0.1:0"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(env: dict[str, str], name: str, value: str) -> None:
@@ -53,3 +56,35 @@ def test_a_setting_that_makes_no_sense_is_named(env: dict[str, str], name: str, 
 def test_a_missing_bundle_says_where_it_comes_from(tmp_path: Path) -> None:
     with pytest.raises(BadBundle, match="host_add"):
         HostConfig.from_environment({"CUMULET_BUNDLE": str(tmp_path / "none.json")})
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "is_local"),
+    [
+        (None, "127.0.0.1:9723", True),
+        ("", "127.0.0.1:9723", True),
+        ("[::1]:9000", "[::1]:9000", True),
+        ("0.0.0.0:9723", "0.0.0.0:9723", False),
+        ("[2001:db8::1]:9723", "[2001:db8::1]:9723", False),
+    ],
+)
+def test_metrics_are_served_where_it_is_said_or_on_loopback(
+    env: dict[str, str], text: str | None, address: str, is_local: bool
+) -> None:
+    if text is not None:
+        env["CUMULET_HOST_METRICS"] = text
+    endpoint = HostConfig.from_environment(env).metrics
+    assert endpoint is not None
+    assert (str(endpoint), endpoint.is_local, endpoint.token) == (address, is_local, "")
+
+
+def test_metrics_can_be_switched_off(env: dict[str, str]) -> None:
+    env["CUMULET_HOST_METRICS"] = "off"
+    assert HostConfig.from_environment(env).metrics is None
+
+
+def test_the_token_of_the_metrics_is_read(env: dict[str, str]) -> None:
+    env["CUMULET_HOST_METRICS_TOKEN"] = "s3cret"
+    endpoint = HostConfig.from_environment(env).metrics
+    assert endpoint is not None
+    assert endpoint.token == "s3cret"

@@ -21,7 +21,7 @@ from tests import factories as make
 from tests.web.conftest import ready
 from vms import reports
 from vms.actions import delete_vm
-from vms.models import VM, ImageCopy, SshKey
+from vms.models import VM, ImageCopy, SshKey, UsageSample
 
 pytestmark = pytest.mark.django_db
 
@@ -267,3 +267,18 @@ def test_an_action_leads_to_its_tasks_in_flower_where_there_is_one(
     settings.FLOWER_URL = ""
     page = client.get(f"/admin/cloud/action/{action.pk}/change/").content.decode()
     assert "Tasks in Flower" not in page
+
+
+def test_a_server_shows_how_it_fared_in_the_last_hour(client: Client, vm: VM) -> None:
+    page = f"/admin/vms/vm/{vm.pk}/change/"
+    assert b"last hour" not in client.get(page).content
+    now = timezone.now()
+    for minutes in (90, 2, 1):
+        at = now - timedelta(minutes=minutes)
+        UsageSample.objects.create(vm=vm, at=at, seconds=60, cpu=minutes, memory_bytes=128 * 2**20)
+    text = client.get(page).content.decode()
+    assert text.count('<svg class="c-chart"') == 4
+    for words in ("used 1 %", "held 128 MiB", "read unknown"):
+        assert words in text
+    cpu = text.partition('aria-label="CPU"')[2].partition("</svg>")[0]
+    assert cpu.count("L") == 1

@@ -39,6 +39,7 @@ from cloud.admin.secret import Secret, show_secret
 from cloud.models import Action, Project
 from vms.actions import create_vm, update_vm
 from vms.admin.advice import callouts
+from vms.admin.charts import charts
 from vms.admin.forms import RenameForm, ServerForm
 from vms.admin.power import SERVER_OPERATIONS
 from vms.lifecycle import Status
@@ -142,6 +143,7 @@ class ServerAdmin(FactsAdmin):
             ),
             callouts=callouts(row, now),
             cards=[_identity(row), _wanted(row), _seen(row)],
+            charts=charts(row, now),
             tables=[_nics(row), _disks(row), _actions(row)],
             reload_seconds=2 if restless else 10,
         )

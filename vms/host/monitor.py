@@ -1,18 +1,21 @@
 """The host's watchman: `python -m vms.host.monitor`, one asyncio process beside the agent.
 
 It hears QEMU's events, starts what should run (also after a reboot of the host, with the broker
-away), tells control that the host lives, and makes up for whatever got lost elsewhere. Blocking
-work runs in threads, so one VM that hangs holds up no other.
+away), tells control that the host lives and what its VMs use, and makes up for whatever got lost
+elsewhere. Blocking work runs in threads, so one VM that hangs holds up no other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -20,11 +23,14 @@ from cloud import requestid
 from cloud.agent import config, start_logging
 from cloud.errors import CumuletError
 from cloud.hostconfig import HEARTBEAT_SECONDS
-from vms.host import bell, facts, store, trim
+from vms.host import bell, exposition, facts, store, trim
 from vms.host.converge import converge
 from vms.host.gallery import Gallery, waiting
 from vms.host.host import Host
+from vms.host.meter import USAGE_SECONDS, Meter, Sampler
 from vms.host.outbox import BROKER, Outbox
+from vms.host.qmp import QmpAbsent
+from vms.host.scrape import serving
 from vms.host.watch import Watch
 from vms.spec import HostReport
 
@@ -43,9 +49,12 @@ _BELL_BYTES = 64
 class Monitor:
     """`run` ends when it is cancelled; guests and downloads go on without it."""
 
-    def __init__(self, host: Host, outbox: Outbox) -> None:
+    def __init__(self, host: Host, outbox: Outbox, *, usage_seconds: float = USAGE_SECONDS) -> None:
         self._host = host
         self._outbox = outbox
+        self._usage_seconds = usage_seconds
+        self._meter = Meter(host, self._ask)
+        self._heard_at = time.monotonic()
         self._gallery = Gallery(host, outbox.image)
         self._watches: dict[int, Watch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -58,13 +67,18 @@ class Monitor:
         with bell.listen(self._host.paths) as listener:
             loop.add_reader(listener, lambda: self._rung(listener.recv(_BELL_BYTES)))
             try:
-                async with asyncio.TaskGroup() as group:
+                async with (
+                    serving(self._host.config.metrics, self._metrics),
+                    asyncio.TaskGroup() as group,
+                ):
                     group.create_task(self._beat())
                     group.create_task(self._sweep())
                     group.create_task(self._tend_images())
+                    group.create_task(self._sample())
             finally:
                 loop.remove_reader(listener)
                 self._host.paths.bell.unlink(missing_ok=True)
+                self._meter.close()
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -77,6 +91,7 @@ class Monitor:
             if report:
                 with requestid.bound(requestid.fresh()):
                     sent = await asyncio.to_thread(self._outbox.host, report)
+                self._heard_at = time.monotonic() if sent else self._heard_at
                 if sent and away:
                     self._start(self._look_at_all(insist=True))
                 elif sent:
@@ -124,6 +139,28 @@ class Monitor:
                 log.exception("images not tended")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._images_wanted.wait(), _GALLERY_SECONDS)
+
+    async def _sample(self) -> None:
+        """What VMs use, for control to keep."""
+        sampler = Sampler(self._host, self._meter, self._outbox)
+        while True:
+            with requestid.bound(requestid.fresh()):
+                try:
+                    await sampler.take()
+                except Exception:
+                    log.exception("usage not measured")
+            await asyncio.sleep(self._usage_seconds)
+
+    async def _metrics(self) -> bytes:
+        readings = await self._meter.read()
+        text = partial(exposition.text, self._host, self._heard_at, readings)
+        return await self._meter.apart(text)
+
+    async def _ask(self, vm_id: int, command: str) -> Any:
+        watch = self._watches.get(vm_id)
+        if watch is None:
+            raise QmpAbsent(f"server #{vm_id} is not watched yet: try again")
+        return await watch.ask(command)
 
     def _rung(self, message: bytes) -> None:
         if message == bell.IMAGES.encode():

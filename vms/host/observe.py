@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import structlog
 
-from networks.host import counters, nics
+from networks.host import nics
 from networks.spec import Presence
 from vms.host import disks, images, qemu, qmp
+from vms.host.counters import NET_DEV, parse_net_dev
 from vms.host.host import Host
 from vms.host.paths import VmPaths
 from vms.host.plan import Guest, Observed
@@ -37,7 +38,8 @@ def guest(uuid: str, paths: VmPaths) -> Guest:
 
 def frames(host: Host, spec: VmSpec) -> int:
     """How many frames the guest has sent through its interfaces since they were made."""
-    return counters.frames_from(tap.name for tap in host.taps(spec))
+    seen = parse_net_dev(NET_DEV.read_text())
+    return sum(seen[tap.name].packets_out for tap in host.taps(spec) if tap.name in seen)
 
 
 def _links(host: Host, spec: VmSpec) -> Presence:

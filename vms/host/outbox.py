@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloud.agent import publish
-from vms.spec import HostReport, ImageReport, VmReport, encode
+from vms.spec import HostReport, ImageReport, UsageReport, VmReport, encode
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Outbox:
     vm: Callable[[VmReport], bool]
     host: Callable[[HostReport], bool]
     image: Callable[[ImageReport], bool]
+    usage: Callable[[UsageReport], bool]
 
 
 def send_vm(report: VmReport) -> bool:
@@ -35,4 +36,8 @@ def send_image(report: ImageReport) -> bool:
     return publish("reports.image", encode(report), summary=summary)
 
 
-BROKER = Outbox(send_vm, send_host, send_image)
+def send_usage(report: UsageReport) -> bool:
+    return publish("reports.usage", encode(report), summary=f"{len(report.usages)} servers")
+
+
+BROKER = Outbox(send_vm, send_host, send_image, send_usage)

@@ -56,16 +56,21 @@ class Process:
 
 def find(uuid: str, paths: VmPaths) -> Process | None:
     """The VM's QEMU. Looks at every process if the pid file does not lead to it."""
-    try:
-        named = int(files.read_foreign(paths.pid, _PID_BYTES))
-    except (OSError, ValueError):
-        named = 0
-    if named and (process := _identify(named, uuid)):
+    if process := named(uuid, paths):
         return process
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (process := _identify(int(entry.name), uuid)):
             return process
     return None
+
+
+def named(uuid: str, paths: VmPaths) -> Process | None:
+    """The VM's QEMU if its pid file leads to it: cheap, and good enough to measure it."""
+    try:
+        pid = int(files.read_foreign(paths.pid, _PID_BYTES))
+    except (OSError, ValueError):
+        return None
+    return _identify(pid, uuid)
 
 
 def start(host: Host, spec: VmSpec, paths: VmPaths, accelerator: command.Accelerator) -> Process:

@@ -82,27 +82,26 @@ async def execute(client: QMPClient, name: str, **arguments: object) -> Any:
         raise QmpSilent(f"QEMU broke off during {name}: {error}") from error
 
 
-async def listen(socket: Path, on_shutdown: Callable[[], None]) -> None:
+async def listen(client: QMPClient, on_shutdown: Callable[[], None]) -> None:
     """Call `on_shutdown` whenever the guest goes off, or if it is off; returns at the hang-up.
 
-    Raises QmpAbsent or QmpSilent if there is nothing to listen to.
+    Raises QmpSilent.
     """
-    async with connected(socket) as client:
-        # What is not listed is not kept: a guest causes events for as long as it lives.
-        client.events.names = {"SHUTDOWN"}
-        if (await execute(client, "query-status"))["status"] == HALTED:
-            on_shutdown()
-        hang_up = asyncio.ensure_future(client.runstate_changed())
-        event = asyncio.ensure_future(client.events.get())
-        try:
-            while not hang_up.done():
-                await asyncio.wait((event, hang_up), return_when=asyncio.FIRST_COMPLETED)
-                if event.done():
-                    on_shutdown()
-                    event = asyncio.ensure_future(client.events.get())
-        finally:
-            event.cancel()
-            hang_up.cancel()
+    # What is not listed is not kept: a guest causes events for as long as it lives.
+    client.events.names = {"SHUTDOWN"}
+    if (await execute(client, "query-status"))["status"] == HALTED:
+        on_shutdown()
+    hang_up = asyncio.ensure_future(client.runstate_changed())
+    event = asyncio.ensure_future(client.events.get())
+    try:
+        while not hang_up.done():
+            await asyncio.wait((event, hang_up), return_when=asyncio.FIRST_COMPLETED)
+            if event.done():
+                on_shutdown()
+                event = asyncio.ensure_future(client.events.get())
+    finally:
+        event.cancel()
+        hang_up.cancel()
 
 
 def ask(socket: Path, *commands: str) -> list[Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
+from qemu.qmp import QMPClient
 
 from vms.host import qemu, qmp, store
 from vms.host.host import Host
@@ -36,6 +38,7 @@ class Watch:
         self._vm_id = vm_id
         self._paths = host.paths.vm(vm_id)
         self._look = look
+        self._client: QMPClient | None = None
         self._poked = asyncio.Event()
         self._changed = asyncio.Event()
         self._went_off = asyncio.Event()
@@ -65,12 +68,24 @@ class Watch:
             await self._look(self._vm_id)
             await asyncio.sleep(_CALM_SECONDS)
 
+    async def ask(self, command: str) -> Any:
+        """QEMU's answer to a command, beside its events; raises QmpFailure.
+
+        The other socket belongs to whoever changes the VM.
+        """
+        if self._client is None:
+            raise qmp.QmpAbsent(f"no connection to QEMU of server #{self._vm_id}: try again")
+        return await qmp.execute(self._client, command)
+
     async def _hear(self) -> None:
         try:
-            await qmp.listen(self._paths.events, self._went_off.set)
+            async with qmp.connected(self._paths.events) as self._client:
+                await qmp.listen(self._client, self._went_off.set)
         except qmp.QmpFailure as error:
             log.warning("no events", vm=self._vm_id, code=error.code, reason=error.message)
             await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            self._client = None
 
     async def _heed(self) -> None:
         """Beside `_listen`, so that events during a look are not lost."""

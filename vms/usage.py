@@ -1,0 +1,152 @@
+"""What servers use: samples of their hosts, from the report to the series that clients ask for.
+
+Hosts send one report a minute with all their VMs. After two days samples are averaged into
+half hours, after thirty they are forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+from django.db import connection, transaction
+from django.utils import timezone
+from msgspec import structs
+
+from cloud.broker import broker_user
+from cloud.models import Host
+from vms.models import VM, UsageSample
+from vms.spec import Usage, UsageReport
+
+log = structlog.get_logger(__name__)
+
+KEEP_SAMPLES = timedelta(days=2)
+KEEP_AVERAGES = timedelta(days=30)
+AVERAGE_SECONDS: Final = 1800
+# Of one `tidy`: a day of half hours, so that an interrupted clean-up catches up.
+_CONDENSATIONS = 48
+_FORGOTTEN_AT_ONCE = 20_000
+
+MOST_VALUES = 500
+USUAL_VALUES = 200
+# Hosts measure no oftener.
+LEAST_STEP = 60
+
+# The contract's series by type, and the column that each is read from.
+SERIES: Final = {
+    "cpu": {"cpu": "cpu"},
+    "disk": {
+        "disk.0.iops.read": "disk_iops_read",
+        "disk.0.iops.write": "disk_iops_write",
+        "disk.0.bandwidth.read": "disk_bandwidth_read",
+        "disk.0.bandwidth.write": "disk_bandwidth_write",
+    },
+    "network": {
+        "network.0.pps.in": "network_pps_in",
+        "network.0.pps.out": "network_pps_out",
+        "network.0.bandwidth.in": "network_bandwidth_in",
+        "network.0.bandwidth.out": "network_bandwidth_out",
+    },
+}
+# All that a sample measures, and so what is averaged.
+MEASURES: Final = (*(name for name in Usage.__struct_fields__ if name not in ("vm_id", "seconds")),)
+
+Values = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Period:
+    """From `start` to before `end`, in steps of `step` seconds."""
+
+    start: datetime
+    end: datetime
+    step: int
+
+    @classmethod
+    def of(cls, start: datetime, end: datetime, step: float | None) -> Period:
+        """With the step that was asked for, or a wider one if that gave too many values."""
+        most = MOST_VALUES if step else USUAL_VALUES
+        least = math.ceil((end - start).total_seconds() / most)
+        return cls(start, end, max(math.ceil(step or 0), least, LEAST_STEP))
+
+
+def usage_report(report: UsageReport, sender: str) -> None:
+    """Store the samples of the sender's own VMs; a report that comes twice changes nothing."""
+    host = Host.objects.filter(uuid=report.host_uuid).first()
+    if host is None or sender != broker_user(host.name):
+        log.info("usage dropped", host=report.host_uuid, sender=sender)
+        return
+    # A host whose clock is ahead measured no later than now.
+    at = min(datetime.fromtimestamp(report.at, UTC), timezone.now())
+    with transaction.atomic():
+        ids = [usage.vm_id for usage in report.usages]
+        # Locked, in the order that all lock them, so that none is deleted before the commit.
+        rows = VM.objects.select_for_update(no_key=True).filter(host=host, pk__in=ids)
+        own = set(rows.order_by("pk").values_list("pk", flat=True))
+        UsageSample.objects.bulk_create(
+            [
+                UsageSample(at=at, **structs.asdict(usage))
+                for usage in report.usages
+                if usage.vm_id in own
+            ],
+            ignore_conflicts=True,
+        )
+
+
+def series(vm: VM, types: Collection[str], period: Period) -> dict[str, Values]:
+    """Each series' (Unix time, value) by name; a step in which nothing was measured is left out."""
+    columns = {name: column for kind in types for name, column in SERIES[kind].items()}
+    found: dict[str, Values] = {name: [] for name in columns}
+    rows = UsageSample.objects.filter(vm=vm).in_steps(period, columns.values())
+    origin = period.start.timestamp()
+    for row in rows:
+        for name, column in columns.items():
+            value = row[f"mean_{column}"]
+            if value is not None:
+                found[name].append((origin + row["number"] * period.step, value))
+    return found
+
+
+def condense(now: datetime) -> int:
+    """Average samples that are past their time, a half hour of all VMs at once; rows replaced."""
+    replaced = 0
+    for _ in range(_CONDENSATIONS):
+        oldest = UsageSample.objects.fine().oldest()
+        if oldest is None:
+            break
+        # A half hour is averaged once it is over and old as a whole.
+        end = math.ceil(oldest.timestamp() / AVERAGE_SECONDS) * AVERAGE_SECONDS
+        until = datetime.fromtimestamp(end, UTC)
+        if until > now - KEEP_SAMPLES:
+            break
+        with connection.cursor() as cursor:
+            cursor.execute(_CONDENSE, {"until": until, "seconds": AVERAGE_SECONDS})
+            replaced += cursor.rowcount
+    return replaced
+
+
+def forget(now: datetime) -> int:
+    """Delete averages that nobody may ask for any more, a bounded number of them."""
+    old = UsageSample.objects.filter(condensed=True, at__lt=now - KEEP_AVERAGES)
+    ids = old.order_by("at").values("pk")[:_FORGOTTEN_AT_ONCE]
+    return UsageSample.objects.filter(pk__in=ids).delete()[0]
+
+
+_CONDENSE = f"""
+    WITH old AS (
+        DELETE FROM vms_usagesample WHERE NOT condensed AND at <= %(until)s RETURNING *
+    )
+    INSERT INTO vms_usagesample (vm_id, at, seconds, condensed, {", ".join(MEASURES)})
+    SELECT vm_id, %(until)s, %(seconds)s, TRUE, {
+    ", ".join(
+        f"sum({name} * seconds) / sum(seconds) FILTER (WHERE {name} IS NOT NULL)"
+        for name in MEASURES
+    )
+}
+    FROM old GROUP BY vm_id
+    ON CONFLICT (vm_id, at) DO NOTHING
+"""
