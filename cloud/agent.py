@@ -153,6 +153,7 @@ def main() -> None:
     app().conf.worker_consumer = _consumer()
     app().worker_main(
         [
+            "--quiet",
             "worker",
             f"--hostname=agent@{config().name}",
             "--pool=threads",

@@ -71,16 +71,15 @@ def programs(instance: Instance, release: Path) -> list[Program]:
         "PATH": SYSTEM_PATH,
         "LANG": "C.UTF-8",
     }
-    celery = [sys.executable, "-m", "celery", "-A", "cloud.celery"]
-    port, flower_port = str(instance.ports.web), f"--port={instance.ports.flower}"
+    celery = [sys.executable, "-m", "celery", "--quiet", "-A", "cloud.celery"]
+    flower_port = f"--port={instance.ports.flower}"
     flower_env = {
         "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{instance.passwords.flower}",
         "FLOWER_BROKER_API": f"{broker.api_url(instance)}/api/",
     }
     worker = ["worker", "--pool", "threads", "--concurrency", "4", "-n", "control@%h"]
-    server = ["uvicorn", "cloud.asgi:application", "--host", "127.0.0.1", "--port", port]
     commands = {
-        WEB: [sys.executable, "-m", *server, "--no-server-header", "--no-access-log"],
+        WEB: [sys.executable, "-m", "cloud.asgi", "--port", str(instance.ports.web)],
         WORKER: [*celery, *worker, "-Q", "control,reports,dead", "-E", "--loglevel", "INFO"],
         BEAT: [*celery, "beat", "-s", str(_home(instance) / "beat-schedule"), "--pidfile="],
         FLOWER: [sys.executable, "-m", "cloud.flower", "--address=127.0.0.1", flower_port],

@@ -123,6 +123,10 @@ shared_buffers = 64MB
 timezone = 'UTC'
 lc_messages = 'C.UTF-8'
 log_line_prefix = '%m [%p] '
+# A refused statement would be written down with its values, and so with users' secrets.
+log_min_error_statement = panic
+log_error_verbosity = terse
+log_parameter_max_length_on_error = 0
 """
 
 

@@ -11,31 +11,48 @@ from cloud.models import Action
 from tests import factories as make
 from tests.api.conftest import Api, api_of
 
+pytestmark = pytest.mark.trace
 AMAZON = "Self=1-67891234-12456789abcdef012345678;Root=1-67891233-abcdef012345678912345678"
 ALL = {"X-Request-ID": "a", "X-Correlation-ID": "b", "X-Amzn-Trace-Id": "Root=c"}
 
+# Headers, and the id that is taken from them.
+TAKEN = [
+    pytest.param({"X-Request-ID": "one"}, "one", id="X-Request-ID alone"),
+    pytest.param({"X-Correlation-ID": "two"}, "two", id="X-Correlation-ID alone"),
+    pytest.param({"X-Amzn-Trace-Id": "Root=1-2-3"}, "1-2-3", id="X-Amzn-Trace-Id alone"),
+    pytest.param(ALL, "a", id="all together"),
+    pytest.param({**ALL, "X-Request-ID": ""}, "b", id="an empty first one"),
+    pytest.param(
+        {"X-Amzn-Trace-Id": AMAZON}, "1-67891234-12456789abcdef012345678", id="Self and Root"
+    ),
+    pytest.param({"X-Amzn-Trace-Id": "Root=r; Self=s"}, "s", id="Self after Root"),
+    pytest.param(
+        {"X-Amzn-Trace-Id": " Root=r ; Parent=p;Sampled=1; CalledFrom=app "},
+        "r",
+        id="spaces and further fields",
+    ),
+    pytest.param({"X-Request-ID": "x" * 128}, "x" * 128, id="as long as it may be"),
+    pytest.param({"x-request-id": "lower"}, "lower", id="name in lower case"),
+]
 
-@pytest.mark.parametrize(
-    ("headers", "taken"),
-    [
-        pytest.param({"X-Request-ID": "one"}, "one", id="X-Request-ID alone"),
-        pytest.param({"X-Correlation-ID": "two"}, "two", id="X-Correlation-ID alone"),
-        pytest.param({"X-Amzn-Trace-Id": "Root=1-2-3"}, "1-2-3", id="X-Amzn-Trace-Id alone"),
-        pytest.param(ALL, "a", id="all together"),
-        pytest.param({**ALL, "X-Request-ID": ""}, "b", id="an empty first one"),
-        pytest.param(
-            {"X-Amzn-Trace-Id": AMAZON}, "1-67891234-12456789abcdef012345678", id="Self and Root"
-        ),
-        pytest.param({"X-Amzn-Trace-Id": "Root=r; Self=s"}, "s", id="Self after Root"),
-        pytest.param(
-            {"X-Amzn-Trace-Id": " Root=r ; Parent=p;Sampled=1; CalledFrom=app "},
-            "r",
-            id="spaces and further fields",
-        ),
-        pytest.param({"X-Request-ID": "x" * 128}, "x" * 128, id="as long as it may be"),
-        pytest.param({"x-request-id": "lower"}, "lower", id="name in lower case"),
-    ],
-)
+# What is no id, whichever header it comes in.
+HOSTILE = [
+    pytest.param("x" * 129, id="too long"),
+    pytest.param("x" * 100_000, id="far too long"),
+    pytest.param("a\r\nSet-Cookie: evil=1", id="line break"),
+    pytest.param("a\x00b", id="NUL"),
+    pytest.param("a\x1b[31mb", id="escape sequence"),
+    pytest.param("a b", id="space"),
+    pytest.param("<script>alert(1)</script>", id="markup"),
+    pytest.param("{{7*7}}", id="template"),
+    pytest.param("' OR 1=1 --", id="SQL"),
+    pytest.param("one,two", id="sent twice"),
+    pytest.param("späť", id="not ASCII"),
+    pytest.param("\ud800", id="no character at all"),
+]
+
+
+@pytest.mark.parametrize(("headers", "taken"), TAKEN)
 def test_the_callers_id_comes_back_under_both_names(
     api: Api, headers: dict[str, str], taken: str
 ) -> None:
@@ -45,23 +62,7 @@ def test_the_callers_id_comes_back_under_both_names(
     assert answer.headers["X-Correlation-Id"] == taken
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param("x" * 129, id="too long"),
-        pytest.param("x" * 100_000, id="far too long"),
-        pytest.param("a\r\nSet-Cookie: evil=1", id="line break"),
-        pytest.param("a\x00b", id="NUL"),
-        pytest.param("a\x1b[31mb", id="escape sequence"),
-        pytest.param("a b", id="space"),
-        pytest.param("<script>alert(1)</script>", id="markup"),
-        pytest.param("{{7*7}}", id="template"),
-        pytest.param("' OR 1=1 --", id="SQL"),
-        pytest.param("one,two", id="sent twice"),
-        pytest.param("späť", id="not ASCII"),
-        pytest.param("\ud800", id="no character at all"),
-    ],
-)
+@pytest.mark.parametrize("value", HOSTILE)
 @pytest.mark.parametrize("name", ["X-Request-ID", "X-Correlation-ID", "X-Amzn-Trace-Id"])
 def test_what_is_no_id_is_replaced_and_never_echoed(api: Api, name: str, value: str) -> None:
     sent = f"Self={value}" if name == "X-Amzn-Trace-Id" else value

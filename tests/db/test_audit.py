@@ -37,6 +37,8 @@ from vms.ssh_keys import create_ssh_key, delete_ssh_key
 Parallel = Callable[[Callable[[int], Any], int], list[Any]]
 ADA = Actor(Kind.USER, "ada", 7)
 
+pytestmark = pytest.mark.trace
+
 
 @pytest.fixture
 def vm(db: None) -> VM:

@@ -22,7 +22,7 @@ from vms.actions import PowerCommand, delete_vm, power
 from vms.models import VM, ImageCopy
 from vms.spec import Power
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.trace]
 SENDER = "host-h1"
 NO_SPACE = Failure("host_io_failed", "no space left on device", retryable=True)
 

@@ -15,6 +15,8 @@ from cloud import requestid, shell
 from deploy.state import CHECKOUT
 from tests.e2e.world import until
 
+pytestmark = pytest.mark.trace
+
 
 @pytest.fixture
 def told(tmp_path: Path) -> Path:

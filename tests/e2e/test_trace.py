@@ -198,12 +198,13 @@ def test_of_200_requests_at_once_everything_names_its_own_and_nothing_another(
         web_logged_it_once(one, evidence)
     for one in evidence.of("fail"):
         nobody_but_web_heard_of_it(one, evidence)
-    for kind, task, command in (
-        ("create", "vms.ensure", "create_server"),
-        ("delete", "vms.remove", "delete_server"),
+    for kind, task, command, verbs in (
+        ("create", "vms.ensure", "create_server", {"server.create"}),
+        ("delete", "vms.remove", "delete_server", {"server.delete", "server.gone"}),
     ):
         for one in evidence.of(kind):
             its_actions_are_its_own(one, command, api)
+            its_changes_are_in_the_audit_trail(one, verbs, api)
             its_messages_are_complete_and_its_own(one, task, evidence)
             its_tasks_in_flower_are_complete_and_its_own(one, task, evidence)
             its_log_lines_are_complete_and_its_own(one, evidence)
@@ -234,6 +235,12 @@ def its_actions_are_its_own(one: Asked, command: str, api: Api) -> None:
     assert "queued" in names
     assert command == "delete_server" or names[0] == "placed"
     assert {step["host"] for step in timeline["steps"]} == {one.host}
+
+
+def its_changes_are_in_the_audit_trail(one: Asked, verbs: set[str], api: Api) -> None:
+    entries = api.get("audit", request_id=one.request_id)["audit"]
+    assert sorted(entry["verb"] for entry in entries) == sorted(verbs), one
+    assert {entry["resource"]["id"] for entry in entries} == {one.server}
 
 
 def its_messages_are_complete_and_its_own(one: Asked, task: str, evidence: Evidence) -> None:

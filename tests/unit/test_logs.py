@@ -15,6 +15,8 @@ from cloud import logs, requestid
 
 Lines = Callable[[], list[dict[str, Any]]]
 
+pytestmark = pytest.mark.trace
+
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:

@@ -10,6 +10,8 @@ from cloud import requestid
 
 AMAZON = "Self=1-67891234-12456789abcdef012345678;Root=1-67891233-abcdef012345678912345678"
 
+pytestmark = pytest.mark.trace
+
 
 @pytest.mark.parametrize(
     ("headers", "taken"),

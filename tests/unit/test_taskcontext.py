@@ -14,6 +14,8 @@ from celery import Celery
 
 from cloud import requestid, taskcontext
 
+pytestmark = pytest.mark.trace
+
 
 @pytest.fixture
 def app() -> Iterator[Celery]:

@@ -32,6 +32,8 @@ print(answer.status_code)
 """
 NO_PACKAGES = "import sys; sys.modules['opentelemetry'] = None\n"
 
+pytestmark = pytest.mark.trace
+
 
 class Collector(BaseHTTPRequestHandler):
     """Keeps what is posted to it."""
