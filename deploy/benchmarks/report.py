@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from deploy.benchmarks import verdicts
 from deploy.benchmarks.guest import Sample
 from deploy.benchmarks.statistics import Summary, summarise
 from deploy.benchmarks.verdicts import Timing, Verdict
@@ -54,6 +55,31 @@ def show(result: Result, console: Console) -> None:
     for table in (_speed(result), _idle(result), _verdicts(result)):
         console.print(table)
         console.print()
+
+
+def comparison(
+    machine: Mapping[str, str], samples: Mapping[str, Sequence[float]]
+) -> tuple[dict[str, Any], Table]:
+    """Two revisions, the first against the second: JSON, and a table for people. Seconds."""
+    (here, ours), (there, theirs) = samples.items()
+    verdict = verdicts.overhead(summarise(ours), summarise(theirs))
+    document = {
+        "version": FORMAT_VERSION,
+        "machine": dict(machine),
+        "samples": {name: list(seconds) for name, seconds in samples.items()},
+        "verdict": {**asdict(verdict), "met": verdict.met},
+    }
+    table = Table(title=f"POST to running, seconds: median (middle half), {len(ours)} rounds")
+    for name in (here, there, "ratio", "at most"):
+        table.add_column(name, justify="right")
+    word = "[green]met[/green]" if verdict.met else "[bold red]missed[/bold red]"
+    table.add_row(
+        _seconds(summarise(ours)),
+        _seconds(summarise(theirs)),
+        f"{verdict.value:.3f} {word}",
+        f"{verdict.limit:.2f}",
+    )
+    return document, table
 
 
 def _speed(result: Result) -> Table:

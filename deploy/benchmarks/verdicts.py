@@ -13,6 +13,8 @@ PROCESS_AGAINST_SHELL = 3.0
 USERSPACE_AGAINST_SHELL = 1.1
 HOST_MEMORY_MIB = 120.0
 CONTROL_IDLE_PERCENT = 5.0
+# What following every request may cost, against the code that did not.
+OVERHEAD = 1.03
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ def speed(cumulet: Timing, shell: Timing, libvirt: Timing) -> list[Verdict]:
             "x",
         ),
     ]
+
+
+def overhead(here: Summary, there: Summary) -> Verdict:
+    """POST to running server of this revision against that of another one."""
+    return Verdict("POST to running", here.median / there.median, OVERHEAD, "x")
 
 
 def footprint(host_mib: Mapping[str, float], control_percent: Mapping[str, float]) -> list[Verdict]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.benchmarks.statistics import summarise
-from deploy.benchmarks.verdicts import Timing, Verdict, footprint, speed
+from deploy.benchmarks.verdicts import Timing, Verdict, footprint, overhead, speed
 
 
 def timing(process_up: float, userspace_up: float) -> Timing:
@@ -52,3 +52,8 @@ def test_the_control_plane_is_judged_as_a_whole() -> None:
     _, processor = footprint({"h1": 80.0}, {"web": 2.0, "rabbitmq": 2.5})
     assert processor.value == pytest.approx(4.5)
     assert processor.met
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(0.103, True), (0.104, False)])
+def test_following_a_request_may_cost_three_percent(seconds: float, met: bool) -> None:
+    assert overhead(summarise([seconds]), summarise([0.1])).met is met
