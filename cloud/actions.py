@@ -47,18 +47,16 @@ def open_action(project: Project, aim: Aim, resources: Sequence[Resource]) -> Ac
 def end_action(action: Action, now: datetime, *, code: str = "", message: str = "") -> bool:
     """End a running Action, as an error if there is a code. False: it had already ended."""
     status = Action.Status.ERROR if code else Action.Status.SUCCESS
-    ended = (
-        Action.objects.open()
-        .filter(pk=action.pk)
-        .update(
-            status=status,
-            progress=100,
-            finished=now,
-            error_code=code,
-            error_message=message,
-        )
-    )
+    end = {
+        "status": status,
+        "progress": 100,
+        "finished": now,
+        "error_code": code,
+        "error_message": message,
+    }
+    ended = Action.objects.open().filter(pk=action.pk).update(**end)
     if ended:
-        action.refresh_from_db()
+        for name, value in end.items():
+            setattr(action, name, value)
         transaction.on_commit(ACTIONS.labels(action.command, status.value).inc)
     return bool(ended)

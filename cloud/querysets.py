@@ -91,6 +91,12 @@ class ActionQuerySet(models.QuerySet["Action"]):
     def of_request(self, request_id: str) -> Self:
         return self.filter(request_id=request_id)
 
+    def settled_by(self, resource_type: str, resource_id: int, generation: int) -> Self:
+        """Those that an observation of this generation may end or tell something about."""
+        return self.of(resource_type, resource_id).filter(
+            Q(status="running") | Q(generation=generation)
+        )
+
     def about(self, resource_type: str) -> Self:
         """Actions of any object of this kind."""
         return self.filter(resources__type=resource_type).distinct()

@@ -74,15 +74,17 @@ def sent_again(kind: str, ids: Iterable[int]) -> None:
     )
 
 
-def arrived(actions: Iterable[Action], accepted_at: float | None) -> None:
+def arrived(actions: Sequence[Action], accepted_at: float | None) -> None:
     """Note that the host has got the message, at Unix time `accepted_at` by its clock."""
-    moment = _moment(accepted_at) if accepted_at else timezone.now()
-    ActionStep.objects.waiting().filter(action__in=actions).update(
-        finished=Greatest(F("started"), Value(moment))
-    )
+    open_ones = [action for action in actions if action.status == Action.Status.RUNNING]
+    if open_ones:
+        moment = _moment(accepted_at) if accepted_at else timezone.now()
+        ActionStep.objects.waiting().filter(action__in=open_ones).update(
+            finished=Greatest(F("started"), Value(moment))
+        )
 
 
-def record(actions: Iterable[Action], host: str, reports: Sequence[StepReport]) -> None:
+def record(actions: Sequence[Action], host: str, reports: Sequence[StepReport]) -> None:
     """Write what a host did; a step that is known already becomes what is said of it now."""
     steps = [
         ActionStep(
@@ -98,7 +100,7 @@ def record(actions: Iterable[Action], host: str, reports: Sequence[StepReport]) 
         for action in actions
         for report in reports
     ]
-    ActionStep.objects.bulk_create(
+    ActionStep.objects.bulk_create(  # no statement for no steps
         steps,
         update_conflicts=True,
         unique_fields=["action", "name", "started"],

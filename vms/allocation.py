@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
@@ -81,7 +83,11 @@ def claim(project: Project, order: ServerOrder, root_password_hash: str) -> tupl
 
 
 def _claim_host(order: ServerOrder) -> tuple[Host, Placement]:
-    placement = place(order.demand, _candidates(order))
+    holders = set(
+        ImageCopy.objects.filter(image=order.image, ready=True).values_list("host_id", flat=True)
+    )
+    hosts = Host.objects.with_use().select_related("location")
+    placement = place(order.demand, _candidates(hosts, holders))
     while placement.ranked:
         choice = placement.ranked[0]
         host = (
@@ -89,7 +95,7 @@ def _claim_host(order: ServerOrder) -> tuple[Host, Placement]:
             .select_related("location")
             .get(pk=choice.host_id)
         )
-        again = place(order.demand, _candidates(order, host.pk))
+        again = place(order.demand, _candidates(hosts.filter(pk=host.pk), holders))
         if again.ranked:
             return host, placement
         ranked = tuple(other for other in placement.ranked if other != choice)
@@ -97,25 +103,16 @@ def _claim_host(order: ServerOrder) -> tuple[Host, Placement]:
     raise ResourceUnavailable(f"error during placement: {placement.explain()}")
 
 
-def _candidates(order: ServerOrder, host_id: int | None = None) -> list[Candidate]:
-    hosts = Host.objects.with_use().select_related("location")
-    if host_id is not None:
-        hosts = hosts.filter(pk=host_id)
-    speaking = set(
-        Host.objects.speaking(timezone.now(), settings.HOST_SILENT_SECONDS).values_list(
-            "pk", flat=True
-        )
-    )
-    holders = set(
-        ImageCopy.objects.filter(image=order.image, ready=True).values_list("host_id", flat=True)
-    )
+def _candidates(hosts: Iterable[Any], holders: Collection[int]) -> list[Candidate]:
+    """The hosts, which come with their use; `holders` are those that have the image."""
+    now = timezone.now()
     return [
         Candidate(
             host_id=host.pk,
             name=host.name,
             location=host.location.name,
             schedulable=host.schedulable,
-            speaking=host.pk in speaking,
+            speaking=not host.is_silent(now, settings.HOST_SILENT_SECONDS),
             network_mode=host.network_mode,
             cores=host.cores,
             free_cores=int(host.cores * settings.CPU_OVERCOMMIT) - host.used_cores,

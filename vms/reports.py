@@ -34,7 +34,7 @@ def vm_report(report: VmReport, sender: str) -> None:
     """Record one observation of a VM and end the Actions it fulfils."""
     with acting(Actor.host(sender)), transaction.atomic():
         vm = (
-            VM.objects.for_spec()
+            VM.objects.select_related("host__location", "project")
             .select_for_update(of=("self",))
             .filter(pk=report.vm_id, uuid=report.uuid)
             .first()
@@ -42,8 +42,9 @@ def vm_report(report: VmReport, sender: str) -> None:
         if vm is None or not _acceptable(vm, report, sender):
             log.info("report dropped", vm=report.vm_id, sender=sender, seq=report.seq)
             return
-        _note_steps(vm, report)
-        _settle_actions(vm, report)
+        actions = list(Action.objects.settled_by("server", vm.pk, report.generation))
+        _note_steps(actions, vm, report)
+        _settle(actions, report)
         if vm.deleting and not report.present and report.generation >= vm.generation:
             _forget(vm)
             return
@@ -175,25 +176,26 @@ def _observe(vm: VM, report: VmReport) -> None:
         vm.save()
 
 
-def _note_steps(vm: VM, report: VmReport) -> None:
+def _note_steps(actions: list[Action], vm: VM, report: VmReport) -> None:
     """Add what the host did to the Actions of the request that it did it for."""
     if report.cause is None:
         return
-    actions = list(
-        Action.objects.of("server", vm.pk).filter(
-            generation=report.generation, request_id=report.cause.request_id
-        )
-    )
-    steps.arrived(actions, report.accepted_at)
-    if report.steps:
-        steps.record(actions, vm.host.name, report.steps)
+    its_own = [
+        action
+        for action in actions
+        if action.generation == report.generation and action.request_id == report.cause.request_id
+    ]
+    steps.arrived(its_own, report.accepted_at)
+    steps.record(its_own, vm.host.name, report.steps)
     for step in report.steps:
         observe_step(step.name, step.seconds)
 
 
-def _settle_actions(vm: VM, report: VmReport) -> None:
+def _settle(actions: list[Action], report: VmReport) -> None:
     now = timezone.now()
-    for action in Action.objects.open().of("server", vm.pk):
+    for action in actions:
+        if action.status != Action.Status.RUNNING:
+            continue
         outcome = outcome_of(ActionGoal(action.goal), action.generation, report)
         if outcome:
             end_action(action, now, code=outcome.code, message=outcome.message)
