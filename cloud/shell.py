@@ -146,15 +146,20 @@ def detach(argv: Sequence[str | Path], *, log: Path) -> None:
 
 
 def _note(result: Result, seconds: float) -> None:
-    """One line in the log of whoever asked; arguments and input stay out, they may be secret."""
+    """What a program said goes into the log of whoever asked, in one format with the rest.
+
+    One that did its work without a word is news for debugging only. Arguments and input stay
+    out, they may be secret.
+    """
     facts: dict[str, object] = {
         "program": Path(result.argv[0]).name,
         "code": result.code,
         "duration": round(seconds, 4),
     }
-    if said := result.stderr.strip():
+    said = result.stderr.strip()
+    if said:
         facts["stderr"] = said[-_SAID_CHARACTERS:]
-    log.info("program ended", extra=facts)
+    log.log(logging.INFO if said or result.code else logging.DEBUG, "program ended", extra=facts)
 
 
 class _Identity(TypedDict):

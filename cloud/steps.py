@@ -79,7 +79,7 @@ def arrived(actions: Sequence[Action], accepted_at: float | None) -> None:
     open_ones = [action for action in actions if action.status == Action.Status.RUNNING]
     if open_ones:
         moment = _moment(accepted_at) if accepted_at else timezone.now()
-        ActionStep.objects.waiting().filter(action__in=open_ones).update(
+        ActionStep.objects.filter(action__in=open_ones, name=StepName.QUEUED, finished=None).update(
             finished=Greatest(F("started"), Value(moment))
         )
 
