@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import httpx
+import psutil
 
 from cloud import shell
 from cloud.errors import CumuletError
-from deploy import accounts
+from deploy import accounts, processes
 from deploy.state import CHECKOUT, Instance
 from deploy.supervise import SYSTEM_PATH, Program
 
@@ -25,6 +26,8 @@ VHOST = "cumulet"
 _TEMPLATES = CHECKOUT / "deploy" / "rabbitmq"
 # The wrappers in /usr/sbin accept only root and the package's own user.
 _PROGRAMS = Path("/usr/lib/rabbitmq/bin")
+# Ending takes it 6 s, on a busy machine more.
+_END_SECONDS = 30.0
 
 
 class BrokerRefused(CumuletError):
@@ -75,6 +78,13 @@ def programs(instance: Instance) -> list[Program]:
     return [epmd, server]
 
 
+def end_orphan(instance: Instance) -> None:
+    """Wait for a broker whose supervisor was killed to end; its name is taken until then."""
+    node = _node(instance)
+    left = [p for p in processes.of_instance(instance.id) if _node_of(p) == node]
+    processes.end(left, patience=_END_SECONDS)
+
+
 def ready(instance: Instance) -> bool:
     """Whether the broker takes work: the management API comes up last."""
     try:
@@ -101,6 +111,15 @@ def control(instance: Instance, *arguments: str) -> shell.Result:
         user=accounts.DATA,
         cwd=_home(instance),
     )
+
+
+def _node_of(process: psutil.Process) -> str | None:
+    """The node that a process of RabbitMQ was started for."""
+    try:
+        node: str | None = process.environ().get("RABBITMQ_NODENAME")
+    except psutil.NoSuchProcess:
+        return None
+    return node
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

@@ -68,6 +68,8 @@ class Cloud:
 
     def start_broker(self) -> None:
         """Start RabbitMQ without waiting: it takes its time, others can use it."""
+        if self.supervisor.states().get(broker.NAME) not in ("RUNNING", "STARTING"):
+            broker.end_orphan(self.instance)
         broker.prepare(self.instance)
         self.supervisor.apply(broker.programs(self.instance))
         self.supervisor.start(broker.EPMD, broker.NAME)
