@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from cloud.errors import CumuletError
 from cloud.wire import MOST_STEPS, Cause, Failure, RowId, StepReport
-from networks.spec import IpAddress, NicSpec
+from networks.spec import IpAddress, NicReport, NicSpec
 
 WIRE_VERSION: Final = 1
 
@@ -155,6 +155,7 @@ class VmReport(Struct, frozen=True):
     accepted_at: float | None = None
     steps: Annotated[tuple[StepReport, ...], Meta(max_length=MOST_STEPS)] = ()
     cause: Cause | None = None
+    nics: Annotated[tuple[NicReport, ...], Meta(max_length=8)] = ()
     version: Version = WIRE_VERSION
 
 
