@@ -138,6 +138,10 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/v1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "ENUM_NAME_OVERRIDES": {
+        "IpTypeEnum": "networks.models.IpType",
+        "AssigneeTypeEnum": ["server"],
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
@@ -148,3 +152,9 @@ HOST_SILENT_SECONDS = env.float("CUMULET_HOST_SILENT_SECONDS", 30.0)
 CPU_OVERCOMMIT = env.float("CUMULET_CPU_OVERCOMMIT", 8.0)
 SWEEP_SECONDS = env.float("CUMULET_SWEEP_SECONDS", 3.0)
 API_REQUESTS_PER_HOUR = env.int("CUMULET_API_REQUESTS_PER_HOUR", 3600)
+
+# Networks that hosts and control talk through; pools of public addresses keep off them. How many
+# public IPs a project may have of each kind.
+FABRIC: list[str] = env.list("CUMULET_FABRIC", [])
+PROJECT_PRIMARY_IPS = env.int("CUMULET_PROJECT_PRIMARY_IPS", 1000)
+PROJECT_FLOATING_IPS = env.int("CUMULET_PROJECT_FLOATING_IPS", 100)

@@ -9,6 +9,7 @@ lists filter on it.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
@@ -17,12 +18,14 @@ from django.utils import timezone
 
 from cloud.models import Action, Host, Project
 from networks.addressing import new_mac
-from networks.models import Address
+from networks.models import FloatingIp, Network, PrimaryIp
 from vms.lifecycle import Status
 from vms.querysets import ImageQuerySet, SshKeyQuerySet, VMQuerySet
 from vms.spec import Power, PowerGoal
 
 sha256_hex = RegexValidator(r"^[0-9a-f]{64}\Z", "Use the 64 lower-case hex digits of SHA-256.")
+# The bounds of `networks.spec.Mbit`.
+_MBIT = [MinValueValidator(1), MaxValueValidator(400_000)]
 
 
 class ServerType(models.Model):
@@ -41,6 +44,12 @@ class ServerType(models.Model):
     )
     cpu_type = models.CharField(max_length=16, choices=CpuType, default=CpuType.SHARED)
     architecture = models.CharField(max_length=8, default="x86")
+    mbit_in = models.PositiveIntegerField(
+        "Mbit/s in", null=True, blank=True, validators=_MBIT, help_text="Empty: unlimited."
+    )
+    mbit_out = models.PositiveIntegerField(
+        "Mbit/s out", null=True, blank=True, validators=_MBIT, help_text="Empty: unlimited."
+    )
     deprecated_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -258,13 +267,45 @@ class Disk(models.Model):
         return f"{self.vm} disk {self.index}"
 
 
+class NicManager(models.Manager["Nic"]):
+    """A NIC is always read with its addresses, so lists of servers need one query for all."""
+
+    def get_queryset(self) -> models.QuerySet[Nic]:
+        return (
+            super()
+            .get_queryset()
+            .select_related("ipv4__address__network", "ipv6__address__network", "dhcp_network")
+        )
+
+
 class Nic(models.Model):
-    """A network interface of a VM."""
+    """A network interface of a VM. All its addresses are of pools of one mode.
+
+    Without any address it does not exist on the host, but keeps its MAC for the next one.
+    """
 
     vm = models.ForeignKey(VM, models.CASCADE, related_name="nics")
     index = models.PositiveSmallIntegerField(default=0)
     mac = models.CharField(max_length=17, unique=True, default=new_mac)
-    address = models.OneToOneField(Address, models.PROTECT, related_name="nic")
+    ipv4 = models.OneToOneField(
+        PrimaryIp, models.PROTECT, null=True, blank=True, related_name="nic4"
+    )
+    ipv6 = models.OneToOneField(
+        PrimaryIp, models.PROTECT, null=True, blank=True, related_name="nic6"
+    )
+    dhcp_network = models.ForeignKey(
+        Network,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="dhcp_nics",
+        help_text="The pool whose outside DHCP gives it an address.",
+    )
+    # Written by reports of the host, as it saw them.
+    learned = models.JSONField(default=list, blank=True, editable=False)
+    dropped = models.JSONField(default=dict, blank=True, editable=False)
+
+    objects = NicManager()
 
     class Meta:
         ordering = ["index"]
@@ -275,7 +316,55 @@ class Nic(models.Model):
                 name="nic_mac_form",
                 condition=Q(mac__regex=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"),
             ),
+            CheckConstraint(
+                name="nic_has_ipv4_from_one_source",
+                condition=Q(ipv4=None) | Q(dhcp_network=None),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.vm} nic{self.index}"
+
+    @property
+    def primary_ips(self) -> list[PrimaryIp]:
+        return [ip for ip in (self.ipv4, self.ipv6) if ip is not None]
+
+    @property
+    def pools(self) -> list[Network]:
+        """The pools that its addresses are from, that of IPv4 first."""
+        dhcp = [self.dhcp_network] if self.dhcp_network else []
+        return [*dhcp, *(ip.address.network for ip in self.primary_ips)]
+
+    @property
+    def mode(self) -> str | None:
+        """How it is connected; None if it has no address and so does not exist."""
+        return next((pool.mode for pool in self.pools), None)
+
+    @property
+    def addresses(self) -> Iterator[str]:
+        """All of its addresses as text: primary, learned, floating."""
+        yield from (str(ip.address) for ip in self.primary_ips)
+        yield from self.learned
+        yield from (str(one.floating_ip.address) for one in self.floating.all())
+
+
+class FloatingAssignmentManager(models.Manager["FloatingAssignment"]):
+    """Always read with the address, like NICs."""
+
+    def get_queryset(self) -> models.QuerySet[FloatingAssignment]:
+        return super().get_queryset().select_related("floating_ip__address__network")
+
+
+class FloatingAssignment(models.Model):
+    """A floating IP is led to a NIC. Written by `vms.floating_ips` and `vms.attachments` alone."""
+
+    floating_ip = models.OneToOneField(FloatingIp, models.CASCADE, related_name="assignment")
+    nic = models.ForeignKey(Nic, models.CASCADE, related_name="floating")
+
+    objects = FloatingAssignmentManager()
+
+    class Meta:
+        ordering = ["floating_ip"]
+
+    def __str__(self) -> str:
+        return f"{self.floating_ip} at {self.nic_id}"

@@ -18,10 +18,12 @@ from cloud.actions import end_action
 from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, record_heartbeat
 from cloud.models import Action
-from networks.allocation import release
+from networks.allocation import withdrawn
+from vms.attachments import set_free
+from vms.floating_ips import finish_moves, is_moving
 from vms.intent import abandon, set_status, want
-from vms.lifecycle import ActionGoal, outcome_of
-from vms.models import VM, Image, ImageCopy
+from vms.lifecycle import SUCCESS, ActionGoal, outcome_of
+from vms.models import VM, Image, ImageCopy, Nic
 from vms.spec import HostReport, ImageReport, PowerGoal, VmReport
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,7 @@ def vm_report(report: VmReport, sender: str) -> None:
             return
         _note_steps(vm, report)
         _settle_actions(vm, report)
+        _settle_addresses(vm, report)
         if vm.deleting and not report.present and report.generation >= vm.generation:
             _forget(vm)
             return
@@ -186,13 +189,23 @@ def _settle_actions(vm: VM, report: VmReport) -> None:
     now = timezone.now()
     for action in Action.objects.open().of("server", vm.pk):
         outcome = outcome_of(ActionGoal(action.goal), action.generation, report)
-        if outcome:
+        if outcome and not (outcome is SUCCESS and is_moving(action)):
             end_action(action, now, code=outcome.code, message=outcome.message)
 
 
+def _settle_addresses(vm: VM, report: VmReport) -> None:
+    """Note what the host let go of, and what it saw at the interfaces."""
+    if report.present and report.converged:
+        finish_moves(withdrawn(vm.pk, report.generation, timezone.now()))
+    nics = {nic.index: nic for nic in vm.nics.all()}
+    for seen in report.nics:
+        nic = nics.get(seen.index)
+        facts = {"learned": list(seen.learned), "dropped": seen.dropped}
+        if nic and facts != {"learned": nic.learned, "dropped": nic.dropped}:
+            Nic.objects.filter(pk=nic.pk).update(**facts)
+
+
 def _forget(vm: VM) -> None:
-    """The host proved that nothing is left: only now may the address be lent again."""
-    addresses = [nic.address_id for nic in vm.nics.all()]
+    """The host proved that nothing is left: only now may the addresses be lent again."""
     log.info("server gone", vm=vm.pk, name=vm.name)
-    vm.delete()
-    release(addresses, timezone.now())
+    finish_moves(set_free(vm))

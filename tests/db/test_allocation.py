@@ -86,7 +86,7 @@ def test_a_full_host_passes_the_vm_on_to_the_next(parallel: Parallel) -> None:
 def test_an_excluded_address_is_never_lent() -> None:
     make.host()
     make.pool("203.0.113.0/30", excluded=["203.0.113.1"])
-    assert str(make.ordered().vm.nics.get().address.ip) == "203.0.113.2"
+    assert str(make.ordered().vm.nics.get().ipv4.address) == "203.0.113.2"
 
 
 def test_a_pool_excludes_addresses_of_its_own_kind_only() -> None:

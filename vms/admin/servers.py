@@ -42,7 +42,7 @@ from vms.admin.advice import callouts
 from vms.admin.forms import RenameForm, ServerForm
 from vms.admin.power import SERVER_OPERATIONS
 from vms.lifecycle import Status
-from vms.models import VM
+from vms.models import VM, Nic
 
 register(
     "server",
@@ -55,8 +55,8 @@ _MOVING = (Status.INITIALIZING, Status.STARTING, Status.STOPPING, Status.DELETIN
 
 def addresses(vm: VM) -> SafeString:
     """The server's addresses, ready to be copied; needs its NICs prefetched."""
-    shown = format_html_join("<br>", "{}", ((code(nic.address.ip),) for nic in vm.nics.all()))
-    return shown or NOTHING
+    every = [text for nic in vm.nics.all() for text in nic.addresses]
+    return format_html_join("<br>", "{}", ((code(text),) for text in every)) or NOTHING
 
 
 def server_badge(vm: VM) -> SafeString:
@@ -75,7 +75,7 @@ class ServerAdmin(FactsAdmin):
         ("image", RelatedDropdownFilter),
         ("project", RelatedDropdownFilter),
     )
-    search_fields = ("name", "host__name", "image__name", "^nics__address__ip", "=uuid")
+    search_fields = ("name", "host__name", "image__name", "^nics__ipv4__address__ip", "=uuid")
     search_help_text = "Name, address, host, image or UUID"
     ordering = ("-id",)
     operations = SERVER_OPERATIONS
@@ -285,11 +285,24 @@ def _seen(vm: VM) -> Card:
 
 def _nics(vm: VM) -> Table:
     rows: list[list[Cell]] = [
-        [nic.index, code(nic.address.ip), link(nic.address.network), code(nic.mac)]
+        [
+            nic.index,
+            format_html_join("<br>", "{}", ((code(text),) for text in nic.addresses)) or NOTHING,
+            format_html_join(", ", "{}", ((link(pool),) for pool in nic.pools)) or NOTHING,
+            nic.mode or "not connected",
+            code(nic.mac),
+            _dropped(nic),
+        ]
         for nic in vm.nics.all()
     ]
-    headers = ("NIC", "Address", "Network", "MAC")
+    headers = ("NIC", "Addresses", "Networks", "Mode", "MAC", "Dropped")
     return Table("Network interfaces", headers, rows, "It has no network interface.")
+
+
+def _dropped(nic: Nic) -> Cell:
+    """Frames that its guest must not send, by reason."""
+    counted = sorted((reason, count) for reason, count in nic.dropped.items() if count)
+    return ", ".join(f"{reason} {count}" for reason, count in counted) or NOTHING
 
 
 def _disks(vm: VM) -> Table:
