@@ -162,10 +162,12 @@ def attach_floating_ip(vm: VM, ip: FloatingIp) -> None:
     pass_to(ip, bearer_of(vm))
 
 
-def detach_floating_ip(vm: VM, ip: FloatingIp) -> None:
+def detach_floating_ip(vm: VM, ip: FloatingIp, *, moving: bool = False) -> None:
+    """The floating IP is led there no more; `moving`: it gets another server at once."""
     FloatingAssignment.objects.filter(floating_ip=ip, nic__vm=vm).delete()
     _withdraw(vm, [ip.address_id])
-    pass_to(ip, None)
+    if not moving:
+        pass_to(ip, None)
 
 
 def let_go(vm: VM) -> None:

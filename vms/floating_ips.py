@@ -70,7 +70,7 @@ def assign_floating_ip(ip: FloatingIp, vm: VM) -> Action:
                 "server", f"{new} is in location {new.host.location}, {ip} in {ip.location}"
             )
         if old:
-            detach_floating_ip(old, ip)
+            detach_floating_ip(old, ip, moving=True)
             want(lock_vm(old.pk), PowerGoal(old.goal))
         attach_floating_ip(new, ip)
         return _ask(new, ip, _ASSIGN)
