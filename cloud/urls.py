@@ -15,6 +15,7 @@ from networks.address_views import AddressHistory
 from networks.models import FloatingIp, PrimaryIp
 from vms.actions import PowerCommand
 from vms.ip_views import FloatingIps, IpActions, PrimaryIps, PublicIps
+from vms.nic_views import HostNics
 from vms.views import (
     ACTIONS_NOT_OFFERED,
     Datacenters,
@@ -126,6 +127,7 @@ api: list[URLPattern | URLResolver] = [
     path("pricing", Pricing.as_view()),
     path("hosts", Hosts.as_view(LIST)),
     path("hosts/<int:pk>", Hosts.as_view(ONE)),
+    path("hosts/<int:owner>/nics", HostNics.as_view(LIST)),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema")),
     *(

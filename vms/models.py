@@ -9,7 +9,6 @@ lists filter on it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
@@ -341,11 +340,10 @@ class Nic(models.Model):
         return next((pool.mode for pool in self.pools), None)
 
     @property
-    def addresses(self) -> Iterator[str]:
-        """All of its addresses as text: primary, learned, floating."""
-        yield from (str(ip.address) for ip in self.primary_ips)
-        yield from self.learned
-        yield from (str(one.floating_ip.address) for one in self.floating.all())
+    def lent(self) -> list[str]:
+        """The addresses that are lent to it, as text: primary, then floating."""
+        floating = [one.floating_ip.address for one in self.floating.all()]
+        return [str(address) for address in (*(ip.address for ip in self.primary_ips), *floating)]
 
 
 class FloatingAssignmentManager(models.Manager["FloatingAssignment"]):

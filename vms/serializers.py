@@ -197,10 +197,11 @@ class PublicIpv6Serializer(serializers.Serializer[PrimaryIp]):
     id = serializers.IntegerField()
     ip = serializers.CharField(source="address", help_text="A /64.")
     blocked = Constant(False)
-    dns_ptr = DnsPtrSerializer(many=True, source="*")
+    dns_ptr = serializers.SerializerMethodField()
 
-    def to_representation(self, instance: PrimaryIp) -> dict[str, Any]:
-        return {**super().to_representation(instance), "dns_ptr": dns_names(instance)}
+    @extend_schema_field(DnsPtrSerializer(many=True))
+    def get_dns_ptr(self, instance: PrimaryIp) -> list[dict[str, str]]:
+        return dns_names(instance)
 
 
 class PublicNetSerializer(serializers.Serializer[Nic]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -55,8 +56,7 @@ _MOVING = (Status.INITIALIZING, Status.STARTING, Status.STOPPING, Status.DELETIN
 
 def addresses(vm: VM) -> SafeString:
     """The server's addresses, ready to be copied; needs its NICs prefetched."""
-    every = [text for nic in vm.nics.all() for text in nic.addresses]
-    return format_html_join("<br>", "{}", ((code(text),) for text in every)) or NOTHING
+    return _codes(text for nic in vm.nics.all() for text in (*nic.lent, *nic.learned))
 
 
 def server_badge(vm: VM) -> SafeString:
@@ -287,7 +287,8 @@ def _nics(vm: VM) -> Table:
     rows: list[list[Cell]] = [
         [
             nic.index,
-            format_html_join("<br>", "{}", ((code(text),) for text in nic.addresses)) or NOTHING,
+            _codes(nic.lent),
+            _codes(nic.learned),
             format_html_join(", ", "{}", ((link(pool),) for pool in nic.pools)) or NOTHING,
             nic.mode or "not connected",
             code(nic.mac),
@@ -295,8 +296,12 @@ def _nics(vm: VM) -> Table:
         ]
         for nic in vm.nics.all()
     ]
-    headers = ("NIC", "Addresses", "Networks", "Mode", "MAC", "Dropped")
+    headers = ("NIC", "Addresses", "Learned", "Networks", "Mode", "MAC", "Dropped")
     return Table("Network interfaces", headers, rows, "It has no network interface.")
+
+
+def _codes(texts: Iterable[str]) -> SafeString:
+    return format_html_join("<br>", "{}", ((code(text),) for text in texts)) or NOTHING
 
 
 def _dropped(nic: Nic) -> Cell:
