@@ -74,8 +74,8 @@ def ensure_pool(pool: Pool) -> Network:
             ).first()
             if network is None:
                 network = Network(name=pool.name, ip_range=str(cidr))
-            elif network.mode != pool.mode and network.addresses.held().exists():
-                raise invalid("mode", f"addresses of pool {network} are lent: it stays as it is")
+            else:
+                _check_unchanged(network, pool)
             for field, value in wanted.items():
                 setattr(network, field, value)
             network.save()
@@ -154,6 +154,16 @@ def _check_mode(pool: Pool, cidr: IpNetwork) -> None:
         raise invalid("gateway", "a bridged pool needs the gateway of its network, or --dhcp")
     if pool.dhcp and cidr.version == 6:
         raise invalid("dhcp", "is for IPv4: guests configure IPv6 themselves")
+
+
+def _check_unchanged(network: Network, pool: Pool) -> None:
+    """Raises InvalidInput if servers have addresses for which the change would not hold."""
+    if not (network.addresses.held().exists() or network.dhcp_nics.exists()):
+        return
+    fixed = {"location": pool.location, "mode": pool.mode, "dhcp": pool.dhcp}
+    for field, wanted in fixed.items():
+        if getattr(network, field) != wanted:
+            raise invalid(field, f"pool {network} is in use: its {field} stays as it is")
 
 
 def _gateway(pool: Pool, cidr: IpNetwork) -> IpAddress:

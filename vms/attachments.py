@@ -178,7 +178,10 @@ def let_go(vm: VM) -> None:
     for assignment in FloatingAssignment.objects.filter(nic__vm=vm):
         detach_floating_ip(vm, assignment.floating_ip)
     primary = [ip for nic in vm.nics.all() for ip in nic.primary_ips]
-    quarantine(ip.address_id for ip in primary if ip.auto_delete)
+    going = [ip.address_id for ip in primary if ip.auto_delete]
+    # Another host that had one before may prove that it let go: this one has it still.
+    _withdraw(vm, going)
+    quarantine(going)
 
 
 def set_free(vm: VM) -> set[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_django.fixtures import Settings
 
-from cloud.errors import LimitExceeded, NotUnique, ResourceUnavailable
+from cloud.errors import Conflict, LimitExceeded, NotUnique, ResourceUnavailable
 from cloud.models import Action
 from networks.models import Address, FloatingIp, IpType, PrimaryIp, Tenure
 from networks.public_ips import IpOrder, create_ip
@@ -16,7 +16,8 @@ from tests import factories as make
 from vms import reports
 from vms.actions import create_vm, delete_vm
 from vms.attachments import PrimaryIpAssigned, PublicNet
-from vms.models import VM, Nic
+from vms.floating_ips import FloatingIpAssigned, assign_floating_ip, create_floating_ip
+from vms.models import VM, FloatingAssignment, Nic
 
 Parallel = Callable[..., list[Any]]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -108,6 +109,26 @@ def test_one_primary_ip_goes_to_one_of_two_parallel_creates(parallel: Parallel) 
     created, errors = outcomes(parallel(create, 3))
     assert created == 1
     assert [type(error) for error in errors] == [PrimaryIpAssigned] * 2
+
+
+def test_a_floating_ip_that_many_want_at_once_ends_at_one_server(parallel: Parallel) -> None:
+    make.host()
+    make.pool()
+    vms = [make.ordered(f"web-{number}").vm for number in range(3)]
+    ip = create_floating_ip(make.project(), IpOrder(IpType.IPV4, make.location()), vms[0])[0]
+
+    def move(number: int) -> None:
+        vm = vms[number % 3]
+        if number >= 9:
+            reports.vm_report(make.report(vm), "host-h1")
+        else:
+            assign_floating_ip(ip, vm)
+
+    errors = outcomes(parallel(move, 12))[1]
+    assert {type(error) for error in errors} <= {Conflict, FloatingIpAssigned}
+    (assignment,) = FloatingAssignment.objects.all()
+    tenure = Tenure.objects.get(address=ip.address_id, until=None)
+    assert tenure.server_id == assignment.nic.vm_id
 
 
 def test_a_project_gets_no_more_than_its_share_however_it_asks(

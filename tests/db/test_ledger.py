@@ -129,6 +129,19 @@ def test_an_unassigned_ip_is_not_lent_again_before_the_host_let_go_of_it() -> No
     assert (state(ip), ended(action)) == ("released", "success")
 
 
+def test_what_an_earlier_host_lets_go_of_is_not_free_while_a_later_one_has_it() -> None:
+    first, second = switched_off(running("first")), switched_off(running("second"))
+    ip, spare = first.nics.get().ipv4, second.nics.get().ipv4
+    unassign_primary_ip(spare)
+    unassign_primary_ip(ip)
+    assign_primary_ip(ip, second)
+    delete_vm(second)
+    says(first)
+    assert state(ip) == "quarantine"
+    says(second)
+    assert state(ip) == "released"
+
+
 def test_an_ip_that_no_host_ever_had_is_lent_again_at_once() -> None:
     ip = floating()
     delete_ip(ip)

@@ -134,7 +134,7 @@ def test_how_a_pool_is_connected_stays_while_its_addresses_are_lent() -> None:
     pool("203.0.113.0/24", "public")
     make.ordered()
     assert pool("203.0.113.0/24", "public", dns=("192.0.2.53",)).dns == ["192.0.2.53"]
-    with pytest.raises(InvalidInput, match="are lent"):
+    with pytest.raises(InvalidInput, match="its mode stays"):
         ensure_pool(
             Pool("public", "203.0.113.0/24", make.location(), mode="bridged", gateway="203.0.113.1")
         )

@@ -16,7 +16,7 @@ from cloud.hosts import set_schedulable
 from cloud.models import Action, ApiToken, Host
 from cloud.tokens import find_token, issue_token
 from cloud.wire import Failure
-from networks.models import Address, IpType, Network, PrimaryIp
+from networks.models import Address, FloatingIp, IpType, Network, PrimaryIp
 from networks.public_ips import IpOrder, create_ip
 from tests import factories as make
 from tests.web.conftest import ready
@@ -208,6 +208,33 @@ def test_the_ledger_tells_who_held_an_address_when(client: Client, vm: VM) -> No
     page = client.get(f"/admin/networks/address/{address.pk}/change/").content.decode()
     assert f"server web-1 #{vm.pk}" in page
     assert "released" in page
+
+
+def test_an_ip_is_shown_with_its_server_and_given_back(client: Client, vm: VM) -> None:
+    order = IpOrder(IpType.IPV4, vm.host.location, name="vip")
+    ip = create_floating_ip(vm.project, order, vm)[0]
+    path = f"/admin/networks/floatingip/{ip.pk}"
+    assert "web-1" in client.get(f"{path}/change/").content.decode()
+    refused = client.post(f"{path}/destroy/", follow=True).content.decode()
+    assert "unassign it first" in refused
+    for step in ("unassign", "destroy"):
+        client.post(f"{path}/{step}/")
+    assert not FloatingIp.objects.exists()
+    address = Address.objects.get(pk=ip.address_id)
+    page = client.get(f"/admin/networks/address/{address.pk}/change/").content.decode()
+    # Its host has not said yet that it let go.
+    assert "in quarantine" in page
+    assert "floating IP vip" in page
+    primary = vm.nics.get().ipv4
+    page = client.get(f"/admin/networks/primaryip/{primary.pk}/change/").content.decode()
+    assert "goes too" in page
+
+
+def test_a_pool_in_use_stays(client: Client, vm: VM) -> None:
+    pool = Network.objects.get()
+    page = f"/admin/networks/network/{pool.pk}"
+    assert b"will be refused" in client.get(f"{page}/remove/").content
+    assert b"still in use" in client.post(f"{page}/remove/", follow=True).content
 
 
 def test_an_action_outlives_its_server_and_says_so(client: Client, vm: VM) -> None:
