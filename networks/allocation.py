@@ -28,7 +28,7 @@ from networks.models import (
 )
 from networks.querysets import NetworkQuerySet
 
-VERSIONS = {IpType.IPV4: 4, IpType.IPV6: 6}
+_VERSIONS = {IpType.IPV4: 4, IpType.IPV6: 6}
 
 
 class NoFreeAddress(CumuletError):
@@ -72,7 +72,7 @@ def lend(wish: Wish) -> Address:
 def pools_for(wish: Wish) -> NetworkQuerySet:
     """The pools that may fulfil the wish, in the order in which they are asked."""
     return Network.objects.for_project(wish.project.pk).filter(
-        location=wish.location, ip_range__family=VERSIONS[wish.type], mode__in=list(wish.modes)
+        location=wish.location, ip_range__family=_VERSIONS[wish.type], mode__in=list(wish.modes)
     )
 
 
@@ -86,8 +86,8 @@ def never_lent(pool: Network) -> list[IpNetwork]:
     return barred
 
 
-def take_share(project: Project, kind: type[PublicIp], more: int = 1) -> None:
-    """Raise LimitExceeded if the project would have too many IPs of this kind.
+def take_share(project: Project, kind: type[PublicIp]) -> None:
+    """Raise LimitExceeded if the project has all the IPs of this kind that it may have.
 
     The project's row is locked so that parallel requests are counted one after the other; its
     key is not, because rows that refer to it are written all the time.
@@ -95,7 +95,7 @@ def take_share(project: Project, kind: type[PublicIp], more: int = 1) -> None:
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     most = _limits()[kind]
     have = kind._default_manager.filter(project=project).count()
-    if have + more > most:
+    if have >= most:
         raise LimitExceeded(
             f"{kind.resource}_limit",
             f"project {project} may have {most} {kind._meta.verbose_name_plural} and has {have}:"

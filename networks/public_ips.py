@@ -97,13 +97,13 @@ def update_ip(ip: IpT, **changes: Any) -> IpT:
     Raises InvalidInput or NotUnique.
     """
     checks = {"name": check_name, "labels": check_labels, "description": check_description}
-    for key, value in changes.items():
-        setattr(ip, key, checks[key](value) if key in checks else value)
-    if changes.get("auto_delete") and ip.delete_protection:
-        raise invalid("auto_delete", f"{ip} is protected from deletion: remove the protection")
-    if changes:
-        with names_are_unique(type(ip), ip.name), transaction.atomic():
-            ip.save(update_fields=list(changes))
+    with names_are_unique(type(ip), changes.get("name", ip.name)), transaction.atomic():
+        ip = locked(ip)
+        if changes.get("auto_delete") and ip.delete_protection:
+            raise invalid("auto_delete", f"{ip} is protected from deletion: remove the protection")
+        for key, value in changes.items():
+            setattr(ip, key, checks[key](value) if key in checks else value)
+        ip.save(update_fields=list(changes))
     return ip
 
 

@@ -109,12 +109,14 @@ def finish_moves(address_ids: Iterable[int]) -> None:
     """Hosts let go of these addresses: end the moves that waited for nothing else."""
     moved = FloatingIp.objects.filter(address__in=list(address_ids), assignment__isnull=False)
     for ip in moved:
-        for action in Action.objects.open().of(FloatingIp.resource, ip.pk):
+        moves = Action.objects.open().of(FloatingIp.resource, ip.pk).filter(command=_ASSIGN)
+        for action in moves:
             arrived = VM.objects.filter(
-                nics__floating__floating_ip=ip,
+                pk__in=action.resources.filter(type="server").values("resource_id"),
                 converged=True,
                 observed_generation__gte=action.generation,
             )
+            # In this order: the lock of the first makes the second see what is written by now.
             if not is_moving(action) and arrived.exists():
                 end_action(action, timezone.now())
 

@@ -42,8 +42,8 @@ def vm_report(report: VmReport, sender: str) -> None:
             log.info("report dropped", vm=report.vm_id, sender=sender, seq=report.seq)
             return
         _note_steps(vm, report)
-        _settle_actions(vm, report)
         _settle_addresses(vm, report)
+        _settle_actions(vm, report)
         if vm.deleting and not report.present and report.generation >= vm.generation:
             _forget(vm)
             return

@@ -188,6 +188,17 @@ def test_the_order_in_which_hosts_carry_out_a_move_does_not_matter() -> None:
     assert ended(action) == "success"
 
 
+def test_a_move_that_is_overtaken_by_another_ends_too() -> None:
+    first, second, third = running("first"), running("second"), running("third")
+    ip = floating(first)
+    moves = [assign_floating_ip(ip, second), assign_floating_ip(ip, third)]
+    says(second)
+    assert [ended(move) for move in moves] == ["running", "running"]
+    says(first)
+    says(third)
+    assert [ended(move) for move in moves] == ["success", "success"]
+
+
 def test_away_from_a_silent_host_an_ip_moves_without_it() -> None:
     old = running("old")
     ip = floating(old)
