@@ -75,6 +75,17 @@ class PoolForm(PoolChangeForm):
     )
 
 
+def remove_effect(network: Any) -> Effect:
+    if network.held_count:
+        return Effect("has lent addresses: will be refused", Tone.WARN)
+    return Effect("lends no more, if it never did", Tone.BAD)
+
+
+def _remove(network: Network) -> str:
+    remove_pool(network)
+    return f"Pool {network} is removed."
+
+
 @admin.register(Network)
 class NetworkAdmin(FactsAdmin):
     list_display = ("title", "range", "lent", "connection", "for_", "where", "made")
@@ -99,8 +110,8 @@ class NetworkAdmin(FactsAdmin):
             permission="networks.delete_network",
             explanation="Only a pool that never lent an address can go: the history of addresses"
             " is kept. To lend no more of another one, exclude its whole range.",
-            effect=lambda network: remove_effect(network),
-            run=lambda network: _remove(network),
+            effect=remove_effect,
+            run=_remove,
             dangerous=True,
             bulk=False,
         ),
@@ -252,17 +263,6 @@ def connection(network: Network) -> str:
     """How guests get to its addresses."""
     mode = network.get_mode_display()
     return f"{mode}, addresses by outside DHCP" if network.dhcp else mode
-
-
-def remove_effect(network: Any) -> Effect:
-    if network.held_count:
-        return Effect("has lent addresses: will be refused", Tone.WARN)
-    return Effect("lends no more, if it never did", Tone.BAD)
-
-
-def _remove(network: Network) -> str:
-    remove_pool(network)
-    return f"Pool {network} is removed."
 
 
 def lent_bar(network: Any) -> SafeString | str:
