@@ -14,12 +14,17 @@ from rest_framework.response import Response
 from cloud.api.filters import LabelledFilter
 from cloud.api.idempotency import once
 from cloud.api.schema import wrapped
-from cloud.api.views import ModelT
 from cloud.models import Action
 from cloud.serializers import ActionSerializer
 from cloud.views import ResourceActions
 from networks.models import FloatingIp, PrimaryIp
-from networks.public_ips import change_dns_ptr, change_ip_protection, delete_ip, update_ip
+from networks.public_ips import (
+    IpT,
+    change_dns_ptr,
+    change_ip_protection,
+    delete_ip,
+    update_ip,
+)
 from vms.floating_ips import assign_floating_ip, create_floating_ip, unassign_floating_ip
 from vms.ip_requests import (
     AssigneeRequest,
@@ -43,7 +48,7 @@ from vms.views import Offering
 ACTION = wrapped("action", ActionSerializer)
 
 
-class PublicIps(Offering[ModelT]):
+class PublicIps(Offering[IpT]):
     """What both kinds can do; each says with which functions."""
 
     sort_keys = ("created",)
@@ -60,14 +65,13 @@ class PublicIps(Offering[ModelT]):
 
     @once
     def update(self, request: Request, pk: int) -> Response:
-        ip: Any = update_ip(self.find(pk), **self.body())  # type: ignore[type-var]
+        ip = update_ip(self.find(pk), **self.body())
         return Response({self.singular: self.show(ip)})
 
     @once
     def destroy(self, request: Request, pk: int) -> Response:
         """Give the address back. It must not be assigned."""
-        ip: Any = self.find(pk)
-        delete_ip(ip)
+        delete_ip(self.find(pk))
         return Response(status=204)
 
     @extend_schema(responses={201: ACTION})
@@ -86,15 +90,13 @@ class PublicIps(Offering[ModelT]):
     @once
     def change_dns_ptr(self, request: Request, pk: int) -> Response:
         """Name one of its addresses in reverse. The name is stored, not served."""
-        ip: Any = self.find(pk)
-        return self._begun(change_dns_ptr(ip, **self.body()))
+        return self._begun(change_dns_ptr(self.find(pk), **self.body()))
 
     @extend_schema(responses={201: ACTION})
     @once
     def change_protection(self, request: Request, pk: int) -> Response:
         """Protect from deletion."""
-        ip: Any = self.find(pk)
-        return self._begun(change_ip_protection(ip, **self.body()))
+        return self._begun(change_ip_protection(self.find(pk), **self.body()))
 
     def _begun(self, action: Action) -> Response:
         return Response({"action": ActionSerializer(action).data}, 201)
