@@ -12,6 +12,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from cloud.api.views import NotOffered, UnknownRoute
 from cloud.views import Actions, Hosts, Locations, ResourceActions
 from vms.actions import PowerCommand
+from vms.firewalls.views import Firewalls
 from vms.views import (
     ACTIONS_NOT_OFFERED,
     Datacenters,
@@ -33,7 +34,6 @@ ONE_CHANGE: Methods = {"get": "retrieve", "put": "update", "delete": "destroy"}
 # Resources of the contract that this cloud does not have, and those whose actions are listed.
 NOT_OFFERED = (
     "certificates",
-    "firewalls",
     "floating_ips",
     "isos",
     "load_balancer_types",
@@ -47,7 +47,6 @@ NOT_OFFERED = (
     "zones",
 )
 NOT_OFFERED_WITH_ACTIONS = {
-    "firewalls": "firewall",
     "floating_ips": "floating_ip",
     "networks": "network",
     "primary_ips": "primary_ip",
@@ -103,6 +102,13 @@ api: list[URLPattern | URLResolver] = [
     *(
         path(f"servers/<int:pk>/actions/{what}", Servers.as_view({"post": "refuse"}, what=what))
         for what in ACTIONS_NOT_OFFERED
+    ),
+    path("firewalls", Firewalls.as_view(LIST_CREATE)),
+    path("firewalls/<int:pk>", Firewalls.as_view(ONE_CHANGE)),
+    *actions_of("firewalls", "firewall"),
+    *(
+        path(f"firewalls/<int:pk>/actions/{command}", Firewalls.as_view({"post": command}))
+        for command in ("set_rules", "apply_to_resources", "remove_from_resources")
     ),
     path("pricing", Pricing.as_view()),
     path("hosts", Hosts.as_view(LIST)),

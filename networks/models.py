@@ -10,7 +10,10 @@ from django.utils import timezone
 from netfields import CidrAddressField, InetAddressField
 
 from cloud.models import Location, Project
+from networks.firewalls.models import Firewall, FirewallSelector
 from networks.querysets import AddressQuerySet, NetworkQuerySet
+
+__all__ = ["Address", "Firewall", "FirewallSelector", "Network"]
 
 
 class Network(models.Model):

@@ -26,6 +26,7 @@ from cloud.models import Action, Project
 from cloud.querysets import ActionQuerySet
 from vms import dispatch
 from vms.allocation import ServerOrder, claim
+from vms.firewalls.membership import detach, follow_labels, guard_new, hold
 from vms.intent import want
 from vms.lifecycle import ActionGoal, Status
 from vms.models import VM, Image
@@ -120,6 +121,7 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode() if password else ""
     with _names_are_unique(order.name), transaction.atomic():
         vm, placing = claim(project, order, hashed)
+        guard_new(vm, order.firewalls)
         vm.action = create = _open(vm, _CREATE)
         vm.request_id = create.request_id
         vm.save(update_fields=["action", "request_id"])
@@ -130,7 +132,10 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
 
 
 def update_vm(vm: VM, *, name: str | None = None, labels: dict[str, str] | None = None) -> VM:
-    """Rename or relabel; the guest keeps its hostname. Raises InvalidInput or NotUnique."""
+    """Rename or relabel; the guest keeps its hostname. Firewalls follow the labels at once.
+
+    Raises InvalidInput, NotUnique or LimitExceeded (firewalls).
+    """
     fields = []
     if name is not None:
         vm.name = check_hostname(name)
@@ -140,7 +145,11 @@ def update_vm(vm: VM, *, name: str | None = None, labels: dict[str, str] | None 
         fields.append("labels")
     if fields:
         with _names_are_unique(vm.name), transaction.atomic():
+            if labels is not None:
+                hold(vm.project_id)
             vm.save(update_fields=fields)
+            if labels is not None:
+                follow_labels(vm)
     return vm
 
 
@@ -164,6 +173,7 @@ def delete_vm(vm: VM) -> Action:
         if vm.delete_protection:
             raise Protected(f"server {vm.name} is protected from deletion: remove the protection")
         vm.deleting = True
+        detach(vm)
         return _ask(vm, PowerGoal.OFF, _DELETE)
 
 

@@ -11,6 +11,7 @@ from cloud.errors import ResourceUnavailable
 from cloud.models import Host, Location, Project
 from cloud.steps import Placing
 from networks.allocation import claim_public_ipv4
+from networks.models import Firewall
 from vms.intent import HINT_PATIENCE
 from vms.models import VM, Disk, Image, ImageCopy, Nic, ServerType, SshKey
 from vms.placement import Candidate, Demand, Placement, place
@@ -30,6 +31,7 @@ class ServerOrder:
     labels: dict[str, str] | None = None
     start: bool = True
     public_ipv4: bool = True
+    firewalls: tuple[Firewall, ...] = ()
 
     @property
     def disk_gb(self) -> int:

@@ -11,6 +11,7 @@ from cloud import logs, requestid
 from cloud.celery import hint
 from cloud.wire import Cause
 from networks.spec import NicSpec
+from vms.firewalls.effective import effective_firewall
 from vms.models import VM, Image, ImageCopy, Nic
 from vms.spec import (
     DiskFormat,
@@ -111,6 +112,7 @@ def nic_spec(nic: Nic) -> NicSpec:
         mode="public_routed",
         ipv4=str(nic.address.ip),
         dns=tuple(nic.address.network.dns),
+        firewall=effective_firewall(nic.vm),
     )
 
 

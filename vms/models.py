@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from cloud.models import Action, Host, Project
 from networks.addressing import new_mac
-from networks.models import Address
+from networks.models import Address, Firewall, FirewallSelector
 from vms.lifecycle import Status
 from vms.querysets import ImageQuerySet, SshKeyQuerySet, VMQuerySet
 from vms.spec import Power, PowerGoal
@@ -194,6 +194,9 @@ class VM(models.Model):
     )
 
     observed_generation = models.PositiveBigIntegerField(default=0)
+    applied_generation = models.PositiveBigIntegerField(
+        default=0, help_text="The newest one that its host carried out whole."
+    )
     observed_seq = models.PositiveBigIntegerField(default=0)
     observed_power = models.CharField(
         max_length=16, choices=[(p.value, p.value) for p in Power], default=Power.UNKNOWN
@@ -279,3 +282,30 @@ class Nic(models.Model):
 
     def __str__(self) -> str:
         return f"{self.vm} nic{self.index}"
+
+
+class FirewallUse(models.Model):
+    """Why a firewall guards a server: it was applied to it, or to a selector that it meets.
+
+    `generation` is the VM's first one that carries the firewall as it is now.
+    """
+
+    vm = models.ForeignKey(VM, models.CASCADE, related_name="firewall_uses")
+    firewall = models.ForeignKey(Firewall, models.PROTECT, related_name="uses")
+    selector = models.ForeignKey(
+        FirewallSelector, models.CASCADE, null=True, blank=True, related_name="uses"
+    )
+    generation = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            UniqueConstraint(
+                fields=["vm", "firewall", "selector"],
+                nulls_distinct=False,
+                name="firewall_use_unique",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.firewall} on {self.vm}"

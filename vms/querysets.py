@@ -40,7 +40,7 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         )
         return (
             self.select_related("host__location", "server_type", "image")
-            .prefetch_related("nics__address")
+            .prefetch_related("nics__address", "firewall_uses")
             .annotate(locked=Exists(exclusive))
         )
 
@@ -48,7 +48,7 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         """With all that the host is told about a VM."""
         return self.select_related(
             "host__location", "server_type", "image", "project"
-        ).prefetch_related("nics__address__network", "disks")
+        ).prefetch_related("nics__address__network", "disks", "firewall_uses__firewall")
 
     def for_admin(self) -> Self:
         """With all that an operator's list and page show."""

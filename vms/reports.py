@@ -19,6 +19,7 @@ from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, record_heartbeat
 from cloud.models import Action
 from networks.allocation import release
+from vms.firewalls.membership import detach
 from vms.intent import abandon, set_status, want
 from vms.lifecycle import ActionGoal, outcome_of
 from vms.models import VM, Image, ImageCopy
@@ -150,7 +151,9 @@ def _observe(vm: VM, report: VmReport) -> None:
     vm.observed_power = report.power
     vm.observed_at = timezone.now()
     vm.converged = current and report.converged and report.present
-    vm.provisioned |= report.present and report.converged
+    if report.present and report.converged:
+        vm.provisioned = True
+        vm.applied_generation = report.generation
     vm.failure_code = failure.code if failure else ""
     vm.failure_message = failure.message if failure else ""
     vm.failure_final = failure is not None and not failure.retryable
@@ -159,6 +162,7 @@ def _observe(vm: VM, report: VmReport) -> None:
     if vm.failure_final and not vm.provisioned and not vm.deleting:
         # It could not be made at all: give back what it claimed, half-made helps nobody.
         log.error("server given up", vm=vm.pk, code=vm.failure_code, reason=vm.failure_message)
+        detach(vm)
         abandon(vm)
     elif report.guest_halted and current and vm.goal == PowerGoal.RUNNING:
         # The guest switched itself off: that is the user's wish now, or it would be restarted.

@@ -12,8 +12,9 @@ from typing import Any
 from django.utils import timezone
 from rest_framework import serializers
 
-from cloud.api.fields import Labels, NotYet, Reference, RequestSerializer, Text, find
+from cloud.api.fields import Id, Labels, NotYet, Reference, RequestSerializer, Text, find
 from cloud.models import Location, Project
+from networks.models import Firewall
 from vms.actions import ServerOrder
 from vms.models import Image, ServerType, SshKey
 from vms.querysets import offered
@@ -53,6 +54,10 @@ class PublicNetRequest(RequestSerializer):
     ipv6 = NotYet(required=False)
 
 
+class FirewallReference(RequestSerializer):
+    firewall = Id()
+
+
 class ServerCreateRequest(RequestSerializer):
     """A server to make. References are ids, ids as strings, or names."""
 
@@ -69,7 +74,7 @@ class ServerCreateRequest(RequestSerializer):
     automount = serializers.BooleanField(required=False)
     volumes = NotYet(required=False)
     networks = NotYet(required=False)
-    firewalls = NotYet(required=False)
+    firewalls = FirewallReference(many=True, default=list)
     placement_group = NotYet(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -93,6 +98,10 @@ class ServerCreateRequest(RequestSerializer):
             user_data=attrs["user_data"],
             labels=attrs["labels"],
             start=attrs["start_after_create"],
+            firewalls=tuple(
+                find(Firewall.objects.filter(project=project), one["firewall"], "firewalls")
+                for one in attrs["firewalls"]
+            ),
             public_ipv4=attrs.get("public_net", {}).get("enable_ipv4", True),
         )
         return {"order": order}

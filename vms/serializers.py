@@ -19,6 +19,7 @@ from cloud.api.fields import Constant
 from cloud.models import Host, Location
 from cloud.serializers import ActionSerializer, LocationSerializer
 from networks.models import Address
+from vms.firewalls.effective import firewall_states
 from vms.lifecycle import Status
 from vms.models import VM, Image, ServerType, SshKey
 from vms.querysets import NOTICE, offered
@@ -188,13 +189,25 @@ class PublicIpv4Serializer(serializers.Serializer[Address]):
         return f"static.{'.'.join(reversed(octets))}.cumulet.invalid"
 
 
+class ServerFirewallSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    status = serializers.ChoiceField(["applied", "pending"])
+
+
 class PublicNetSerializer(serializers.Serializer[VM]):
     """Clients need all four keys, whatever the server has."""
 
     ipv4 = serializers.SerializerMethodField()
     ipv6 = Constant(None)
     floating_ips = Constant([])
-    firewalls = Constant([])
+    firewalls = serializers.SerializerMethodField()
+
+    @extend_schema_field(ServerFirewallSerializer(many=True))
+    def get_firewalls(self, instance: VM) -> list[dict[str, Any]]:
+        return [
+            {"id": pk, "status": "applied" if applied else "pending"}
+            for pk, applied in firewall_states(instance).items()
+        ]
 
     @extend_schema_field(PublicIpv4Serializer(allow_null=True))
     def get_ipv4(self, instance: VM) -> dict[str, Any] | None:
