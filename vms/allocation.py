@@ -54,7 +54,8 @@ def claim(project: Project, order: ServerOrder, root_password_hash: str) -> tupl
     Raises ResourceUnavailable.
 
     Lock order: host, then pool. The chosen host is locked and looked at again, because another
-    request may have taken the room meanwhile; then the next best is tried.
+    request may have taken the room meanwhile; then the next best is tried. Its lock lets pass
+    whoever only refers to the host, as every change of a VM does.
     """
     began = timezone.now()
     host, placement = _claim_host(order)
@@ -87,7 +88,7 @@ def _claim_host(order: ServerOrder) -> tuple[Host, Placement]:
     while placement.ranked:
         choice = placement.ranked[0]
         host = (
-            Host.objects.select_for_update(of=("self",))
+            Host.objects.select_for_update(of=("self",), no_key=True)
             .select_related("location")
             .get(pk=choice.host_id)
         )

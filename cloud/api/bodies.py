@@ -49,7 +49,16 @@ class Page(BrowsableAPIRenderer):
     """The browsable API, for people."""
 
     template = "cloud/api.html"
-    resources = ("servers", "actions", "images", "ssh_keys", "server_types", "locations", "hosts")
+    resources = (
+        "servers",
+        "firewalls",
+        "actions",
+        "images",
+        "ssh_keys",
+        "server_types",
+        "locations",
+        "hosts",
+    )
 
     def get_context(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         ours = {"login_url": settings.LOGIN_URL, "resources": self.resources}

@@ -111,10 +111,16 @@ def _problems(rule: object) -> Iterator[tuple[str, str]]:
         yield "direction", f"must be one of {', '.join(DIRECTIONS)}"
     else:
         yield from _network_problems(rule, *_SIDES[rule["direction"]])
-    if description is not None and not isinstance(description, str):
-        yield "description", "must be a string"
-    elif description and (len(description) > MAX_DESCRIPTION or "\0" in description):
+    if description is not None and not _is_text(description):
         yield "description", f"must be text of at most {MAX_DESCRIPTION} characters"
+
+
+def _is_text(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and len(value) <= MAX_DESCRIPTION
+        and value.replace("\n", " ").isprintable()
+    )
 
 
 def _port_problems(protocol: str, port: object) -> Iterator[tuple[str, str]]:
