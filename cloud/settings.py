@@ -132,6 +132,7 @@ REST_FRAMEWORK = {
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {
+    "ENUM_NAME_OVERRIDES": {"FirewallTargetEnum": ["server", "label_selector"]},
     "TITLE": "Cumulet",
     "DESCRIPTION": "A private cloud that speaks the Hetzner Cloud API.",
     "VERSION": VERSION,

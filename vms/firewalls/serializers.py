@@ -8,6 +8,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from cloud.api.fields import Constant
 from cloud.serializers import ActionSerializer
 from networks.firewalls.rules import DIRECTIONS, PROTOCOLS
 from networks.models import Firewall
@@ -34,7 +35,7 @@ class AppliedSelectorSerializer(serializers.Serializer[Any]):
 
 
 class AppliedResourceSerializer(serializers.Serializer[Any]):
-    type = serializers.ChoiceField(["server"])
+    type = Constant("server")
     server = AppliedServerSerializer()
 
 
