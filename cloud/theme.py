@@ -68,6 +68,7 @@ _SIDEBAR = [
         "items": [
             _page("Networks", "lan", "networks_network_changelist"),
             _page("Addresses", "pin_drop", "networks_address_changelist"),
+            _page("Firewalls", "local_fire_department", "networks_firewall_changelist"),
         ],
     },
     {

@@ -65,8 +65,8 @@ class SetRulesRequest(RequestSerializer):
 
 
 class ApplyRequest(RequestSerializer):
-    apply_to = TargetRequest(many=True)
+    apply_to = TargetRequest(many=True, allow_empty=False)
 
 
 class RemoveRequest(RequestSerializer):
-    remove_from = TargetRequest(many=True)
+    remove_from = TargetRequest(many=True, allow_empty=False)
