@@ -74,7 +74,7 @@ class ServerCreateRequest(RequestSerializer):
     automount = serializers.BooleanField(required=False)
     volumes = NotYet(required=False)
     networks = NotYet(required=False)
-    firewalls = FirewallReference(many=True, default=list)
+    firewalls = serializers.ListField(child=FirewallReference(), default=list, max_length=100)
     placement_group = NotYet(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from cloud.errors import InvalidInput, LimitExceeded, NotFound
 from cloud.labels import meets, parse_selector
 from cloud.models import Action
+from cloud.wire import Failure
 from networks.models import Firewall, FirewallSelector
 from networks.spec import RuleSpec
 from tests import factories as make
@@ -103,6 +104,46 @@ def test_several_firewalls_add_up_in_the_order_in_which_they_came() -> None:
     apply_firewall(web, [on(vm)])
     assert ports_of(vm) == [22, 80]
     assert effective_firewall(VM.objects.for_spec().get(pk=vm.pk)) is not None
+
+
+def test_a_new_servers_firewalls_keep_their_order_and_count_once() -> None:
+    web, ssh = firewall("web"), firewall("ssh", rules=[SSH])
+    assert ports_of(server(firewalls=(ssh, web, ssh))) == [22, 80]
+
+
+def test_a_firewall_that_was_deleted_meanwhile_leaves_no_unguarded_server() -> None:
+    web = firewall()
+    stale = Firewall.objects.get(pk=web.pk)
+    delete_firewall(web)
+    with pytest.raises(InvalidInput, match="not found"):
+        server(firewalls=(stale,))
+    assert not VM.objects.exists()
+
+
+def test_what_hosts_are_told_costs_as_many_queries_for_twelve_servers_as_for_three() -> None:
+    web, ssh = firewall("web"), firewall("ssh", rules=[SSH])
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            specs = [spec_of(vm) for vm in VM.objects.for_spec()]
+        assert all(spec.nics[0].firewall for spec in specs)
+        return len(captured)
+
+    for number in range(3):
+        server(f"few-{number}", firewalls=(web, ssh))
+    few = queries()
+    for number in range(9):
+        server(f"more-{number}", firewalls=(web, ssh))
+    assert queries() == few
+
+
+def test_a_server_that_cannot_be_made_uses_no_firewall() -> None:
+    vm = server(firewalls=(firewall(),))
+    failure = Failure("disk_full", "no room", retryable=False)
+    reports.vm_report(make.report(vm, present=False, converged=False, failure=failure), "host-h1")
+    vm.refresh_from_db()
+    assert vm.deleting
+    assert not FirewallUse.objects.exists()
 
 
 def test_a_firewall_without_rules_lets_nothing_in() -> None:

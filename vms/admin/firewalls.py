@@ -188,7 +188,7 @@ class FirewallAdmin(FactsAdmin):
                 guarded_table(uses),
                 actions_table(row),
             ],
-            reload_seconds=2 if pending else 0,
+            reload_seconds=2 if pending else 10,
         )
 
     def add_view(

@@ -59,14 +59,14 @@ def guard_new(vm: VM, firewalls: Iterable[Firewall]) -> None:
     Raises InvalidInput if one was deleted meanwhile, PrivateOnly or LimitExceeded.
     """
     hold(vm.project_id)
-    wanted = {firewall.pk for firewall in firewalls}
+    wanted = list(dict.fromkeys(firewall.pk for firewall in firewalls))
     if wanted and not vm.nics.exists():
         raise PrivateOnly(vm)
-    found = Firewall.objects.filter(pk__in=wanted, project=vm.project_id).order_by("pk")
-    if gone := wanted - {firewall.pk for firewall in found}:
-        raise invalid("firewalls", f"{min(gone)} not found")
+    found = Firewall.objects.filter(project=vm.project_id).in_bulk(wanted)
+    if gone := [pk for pk in wanted if pk not in found]:
+        raise invalid("firewalls", f"{gone[0]} not found")
     FirewallUse.objects.bulk_create(
-        FirewallUse(vm=vm, firewall=firewall, generation=vm.generation) for firewall in found
+        FirewallUse(vm=vm, firewall=found[pk], generation=vm.generation) for pk in wanted
     )
     _fit_labels(vm)
     _check_limit(vm)
