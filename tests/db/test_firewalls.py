@@ -227,6 +227,14 @@ def test_one_change_of_labels_that_moves_several_firewalls_is_one_generation() -
     assert (ports_of(vm), generation(vm)) == ([80], 2)
 
 
+def test_a_server_that_meets_another_selector_of_its_firewall_is_not_told_again() -> None:
+    firewall("web", Target(selector="env=prod"), Target(selector="env=test"))
+    vm = server(labels={"env": "test"})
+    update_vm(vm, labels={"env": "prod"})
+    assert (ports_of(vm), generation(vm)) == ([80], 1)
+    assert vm.firewall_uses.get().selector is not None
+
+
 def test_a_change_of_labels_reads_as_much_among_thirty_servers_as_alone() -> None:
     firewall("web", Target(selector="env=prod"))
 

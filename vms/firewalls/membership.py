@@ -110,34 +110,31 @@ def detach(vm: VM) -> None:
 
 
 def _fit_labels(vm: VM) -> list[Change]:
-    """Make the uses by label fit the server's labels, and answer what that changes.
+    """Make the uses by label fit the server's labels, and answer what that changes for it.
 
-    Costs one query for the selectors of the project and one for the server's uses, however many
-    servers there are.
+    Reads the selectors of the project and the server's own uses, however many servers there are.
     """
     selectors = FirewallSelector.objects.filter(firewall__project=vm.project_id)
-    wanted = {
+    met = {
         selector.pk: selector
         for selector in selectors
         if meets(vm.labels, parse_selector(selector.selector))
     }
-    uses = FirewallUse.objects.filter(vm=vm).exclude(selector=None)
-    present = {use.selector_id: use for use in uses}
-    ended = [use for pk, use in present.items() if pk not in wanted]
-    begun = [selector for pk, selector in wanted.items() if pk not in present]
-    FirewallUse.objects.filter(pk__in=[use.pk for use in ended]).delete()
+    uses = FirewallUse.objects.filter(vm=vm)
+    present = set(uses.values_list("selector", flat=True))
+    before = set(uses.values_list("firewall", flat=True))
+    uses.exclude(selector=None).exclude(selector__in=met).delete()
     FirewallUse.objects.bulk_create(
         FirewallUse(
-            vm=vm,
-            firewall_id=selector.firewall_id,
-            selector=selector,
-            generation=vm.generation,
+            vm=vm, firewall_id=selector.firewall_id, selector=selector, generation=vm.generation
         )
-        for selector in begun
+        for pk, selector in met.items()
+        if pk not in present
     )
+    after = set(uses.values_list("firewall", flat=True))
     return [
-        *(Change(REMOVE, use.firewall_id) for use in ended),
-        *(Change(APPLY, selector.firewall_id) for selector in begun),
+        *(Change(REMOVE, pk) for pk in sorted(before - after)),
+        *(Change(APPLY, pk) for pk in sorted(after - before)),
     ]
 
 
