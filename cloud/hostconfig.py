@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,7 +47,7 @@ class HostConfig:
     cores: int | None = None
     memory_mb: int | None = None
     netns: str | None = None
-    protected: tuple[IPv4Network, ...] | None = None
+    protected: tuple[IPv4Network | IPv6Network, ...] | None = None
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> HostConfig:
@@ -89,12 +89,12 @@ def _whole(env: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _networks(env: Mapping[str, str], name: str) -> tuple[IPv4Network, ...] | None:
+def _networks(env: Mapping[str, str], name: str) -> tuple[IPv4Network | IPv6Network, ...] | None:
     """Networks such as "192.0.2.0/24", separated by spaces; "" means none at all."""
     text = env.get(name)
     if text is None:
         return None
     try:
-        return tuple(IPv4Network(word) for word in text.split())
+        return tuple(ip_network(word) for word in text.split())
     except ValueError as error:
-        raise BadBundle(f"{name}={text!r} is no list of IPv4 networks: {error}") from error
+        raise BadBundle(f"{name}={text!r} is no list of networks: {error}") from error

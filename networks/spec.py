@@ -75,8 +75,8 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
 class NicReport(Struct, frozen=True):
     """What a host saw at a NIC: addresses that the guest got elsewhere, and what was dropped.
 
-    `dropped` counts frames by reason (mac, ipv4, ipv6, arp, nd, dhcp_server, ra) since the NIC
-    was made.
+    `dropped` counts frames by reason (mac, ipv4, ipv6, arp, nd, dhcp_server, ra, protocol) since
+    the NIC was made; protocol: neither ARP nor IP.
     """
 
     index: Annotated[int, Meta(ge=0, le=7)]
@@ -85,7 +85,7 @@ class NicReport(Struct, frozen=True):
 
 
 class Presence(StrEnum):
-    """How much of a VM's links a host found in place."""
+    """How much of a VM's links a host found in place. ALL: just as the document says."""
 
     NONE = "none"
     PART = "part"

@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import pytest
 from msgspec import structs
@@ -19,6 +20,7 @@ from pyroute2 import netns
 
 from cloud import shell
 from networks.host import links, nics
+from networks.host.addresses import led_to
 from networks.host.links import Tap
 from networks.host.nics import Surroundings
 from networks.spec import NicSpec, Presence
@@ -103,7 +105,7 @@ def tap(bare_world: World) -> Iterator[Tap]:
     tap = Tap(NAME, NIC, None)
     nics.ensure_nics([tap], AROUND)
     yield tap
-    nics.remove_nics([NAME], [NIC.ipv4], AROUND)
+    nics.remove_nics([NAME], led_to(NIC), AROUND)
 
 
 @pytest.fixture
@@ -228,7 +230,7 @@ def test_whatever_somebody_took_away_is_missed_and_mended(tap: Tap, damage: list
 
 
 def test_removing_what_is_not_there_breaks_nothing(bare_world: World) -> None:
-    nics.remove_nics(["cunone-0"], ["198.51.100.77"], AROUND)
+    nics.remove_nics(["cunone-0"], [ip_network("198.51.100.77")], AROUND)
     assert nics.presence([Tap("cunone-0", NIC, None)], AROUND) is Presence.NONE
 
 
@@ -247,4 +249,4 @@ def test_the_mtu_is_that_of_the_nic(bare_world: World) -> None:
     try:
         assert "mtu 1400" in bare_world.seen("ip", "-o", "link", "show", NAME)
     finally:
-        nics.remove_nics([NAME], [NIC.ipv4], AROUND)
+        nics.remove_nics([NAME], led_to(NIC), AROUND)
