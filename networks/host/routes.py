@@ -29,7 +29,8 @@ from networks.host.links import TAP_PREFIX, Tap, Uplink, index_of, set_sysctl, s
 PROTOCOL = 28
 _KERNEL = 2  # RTPROT_KERNEL, rtnetlink(7)
 _MAIN = 254  # RT_TABLE_MAIN
-_SCOPE_LINK = 253  # RT_SCOPE_LINK
+_SCOPE_LINK, _ANY_SCOPE = 253, 255  # RT_SCOPE_LINK, RT_SCOPE_NOWHERE
+_ANY_PROTOCOL = 0  # RTPROT_UNSPEC
 _INTERFACES6 = Path("/proc/sys/net/ipv6/conf")
 _HEARS_ROUTERS, _HEARS_ROUTERS_AS_ONE = "1", "2"  # accept_ra, ip-sysctl.rst
 
@@ -55,7 +56,7 @@ def ensure_routes(netlink: Any, uplink: Uplink, tap: Tap) -> None:
         proxy = {"dst": address, "ifindex": uplink.index, "flags": NTF_PROXY}
         netlink.neigh("replace", protocol=PROTOCOL, **proxy)
     for network in set(routed(netlink, tap.name)) - set(wanted):
-        netlink.route("del", dst=str(network), oif=index)
+        _remove_route(netlink, index, network)
         _fall_silent(netlink, uplink, network)
 
 
@@ -65,7 +66,7 @@ def remove_routes(netlink: Any, uplink: Uplink | None, name: str, known: Iterabl
     gone = {*known, *routed(netlink, name)}
     for network in gone:
         if index is not None:
-            unless(errno.ESRCH, netlink.route, "del", dst=str(network), oif=index)
+            _remove_route(netlink, index, network)
         if uplink:
             _fall_silent(netlink, uplink, network)
 
@@ -106,6 +107,11 @@ def led_to_guest(netlink: Any, address: Address) -> bool:
         return False
     (link,) = netlink.link("get", index=index)
     return bool(link.get_attr("IFLA_IFNAME").startswith(TAP_PREFIX))
+
+
+def _remove_route(netlink: Any, index: int | None, network: Network) -> None:
+    route = {"dst": str(network), "oif": index, "scope": _ANY_SCOPE, "proto": _ANY_PROTOCOL}
+    unless(errno.ESRCH, netlink.route, "del", **route)
 
 
 def _fall_silent(netlink: Any, uplink: Uplink, network: Network) -> None:
