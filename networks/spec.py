@@ -16,6 +16,8 @@ from cloud.wire import RowId
 MacAddress = Annotated[str, Meta(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")]
 IpAddress = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}\Z")]
 Cidr = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}/[0-9]{1,3}\Z")]
+# Either of them; msgspec would hold a union of two kinds of text to one of their patterns only.
+AddressOrCidr = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}(/[0-9]{1,3})?\Z")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Mbit = Annotated[int, Meta(ge=1, le=400_000)]
 
@@ -64,7 +66,7 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     ipv6: Cidr | None = None
     gateway6: IpAddress = ROUTED_GATEWAY6
     dhcp: bool = False
-    floating: Annotated[tuple[IpAddress | Cidr, ...], Meta(max_length=64)] = ()
+    floating: Annotated[tuple[AddressOrCidr, ...], Meta(max_length=64)] = ()
     dns: tuple[IpAddress, ...] = ()
     mtu: Annotated[int, Meta(ge=1280, le=9216)] = 1500
     firewall: FirewallSpec | None = None

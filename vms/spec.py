@@ -31,6 +31,8 @@ PublicKey = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+\Z", max_length=SSH_KEY_LENGTH)
 ]
 Version = Literal[1]
+# So many things that belong to no VM are told of; more are seen on the host itself.
+MOST_LEFTOVERS: Final = 50
 DiskFormat = Literal["qcow2", "raw"]
 
 
@@ -160,7 +162,10 @@ class VmReport(Struct, frozen=True):
 
 
 class HostReport(Struct, frozen=True):
-    """A heartbeat: who the host is and what it has. Memory in MiB, disk in GiB."""
+    """A heartbeat: who the host is and what it has. Memory in MiB, disk in GiB.
+
+    `leftovers`: what its network holds beyond its VMs, in words.
+    """
 
     host: str
     host_uuid: Uuid
@@ -174,6 +179,7 @@ class HostReport(Struct, frozen=True):
     accelerator: Literal["kvm", "tcg"]
     accelerator_reason: str
     uplink_ip: IpAddress | None = None
+    leftovers: Annotated[tuple[str, ...], Meta(max_length=MOST_LEFTOVERS)] = ()
     version: Version = WIRE_VERSION
 
 

@@ -14,7 +14,7 @@ _BYTES_PER_MBIT = 125_000
 _BURST_SECONDS = 0.01
 _LEAST_BURST = 64 * 1024
 _LATENCY = "50ms"
-_KIND, _HANDLE = "tbf", "1:"
+_KIND, _HANDLE, _ROOT = "tbf", "1:", 0xFFFFFFFF  # TC_H_ROOT, linux/pkt_sched.h
 
 
 def ensure_limit(netlink: Any, name: str, mbit: int | None) -> None:
@@ -23,7 +23,7 @@ def ensure_limit(netlink: Any, name: str, mbit: int | None) -> None:
     if mbit is None:
         kinds = {queue.get_attr("TCA_KIND") for queue in netlink.get_qdiscs(index=index)}
         if _KIND in kinds:
-            netlink.tc("del", _KIND, index, _HANDLE)
+            netlink.tc("del", index=index, handle=_HANDLE, parent=_ROOT)
         return
     rate = mbit * _BYTES_PER_MBIT
     burst = max(_LEAST_BURST, int(rate * _BURST_SECONDS))

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import NetlinkError
-from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST
-from pyroute2.netlink.rtnl import RTM_GETNEIGH
-from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY, ndmsg
+from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY
 
 from networks.host import addresses
 from networks.host.addresses import Address, Network
@@ -87,9 +85,9 @@ def proxies(netlink: Any, uplink: Uplink) -> dict[str, bool]:
     """The addresses that the host answers for on its uplink, and whether we told it to."""
     found = {}
     for family in (socket.AF_INET, socket.AF_INET6):
-        request = ndmsg()
-        request["family"], request["flags"] = family, NTF_PROXY
-        for entry in netlink.nlm_request(request, RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP):
+        # Without a filter of its own, pyroute2 leaves the flags to the kernel.
+        asked = {"family": family, "flags": NTF_PROXY, "dump_filter": None}
+        for entry in netlink.neigh("dump", **asked):
             if entry["ifindex"] == uplink.index:
                 found[entry.get_attr("NDA_DST")] = entry.get_attr("NDA_PROTOCOL") == PROTOCOL
     return found
@@ -100,13 +98,14 @@ def remove_proxy(netlink: Any, uplink: Uplink, address: str) -> None:
     unless(errno.ENOENT, netlink.neigh, "del", **proxy)
 
 
-def led_to_guest(netlink: Any, address: Address) -> bool:
-    """Whether the address is led to any guest's interface."""
+def guest_of(netlink: Any, address: Address) -> str | None:
+    """The guest's interface that the address is led to; None if it is led to none."""
     index = _leads_to(netlink, address)
     if index is None:
-        return False
+        return None
     (link,) = netlink.link("get", index=index)
-    return bool(link.get_attr("IFLA_IFNAME").startswith(TAP_PREFIX))
+    name = str(link.get_attr("IFLA_IFNAME"))
+    return name if name.startswith(TAP_PREFIX) else None
 
 
 def _remove_route(netlink: Any, index: int | None, network: Network) -> None:
@@ -117,7 +116,7 @@ def _remove_route(netlink: Any, index: int | None, network: Network) -> None:
 def _fall_silent(netlink: Any, uplink: Uplink, network: Network) -> None:
     """Unless the network moved on to another guest of this host."""
     address = addresses.spoken_for(network)
-    if not led_to_guest(netlink, address):
+    if guest_of(netlink, address) is None:
         remove_proxy(netlink, uplink, str(address))
 
 

@@ -26,9 +26,6 @@ ENTRY = "from_guest"
 
 _LINK_LOCAL = IPv6Network("fe80::/64")
 _BYTES_PER_MBIT = 125_000
-# A burst as long as this: less cuts into TCP's windows, more is no limit any more.
-_BURST_SECONDS = 0.05
-_LEAST_BURST = 128 * 1024
 # Type and length, in units of 8 bytes, of the options of RFC 4861, 4.6.1.
 _SOURCE_LINK_ADDRESS, _TARGET_LINK_ADDRESS = "0101", "0201"
 
@@ -76,11 +73,10 @@ def _entry(tap: str, nic: NicSpec) -> list[str]:
 
 
 def _limit(mbit: int | None) -> list[str]:
+    """The kernel's bucket holds one second's bytes: after a rest as much passes at once."""
     if mbit is None:
         return []
-    rate = mbit * _BYTES_PER_MBIT
-    burst = max(_LEAST_BURST, int(rate * _BURST_SECONDS))
-    return [f"limit rate over {rate} bytes/second burst {burst} bytes drop"]
+    return [f"limit rate over {mbit * _BYTES_PER_MBIT} bytes/second drop"]
 
 
 def _arp(nic: NicSpec) -> list[str]:

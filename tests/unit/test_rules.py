@@ -117,7 +117,7 @@ table netdev cumulet_cu7-0 {
     chain from_guest {
         type filter hook ingress device "cu7-0" priority filter; policy drop;
         ether saddr != 02:00:00:00:00:07 counter name forged_mac drop
-        limit rate over 10000000 bytes/second burst 500000 bytes drop
+        limit rate over 10000000 bytes/second drop
         meta protocol ip goto says_ipv4
         meta protocol ip6 goto says_ipv6
         meta protocol arp goto says_arp
