@@ -20,7 +20,7 @@ from rich.console import Console
 from cloud import shell
 from cloud.errors import CumuletError
 from deploy import guests, images, processes, state
-from deploy.benchmarks import deployment, footprint, report, verdicts
+from deploy.benchmarks import deployment, footprint, network, report, verdicts
 from deploy.benchmarks.first_vm import FirstVm
 from deploy.benchmarks.guest import Contender, Guest, Sample
 from deploy.benchmarks.libvirt import Libvirt
@@ -43,17 +43,33 @@ def bench(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Where the numbers go.", dir_okay=False)
     ] = None,
+    only_network: Annotated[
+        bool, typer.Option("--network", help="Measure what a host's rules cost, and only that.")
+    ] = False,
 ) -> None:
     """Measure how fast a server is there, beside a shell loop of QEMU and virsh create.
 
     A missed target is a result: the exit code is 0 whenever everything could be measured.
     """
+    console = Console(highlight=False)
+    if only_network:
+        _bench_network(rounds, json_file or state.default_state() / "bench-network.json", console)
+        return
     target = json_file or state.default_state() / "bench.json"
     with Steps() as steps, deployment.own_instance() as instance:
         result = _run(instance, steps, rounds, idle)
     target.write_text(json.dumps(report.document(result), indent=2) + "\n")
-    console = Console(highlight=False)
     report.show(result, console)
+    console.print(f"Numbers: {target}")
+
+
+def _bench_network(rounds: int, target: Path, console: Console) -> None:
+    with Steps() as steps:
+        result = network.measure(rounds, steps)
+    verdicts = result.verdicts()
+    numbers = {**network.document(result), "verdicts": report.verdict_documents(verdicts)}
+    target.write_text(json.dumps(numbers, indent=2) + "\n")
+    console.print(report.verdict_table(verdicts))
     console.print(f"Numbers: {target}")
 
 

@@ -142,6 +142,7 @@ def _led(verb: Literal["add", "delete"], taps: Iterable[str]) -> str:
     return text
 
 
+_ALL4, _ALL6 = ["0.0.0.0/0"], ["::/0"]
 # An answer, or news about a connection such as "packet too big".
 _ANSWERS = ["ct direction reply return", "ct state related return"]
 
@@ -161,25 +162,31 @@ def _let_out(firewall: FirewallSpec) -> list[str]:
 def _matches(rule: RuleSpec, side: Literal["saddr", "daddr"]) -> list[str]:
     """A line for each family; none for a family that the rule names no network of."""
     networks = [ip_network(text, strict=False) for text in rule.networks]
-    four = [one for one in networks if isinstance(one, IPv4Network)]
-    six = [one for one in networks if isinstance(one, IPv6Network)]
+    four = _apart(one for one in networks if isinstance(one, IPv4Network))
+    six = _apart(one for one in networks if isinstance(one, IPv6Network))
+    icmp = rule.protocol == "icmp"
+    if (four, six) == (_ALL4, _ALL6) and not icmp:
+        return [f"{_what(rule)} return"]
     lines = []
     if four:
-        what = "meta l4proto icmp" if rule.protocol == "icmp" else _what(rule)
+        what = "meta l4proto icmp" if icmp else _what(rule)
         lines.append(f"{_where('ip', 'ipv4', side, four)} {what} return")
     if six:
-        what = "meta l4proto ipv6-icmp" if rule.protocol == "icmp" else _what(rule)
+        what = "meta l4proto ipv6-icmp" if icmp else _what(rule)
         lines.append(f"{_where('ip6', 'ipv6', side, six)} {what} return")
     return lines
 
 
-def _where(header: str, family: str, side: str, networks: Iterable[Network]) -> str:
+def _apart(networks: Iterable[IPv4Network] | Iterable[IPv6Network]) -> list[str]:
     """Without overlaps, which a set of nftables does not take."""
-    # One version at a time, which the type of collapse_addresses cannot say.
-    apart = [str(network) for network in collapse_addresses(networks)]  # type: ignore[type-var]
-    if apart in (["0.0.0.0/0"], ["::/0"]):
+    return [str(network) for network in collapse_addresses(networks)]
+
+
+def _where(header: str, family: str, side: str, networks: list[str]) -> str:
+    if networks in (_ALL4, _ALL6):
         return f"meta nfproto {family}"
-    return f"{header} {side} {apart[0] if len(apart) == 1 else '{ ' + ', '.join(apart) + ' }'}"
+    members = networks[0] if len(networks) == 1 else f"{{ {', '.join(networks)} }}"
+    return f"{header} {side} {members}"
 
 
 def _what(rule: RuleSpec) -> str:

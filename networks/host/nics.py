@@ -86,7 +86,7 @@ def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
             for tap in taps:
                 links.ensure_tap(netlink, tap, around.host)
             changed = [tap for tap in taps if not _is_signed(netlink, uplink, around, tap)]
-            nft.apply(_host_text(uplink, around) + nic_texts(taps))
+            nft.apply(host_text(uplink, around) + nic_texts(taps))
             for tap in taps:
                 _connect(netlink, uplink, tap)
             announce.announce(
@@ -134,6 +134,11 @@ def reports(taps: Sequence[Tap]) -> tuple[NicReport, ...]:
         raise _refused(error) from error
 
 
+def host_text(uplink: Uplink, around: Surroundings) -> str:
+    """The rules of the host itself, which those of NICs build on."""
+    return firewall.host_rules(uplink.networks if around.protected is None else around.protected)
+
+
 def nic_texts(taps: Sequence[Tap]) -> str:
     """All rules of these NICs."""
     sent = [rules.nic_rules(tap.name, tap.nic) for tap in taps]
@@ -170,12 +175,8 @@ def _is_signed(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -> 
 
 def _digest(uplink: Uplink, around: Surroundings, nic: NicSpec) -> str:
     """Of all that a NIC is made from: its document, and the rules as this release writes them."""
-    text = _host_text(uplink, around) + nic_texts([Tap("nic", nic, None)])
+    text = host_text(uplink, around) + nic_texts([Tap("nic", nic, None)])
     return hashlib.sha256(json.encode(nic) + text.encode()).hexdigest()[:32]
-
-
-def _host_text(uplink: Uplink, around: Surroundings) -> str:
-    return firewall.host_rules(uplink.networks if around.protected is None else around.protected)
 
 
 def _is_ruled(name: str) -> bool:

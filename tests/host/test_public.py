@@ -116,7 +116,7 @@ def pings(world: World, address: str) -> bool:
 
 def reaches(world: World, spec: VmSpec, address: str) -> bool:
     """Whether the guest gets an answer from there."""
-    return "yes" in world.ssh(spec, f"ping -c1 -W1 {address} >/dev/null && echo yes; true").stdout
+    return "yes" in world.ssh(spec, f"ping -c3 -W2 {address} >/dev/null && echo yes; true").stdout
 
 
 @pytest.fixture
