@@ -162,8 +162,10 @@ def _let_out(firewall: FirewallSpec) -> list[str]:
 def _matches(rule: RuleSpec, side: Literal["saddr", "daddr"]) -> list[str]:
     """A line for each family; none for a family that the rule names no network of."""
     networks = [ip_network(text, strict=False) for text in rule.networks]
-    four = _apart(one for one in networks if isinstance(one, IPv4Network))
-    six = _apart(one for one in networks if isinstance(one, IPv6Network))
+    # Without overlaps, which a set of nftables does not take.
+    apart4 = collapse_addresses(one for one in networks if isinstance(one, IPv4Network))
+    apart6 = collapse_addresses(one for one in networks if isinstance(one, IPv6Network))
+    four, six = [str(one) for one in apart4], [str(one) for one in apart6]
     icmp = rule.protocol == "icmp"
     if (four, six) == (_ALL4, _ALL6) and not icmp:
         return [f"{_what(rule)} return"]
@@ -175,11 +177,6 @@ def _matches(rule: RuleSpec, side: Literal["saddr", "daddr"]) -> list[str]:
         what = "meta l4proto ipv6-icmp" if icmp else _what(rule)
         lines.append(f"{_where('ip6', 'ipv6', side, six)} {what} return")
     return lines
-
-
-def _apart(networks: Iterable[IPv4Network] | Iterable[IPv6Network]) -> list[str]:
-    """Without overlaps, which a set of nftables does not take."""
-    return [str(network) for network in collapse_addresses(networks)]
 
 
 def _where(header: str, family: str, side: str, networks: list[str]) -> str:

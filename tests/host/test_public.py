@@ -15,6 +15,7 @@ from pyroute2 import netns
 from networks.spec import FirewallSpec, RuleSpec
 from tests.documents import SPEC
 from tests.host.world import World, second, until
+from vms.host.converge import converge
 from vms.spec import VmSpec
 
 pytestmark = pytest.mark.public
@@ -216,6 +217,19 @@ def test_a_limit_holds_in_both_directions_and_is_changed_while_the_guest_runs(
     spec = changed(world, spec, mbit_in=None, mbit_out=None)
     assert download(world) > 30
     assert upload(world) > 30
+
+
+def test_forged_packets_are_told_with_the_next_report_and_cause_none(world: World) -> None:
+    spec = serve(world, SPEC)
+    forge = "ip address add 203.0.113.99/32 dev eth0; ping -c2 -W1 -I 203.0.113.99 203.0.113.200"
+    converge(world.host, spec.vm_id, world.send)  # tells of the guest's first sign of life
+    told = len(world.reports)
+    world.ssh(spec, f"{forge}; true")
+    converge(world.host, spec.vm_id, world.send, insist=False)
+    assert len(world.reports) == told
+    converge(world.host, spec.vm_id, world.send)
+    (nic,) = world.reports[-1].nics
+    assert nic.dropped["ipv4"] >= 2
 
 
 def download(world: World) -> float:
