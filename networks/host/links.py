@@ -50,6 +50,10 @@ class Tap:
     nic: NicSpec
     owner: int | None
 
+    @property
+    def bridged(self) -> bool:
+        return self.nic.mode == "public_bridged"
+
 
 def find_uplink(netlink: Any, name: str | None) -> Uplink:
     """The named interface, else the one of the default route; raises NoUplink."""
@@ -99,7 +103,7 @@ def ensure_tap(netlink: Any, tap: Tap) -> None:
 def ensure_routes(netlink: Any, uplink: Uplink, tap: Tap) -> None:
     """Raise the interface and lead the guest's address to it."""
     index, nic = index_of(netlink, tap.name), tap.nic
-    netlink.link("set", index=index, address=_host_mac(nic), mtu=nic.mtu, state="up")
+    netlink.link("set", index=index, address=host_mac(nic), mtu=nic.mtu, state="up")
     gateway = {"address": nic.gateway, "prefixlen": 32, "scope": _SCOPE_LINK}
     _unless(errno.EEXIST, netlink.addr, "add", index=index, **gateway)
     route = {"dst": f"{nic.ipv4}/32", "scope": _SCOPE_LINK, "prefsrc": uplink.address}
@@ -141,7 +145,7 @@ def _default_interface(netlink: Any) -> int | None:
     return None
 
 
-def _route_to(netlink: Any, address: str) -> int | None:
+def _route_to(netlink: Any, address: str | None) -> int | None:
     try:
         (route,) = netlink.route("get", dst=address)
     except NetlinkError:  # unreachable in whichever way
@@ -150,7 +154,7 @@ def _route_to(netlink: Any, address: str) -> int | None:
     return None if index is None else int(index)
 
 
-def _host_mac(nic: NicSpec) -> str:
+def host_mac(nic: NicSpec) -> str:
     """The host's end of the link: the guest's MAC under a first byte that no guest gets."""
     return f"fe{nic.mac[2:]}"
 

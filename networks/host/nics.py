@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from pyroute2 import IPRoute, NetlinkError
 
 from cloud.errors import CumuletError
-from networks.host import links, nft, rules
+from networks.host import bridge, bridge_rules, links, nft, rules
 from networks.host.links import NoUplink, Tap, Uplink
 from networks.spec import Presence
 
@@ -51,7 +51,7 @@ def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
             if not seen and not ruled:
                 return Presence.NONE
             uplink = _uplink(netlink, around)
-            complete = uplink and all(links.is_complete(netlink, uplink, tap) for tap in taps)
+            complete = uplink and all(_is_connected(netlink, uplink, tap) for tap in taps)
     except (NetlinkError, OSError) as error:
         raise _refused(error) from error
     return Presence.ALL if complete and len(ruled) == len(taps) else Presence.PART
@@ -65,10 +65,9 @@ def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
             for tap in taps:
                 links.ensure_tap(netlink, tap)
             protected = uplink.networks if around.protected is None else around.protected
-            texts = [rules.nic_rules(tap.name, tap.nic) for tap in taps]
-            nft.apply("".join([rules.host_rules(protected), *texts]))
+            nft.apply("".join([rules.host_rules(protected), *map(_rules, taps)]))
             for tap in taps:
-                links.ensure_routes(netlink, uplink, tap)
+                _connect(netlink, uplink, tap)
     except (NetlinkError, OSError) as error:
         raise _refused(error) from error
 
@@ -90,6 +89,25 @@ def remove_nics(names: Sequence[str], addresses: Iterable[str], around: Surround
     ruled = [name for name in names if rules.nic_table(name) in tables]
     if ruled:
         nft.apply("".join(map(rules.no_nic_rules, ruled)))
+
+
+def _rules(tap: Tap) -> str:
+    if tap.bridged:
+        return bridge_rules.nic_rules(tap.name, tap.nic) + bridge_rules.host_rules()
+    return rules.nic_rules(tap.name, tap.nic)
+
+
+def _connect(netlink: Any, uplink: Uplink, tap: Tap) -> None:
+    if tap.bridged:
+        bridge.ensure_port(netlink, tap)
+    else:
+        links.ensure_routes(netlink, uplink, tap)
+
+
+def _is_connected(netlink: Any, uplink: Uplink, tap: Tap) -> bool:
+    if tap.bridged:
+        return bridge.is_port(netlink, tap)
+    return links.is_complete(netlink, uplink, tap)
 
 
 def _uplink(netlink: Any, around: Surroundings) -> Uplink | None:

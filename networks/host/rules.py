@@ -33,6 +33,7 @@ table netdev {nic_table(tap)} {{
         type filter hook ingress device "{tap}" priority filter; policy drop;
         ether saddr != {nic.mac} drop
         arp saddr ether {nic.mac} arp saddr ip {nic.ipv4} accept
+        ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
         ip saddr != {nic.ipv4} drop
         udp sport {_DHCP_SERVER} drop
         meta protocol ip accept
@@ -69,6 +70,7 @@ table inet {HOST_TABLE} {{
         iifname != "{TAP_PATTERN}" accept
         ct state established,related accept
         ip daddr {ROUTED_GATEWAY} icmp type echo-request accept
+        udp sport 68 udp dport 67 accept
         drop
     }}
     chain through_host {{

@@ -16,6 +16,7 @@ table netdev cumulet_cu7-0 {
         type filter hook ingress device "cu7-0" priority filter; policy drop;
         ether saddr != 02:00:00:00:00:07 drop
         arp saddr ether 02:00:00:00:00:07 arp saddr ip 198.51.100.7 accept
+        ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
         ip saddr != 198.51.100.7 drop
         udp sport 67 drop
         meta protocol ip accept

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from cloud.wire import StepName
 from networks.host import nics
-from vms.host import qemu, store
+from vms.host import leases, qemu, store
 from vms.host.host import Host
 from vms.host.paths import VmPaths, tap_name
 from vms.spec import VmRemoval
@@ -34,6 +34,7 @@ def steps(
 def _remove_links(host: Host, paths: VmPaths) -> None:
     if host.routes_networks:
         names = [tap_name(paths.vm_id, index) for index in range(_MOST_NICS)]
+        leases.forget(host, names)
         nics.remove_nics(names, _addresses(paths), host.surroundings)
 
 
@@ -49,5 +50,5 @@ def _addresses(paths: VmPaths) -> list[str]:
     with suppress(store.DamagedStore):
         spec = store.spec(paths)
         if spec:
-            return [nic.ipv4 for nic in spec.nics]
+            return [nic.ipv4 for nic in spec.nics if nic.ipv4]
     return []

@@ -66,9 +66,11 @@ def _ethernet(nic: NicSpec) -> dict[str, Any]:
     config: dict[str, Any] = {
         "match": {"macaddress": nic.mac},
         "set-name": f"eth{nic.index}",
-        "addresses": [f"{nic.ipv4}/32"],
         "mtu": nic.mtu,
     }
+    if nic.dhcp:
+        return {**config, "dhcp4": True}
+    config["addresses"] = [f"{nic.ipv4}/{nic.prefix4}"]
     if nic.index == 0:
         config["routes"] = [{"to": "0.0.0.0/0", "via": nic.gateway, "on-link": True}]
     if nic.dns:
