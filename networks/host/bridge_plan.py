@@ -172,7 +172,10 @@ def _as_before(source: Interface, target: str) -> list[Operation]:
     return [
         Operation(Change("settled", "wait", target)),
         Operation(_sysctl(ACCEPT_DAD, target, source.accept_dad)),
-        Operation(_sysctl(ADDR_GEN_MODE, target, source.addr_gen_mode)),
+        Operation(
+            _sysctl(ADDR_GEN_MODE, target, source.addr_gen_mode),
+            _sysctl(ADDR_GEN_MODE, target, _GENERATE_NONE),
+        ),
         Operation(
             _sysctl(ACCEPT_DAD, source.name, source.accept_dad),
             _sysctl(ACCEPT_DAD, source.name, "0"),

@@ -12,6 +12,7 @@ RFC 4291 appendix A), so that it can be checked without having been learned.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TypeVar
 
@@ -55,6 +56,11 @@ def nic_rules(tap: str, nic: NicSpec) -> str:
     counters = [f"    counter {COUNTER_PREFIX}{reason} {{ }}" for reason in REASONS]
     body = "\n".join([*counters, *sets, *(_chain(*chain) for chain in chains.items())])
     return f"add table {table}\nflush table {table}\n\ntable {table} {{\n{body}\n}}\n"
+
+
+def forget(tap: str, addresses: Iterable[str]) -> str:
+    """Make the guest speak no more under addresses that were learned."""
+    return f"delete element netdev {nic_table(tap)} {LEARNED} {{ {', '.join(addresses)} }}\n"
 
 
 def host_rules() -> str:

@@ -48,7 +48,7 @@ def look(netlink: Any, name: str) -> Interface:
     sources = {address["address"] for address in addresses}
     routes, dependants = [], []
     for message in _routes(netlink):
-        if message.get_attr("RTA_OIF") == index:
+        if index in _interfaces(message):
             routes.append(_route(message))
         elif message.get_attr("RTA_PREFSRC") in sources:
             (other,) = netlink.link("get", index=message.get_attr("RTA_OIF"))
@@ -102,6 +102,12 @@ def _routes(netlink: Any) -> list[Any]:
     ]
 
 
+def _interfaces(message: Any) -> list[int]:
+    """That the route leads to: more than one if it has several next hops."""
+    hops = [hop["oif"] for hop in message.get_attr("RTA_MULTIPATH") or []]
+    return [message.get_attr("RTA_OIF"), *hops]
+
+
 def _route(message: Any) -> Arguments:
     attributes = dict(message["attrs"])
     unknown = sorted(attributes.keys() - _ROUTE_WORDS.keys() - _ROUTE_OTHERS)
@@ -109,7 +115,7 @@ def _route(message: Any) -> Arguments:
     if unknown:
         raise CannotBridge(
             f"the route to {destination} has {', '.join(unknown)}, which cannot be moved to a"
-            " bridge: take it away, or set the bridge up yourself and name it CUMULET_HOST_UPLINK"
+            " bridge: take it away, or leave CUMULET_HOST_BRIDGE off"
         )
     route: Arguments = {
         "family": message["family"],

@@ -72,6 +72,18 @@ def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
         raise _refused(error) from error
 
 
+def learn(tap: Tap) -> tuple[str, ...]:
+    """The addresses that the guest got from the outside network; the last lease holds alone.
+
+    A guest that took none tells by ARP what it uses. Raises CommandError.
+    """
+    found = nft.elements("netdev", rules.nic_table(tap.name))
+    newest, older = found[bridge_rules.LEARNED][:1], found[bridge_rules.LEARNED][1:]
+    if older:
+        nft.apply(bridge_rules.forget(tap.name, older))
+    return (*(newest or found[bridge_rules.SPOKEN]), *found[bridge_rules.SPOKEN6])
+
+
 def remove_nics(names: Sequence[str], addresses: Iterable[str], around: Surroundings) -> None:
     """Leave nothing of these interfaces, nor of what led `addresses` to them.
 

@@ -7,6 +7,7 @@ disk, with all that takes it back: a process that is killed in the midst leaves 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
@@ -84,19 +85,19 @@ def _settled(host: Host) -> _Record | None:
     if record.boot_id == host.boot_id:
         log.warning("change of the uplink was broken off, taking it back", uplink=record.uplink)
         bridge.take_back(record.under_way)
-    return _write(host, record.uplink)
+    return write(host, record.uplink)
 
 
 def _carry_out(host: Host, uplink: str, operations: list[Operation]) -> None:
-    _write(host, uplink, tuple(operations))
+    write(host, uplink, operations)
     try:
         bridge.carry_out(operations)
     except bridge.BridgeHalfMade:
         raise  # what is on disk takes the rest back at the next attempt
     except bridge.BridgeFailed:
-        _write(host, uplink)
+        write(host, uplink)
         raise
-    _write(host, uplink)
+    write(host, uplink)
 
 
 def _read(host: Host) -> _Record | None:
@@ -109,7 +110,8 @@ def _read(host: Host) -> _Record | None:
         return None
 
 
-def _write(host: Host, uplink: str, under_way: tuple[Operation, ...] = ()) -> _Record:
-    record = _Record(uplink, host.boot_id, under_way)
+def write(host: Host, uplink: str, under_way: Sequence[Operation] = ()) -> _Record:
+    """Note which uplink is in the bridge, and what is about to be done with it."""
+    record = _Record(uplink, host.boot_id, tuple(under_way))
     files.write(host.paths.bridge, msgspec.json.encode(record))
     return record

@@ -15,10 +15,11 @@ from msgspec import structs
 
 from cloud import logs, requestid
 from cloud.wire import Cause, Failure, StepReport
+from networks.spec import Presence
 from vms.host import bell, course, files, qemulog, store
 from vms.host.host import Host
 from vms.host.memory import VmMemory
-from vms.host.observe import observe
+from vms.host.observe import nic_reports, observe
 from vms.host.paths import VmPaths
 from vms.host.plan import Guest, Observed, plan
 from vms.host.removal import steps as removal_steps
@@ -154,6 +155,7 @@ def _bring(host: Host, spec: VmSpec, memory: VmMemory) -> tuple[VmReport, VmMemo
         guest_halted=spec.power is PowerGoal.RUNNING and _halted(spec, memory, seen),
         button_pressed=memory.pressed == spec.generation,
         failure=failure,
+        nics=nic_reports(host, spec) if seen.links is Presence.ALL else (),
     )
     return report, memory
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import structlog
 
+from cloud.shell import CommandError
 from networks.host import counters, nics
-from networks.spec import Presence
+from networks.spec import NicReport, Presence
 from vms.host import disks, images, qemu, qmp
 from vms.host.host import Host
 from vms.host.paths import VmPaths
@@ -38,6 +41,17 @@ def guest(uuid: str, paths: VmPaths) -> Guest:
 def frames(host: Host, spec: VmSpec) -> int:
     """How many frames the guest has sent through its interfaces since they were made."""
     return counters.frames_from(tap.name for tap in host.taps(spec))
+
+
+def nic_reports(host: Host, spec: VmSpec) -> tuple[NicReport, ...]:
+    """What was learned of NICs that the outside network gives addresses to."""
+    reports = []
+    for tap in host.taps(spec):
+        if tap.nic.dhcp and host.routes_networks:
+            # Without links there is nothing to have learned from.
+            with suppress(CommandError):
+                reports.append(NicReport(tap.nic.index, learned=nics.learn(tap)))
+    return tuple(reports)
 
 
 def _links(host: Host, spec: VmSpec) -> Presence:
