@@ -63,10 +63,11 @@ def forget(tap: str, addresses: Iterable[str]) -> str:
     return f"delete element netdev {nic_table(tap)} {LEARNED} {{ {', '.join(addresses)} }}\n"
 
 
-def host_rules() -> str:
+def host_rules(mac: str) -> str:
     """The host's table: bridged guests reach the host itself no more than routed ones do.
 
-    They are neighbours in its network all the same: ND is answered, and answers pass.
+    They are neighbours in its network all the same: ND is answered, and answers pass. Where the
+    kernel has br_netfilter, frames that are not for the host, whose MAC is `mac`, come by here too.
     """
     return f"""add table inet {HOST_TABLE}
 delete table inet {HOST_TABLE}
@@ -83,6 +84,7 @@ table inet {HOST_TABLE} {{
     chain through_host {{
         type filter hook forward priority filter; policy accept;
         meta mark != {_MARK:#x} accept
+        ether daddr != {mac} accept
         ct state established,related accept
         oifname != "{TAP_PATTERN}" drop
     }}

@@ -72,7 +72,7 @@ def option_lines(tap: Tap, hostname: str) -> str:
     options = {
         "option:netmask": str(own.netmask),
         "28": str(own.network.broadcast_address),
-        "option:hostname": hostname.partition(".")[0][:63],
+        "12": hostname.partition(".")[0][:63],
         "option:mtu": str(nic.mtu),
         "option:dns-server": ",".join(nic.dns),
         **_routes(nic, own),

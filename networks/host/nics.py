@@ -65,7 +65,10 @@ def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
             for tap in taps:
                 links.ensure_tap(netlink, tap)
             protected = uplink.networks if around.protected is None else around.protected
-            nft.apply("".join([rules.host_rules(protected), *map(_rules, taps)]))
+            texts = [_rules(tap) for tap in taps]
+            if any(tap.bridged for tap in taps):
+                texts.append(bridge_rules.host_rules(bridge.mac(netlink)))
+            nft.apply("".join([rules.host_rules(protected), *texts]))
             for tap in taps:
                 _connect(netlink, uplink, tap)
     except (NetlinkError, OSError) as error:
@@ -105,7 +108,7 @@ def remove_nics(names: Sequence[str], addresses: Iterable[str], around: Surround
 
 def _rules(tap: Tap) -> str:
     if tap.bridged:
-        return bridge_rules.nic_rules(tap.name, tap.nic) + bridge_rules.host_rules()
+        return bridge_rules.nic_rules(tap.name, tap.nic)
     return rules.nic_rules(tap.name, tap.nic)
 
 
