@@ -11,7 +11,8 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import structlog
@@ -67,14 +68,14 @@ def exists() -> bool:
 
 
 def joining(uplink: str | None) -> list[Operation]:
-    """What makes the uplink a port of the bridge. Raises NoUplink or CannotBridge."""
-    with IPRoute() as netlink:
+    """What makes the uplink a port of the bridge. Raises NoUplink, CannotBridge or BridgeFailed."""
+    with _asked() as netlink:
         return bridge_plan.bridging(look(netlink, find_uplink(netlink, uplink).name))
 
 
 def leaving(uplink: str) -> list[Operation]:
-    """What makes `uplink` the host's again. Raises BridgeInUse, NoUplink or CannotBridge."""
-    with IPRoute() as netlink:
+    """What makes `uplink` the host's again. Raises BridgeInUse, and as `joining` does."""
+    with _asked() as netlink:
         if index_of(netlink, uplink) is None:
             raise NoUplink(
                 f"the interface {uplink!r} that was in the bridge is gone: bring it back"
@@ -110,6 +111,15 @@ def take_back(operations: Sequence[Operation]) -> None:
         left = _undo(operations, Kernel(netlink).make)
     if left:
         raise BridgeHalfMade(f"a change of the uplink that was broken off stays in part: {left}")
+
+
+@contextmanager
+def _asked() -> Iterator[Any]:
+    try:
+        with IPRoute() as netlink:
+            yield netlink
+    except NetlinkError as error:
+        raise BridgeFailed(f"the kernel does not say what the uplink has: {error}") from error
 
 
 def execute(operations: Sequence[Operation], make: Make) -> None:

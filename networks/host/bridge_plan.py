@@ -8,7 +8,7 @@ the last to the first. `networks.host.bridge` looks, and carries the operations 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -93,6 +93,9 @@ class Interface(Struct, frozen=True):
     addr_gen_mode: str = "0"
 
 
+_REMOVAL = Change("link", "del", BRIDGE)
+
+
 def bridging(uplink: Interface) -> list[Operation]:
     """The uplink becomes a port of a new bridge, which is the host's interface from then on."""
     made = {
@@ -104,10 +107,9 @@ def bridging(uplink: Interface) -> list[Operation]:
         # Without a querier in the network, a bridge that snoops forgets who listens to ND.
         "br_mcast_snooping": 0,
     }
-    gone = Change("link", "del", BRIDGE)
     return [
         *_without_delay(uplink),
-        Operation(Change("link", "add", BRIDGE, made), gone),
+        Operation(Change("link", "add", BRIDGE, made), _REMOVAL),
         Operation(_sysctl(ACCEPT_DAD, BRIDGE, "0")),
         Operation(_sysctl(ADDR_GEN_MODE, BRIDGE, _GENERATE_NONE)),
         *(Operation(_sysctl(name, BRIDGE, value)) for name, value in uplink.sysctls.items()),
@@ -126,8 +128,13 @@ def unbridging(bridge: Interface, uplink: str) -> list[Operation]:
         Operation(_master(uplink, None), _master(uplink, BRIDGE)),
         *_moved(bridge, uplink),
         *_as_before(bridge, uplink),
-        Operation(Change("link", "del", BRIDGE)),
+        Operation(_REMOVAL),
     ]
+
+
+def is_over(operations: Sequence[Operation], *, bridge_exists: bool) -> bool:
+    """Whether these were carried out to a last one that nothing takes back."""
+    return not bridge_exists and bool(operations) and operations[-1].do == _REMOVAL
 
 
 def _without_delay(source: Interface) -> list[Operation]:

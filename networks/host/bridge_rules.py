@@ -69,9 +69,7 @@ def host_rules(mac: str) -> str:
     They are neighbours in its network all the same: ND is answered, and answers pass. Where the
     kernel has br_netfilter, frames that are not for the host, whose MAC is `mac`, come by here too.
     """
-    return f"""add table inet {HOST_TABLE}
-delete table inet {HOST_TABLE}
-
+    return f"""{no_host_rules()}
 table inet {HOST_TABLE} {{
     chain to_host {{
         type filter hook input priority filter; policy accept;
@@ -90,6 +88,11 @@ table inet {HOST_TABLE} {{
     }}
 }}
 """
+
+
+def no_host_rules() -> str:
+    """Take the host's table away, whether or not it is there."""
+    return f"add table inet {HOST_TABLE}\ndelete table inet {HOST_TABLE}\n"
 
 
 def _chains(tap: str, nic: NicSpec) -> dict[str, list[str]]:

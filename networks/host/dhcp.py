@@ -42,6 +42,8 @@ def configuration(place: Path, local: Sequence[str]) -> str:
         "interface=cu*",
         f"interface={BRIDGE}",
         "except-interface=lo",
+        # A guest that asks without end fills no disk.
+        "quiet-dhcp",
         "dhcp-authoritative",
         # Other guests' networks answer for themselves: nobody unknown is refused here.
         "dhcp-ignore=tag:!known",
@@ -108,9 +110,11 @@ def serve(place: Path, taps: Iterable[Tap], hostname: str) -> None:
     for directory in (place, _hosts(place), _options(place)):
         directory.mkdir(mode=0o755, exist_ok=True)
     for tap in taps:
-        if tap.nic.ipv4 and not tap.nic.dhcp:
-            changed |= _write(_options(place) / tap.name, option_lines(tap, hostname))
-            changed |= _write(_hosts(place) / tap.name, host_line(tap))
+        if tap.nic.dhcp or not tap.nic.ipv4:
+            forget(place, [tap.name])
+            continue
+        changed |= _write(_options(place) / tap.name, option_lines(tap, hostname))
+        changed |= _write(_hosts(place) / tap.name, host_line(tap))
     if changed:
         _read_again(place)
 

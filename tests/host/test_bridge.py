@@ -6,6 +6,7 @@ import errno
 import re
 import secrets
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -224,6 +225,16 @@ def test_an_agent_that_was_killed_in_the_midst_is_made_good_by_the_next(furnishe
     assert f"{ADDRESS}/24" in furnished.seen("ip", "-o", "address", "show", BRIDGE)
 
 
+def test_an_agent_that_was_killed_after_the_way_back_takes_nothing_back(furnished: World) -> None:
+    before = state(furnished)
+    bridging.ensure(wanting(furnished))
+    operations = bridge.leaving("uplink")
+    bridging.write(furnished.host, "uplink", operations)
+    bridge.carry_out(operations)
+    bridging.prepare(wanting(furnished, bridge=False))
+    assert state(furnished) == before
+
+
 def test_a_bridge_with_guests_in_it_stays(bridged: World) -> None:
     shell.run(["ip", "link", "set", "guest", "master", BRIDGE], timeout=5)
     before = state(bridged)
@@ -251,3 +262,13 @@ def test_a_bridged_nic_on_a_host_that_is_not_bridged_says_what_to_set(world: Wor
     assert (failure.code, failure.retryable) == ("host_not_bridged", False)
     assert "CUMULET_HOST_BRIDGE=on" in failure.message
     assert not bridge.exists()
+
+
+def test_a_routed_guest_is_reached_also_after_its_host_was_bridged(world: World) -> None:
+    spec = world.boot(uuid=str(uuid.uuid4()))
+    process = world.process(spec)
+    world.host = wanting(world)
+    bridging.ensure(world.host)
+    assert world.ensure(spec).converged
+    assert world.ssh(spec, "hostname").stdout.strip() == "web-1"
+    assert world.process(spec) == process

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from networks.host.bridge_plan import BRIDGE, Change, Interface, Operation, bridging, unbridging
+from networks.host.bridge_plan import (
+    BRIDGE,
+    Change,
+    Interface,
+    Operation,
+    bridging,
+    is_over,
+    unbridging,
+)
 
 UPLINK = Interface(
     name="eth0",
@@ -75,6 +83,14 @@ def test_on_the_way_back_the_bridge_goes_last() -> None:
         "addr add eth0 192.0.2.11",
         f"link del {BRIDGE}",
     ]
+
+
+def test_a_removed_bridge_ends_the_way_back_and_only_that() -> None:
+    there, back = bridging(UPLINK), unbridging(UPLINK, "eth9")
+    assert is_over(back, bridge_exists=False)
+    assert not is_over(back, bridge_exists=True)
+    assert not is_over(there, bridge_exists=False)
+    assert not is_over([], bridge_exists=False)
 
 
 def test_the_bridge_is_whole_before_the_uplink_joins_it() -> None:

@@ -15,7 +15,7 @@ import structlog
 from msgspec import Struct
 
 from cloud.errors import CumuletError
-from networks.host import bridge
+from networks.host import bridge, bridge_plan, bridge_rules, nft
 from networks.host.bridge_plan import Operation
 from vms.host import files
 from vms.host.host import Host
@@ -50,7 +50,7 @@ def prepare(host: Host) -> None:
 def ensure(host: Host) -> None:
     """Make the host bridged, or not, as configured; nothing if it is so already.
 
-    Raises NoUplink, CannotBridge, BridgeFailed (all was taken back) or BridgeInUse.
+    Raises NoUplink, CannotBridge, BridgeFailed, BridgeInUse or CommandError.
     """
     with files.locked(host.paths.locks / "bridge"):
         record = _settled(host)
@@ -62,6 +62,7 @@ def ensure(host: Host) -> None:
         elif record and not host.config.bridge:
             if bridge.exists():
                 _carry_out(host, record.uplink, bridge.leaving(record.uplink))
+                nft.apply(bridge_rules.no_host_rules())
                 log.info("not bridged any more", uplink=record.uplink)
             host.paths.bridge.unlink()
 
@@ -82,7 +83,8 @@ def _settled(host: Host) -> _Record | None:
     record = _read(host)
     if record is None or not record.under_way:
         return record
-    if record.boot_id == host.boot_id:
+    over = bridge_plan.is_over(record.under_way, bridge_exists=bridge.exists())
+    if record.boot_id == host.boot_id and not over:
         log.warning("change of the uplink was broken off, taking it back", uplink=record.uplink)
         bridge.take_back(record.under_way)
     return write(host, record.uplink)
