@@ -81,10 +81,13 @@ def learn(tap: Tap) -> tuple[str, ...]:
     A guest that took none tells by ARP what it uses. Raises CommandError.
     """
     found = nft.elements("netdev", rules.nic_table(tap.name))
-    newest, older = found[bridge_rules.LEARNED][:1], found[bridge_rules.LEARNED][1:]
-    if older:
-        nft.apply(bridge_rules.forget(tap.name, older))
-    return (*(newest or found[bridge_rules.SPOKEN]), *found[bridge_rules.SPOKEN6])
+    leased, spoken, spoken6 = (
+        found.get(name, [])
+        for name in (bridge_rules.LEARNED, bridge_rules.SPOKEN, bridge_rules.SPOKEN6)
+    )
+    if leased[1:]:
+        nft.apply(bridge_rules.forget(tap.name, leased[1:]))
+    return (*(leased[:1] or spoken), *spoken6)
 
 
 def remove_nics(names: Sequence[str], addresses: Iterable[str], around: Surroundings) -> None:
