@@ -55,13 +55,6 @@ def heartbeat(host: Host, now: datetime) -> SafeString:
     return badge(f"silent for {lasted(age)}", Tone.BAD, hint=hint)
 
 
-def is_silent(host: Host, now: datetime) -> bool:
-    """As `HostQuerySet.silent` has it, for a row at hand."""
-    if host.last_heartbeat is None:
-        return True
-    return (now - host.last_heartbeat).total_seconds() > settings.HOST_SILENT_SECONDS
-
-
 def core_bar(host: Any) -> SafeString:
     limit = int(host.cores * settings.CPU_OVERCOMMIT)
     hint = f"{host.cores} cores, each promised up to {settings.CPU_OVERCOMMIT:g} times"
@@ -302,7 +295,7 @@ def _callouts(host: Host, now: datetime) -> list[Callout]:
     if host.last_heartbeat is None:
         how = "Copy its join bundle to the machine and start the agent; it shows up in seconds."
         found.append(Callout(Tone.BUSY, "Waiting for its first heartbeat", how))
-    elif is_silent(host, now):
+    elif host.is_silent(now, settings.HOST_SILENT_SECONDS):
         silence = format_html(
             "Last heard {}. Its servers are shown as unknown: they probably run on, nothing is"
             " restarted or taken away. Look at the machine, its network and its agent.",

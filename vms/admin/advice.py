@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.utils.html import format_html
 
 from cloud.admin.display import Tone, ago, code, link
-from cloud.admin.hosts import is_silent
 from cloud.admin.page import Callout
 from vms.models import VM, ImageCopy
 
@@ -18,7 +18,7 @@ _PATIENCE = timedelta(seconds=20)
 def callouts(vm: VM, now: datetime) -> list[Callout]:
     """Everything about the server that a person should know first; empty if all is well."""
     found = []
-    silent = is_silent(vm.host, now)
+    silent = vm.host.is_silent(now, settings.HOST_SILENT_SECONDS)
     if silent:
         found.append(_silence(vm))
     if vm.failure_code:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.urls import reverse
@@ -21,7 +22,6 @@ from cloud.admin.hosts import (
     core_bar,
     disk_bar,
     heartbeat,
-    is_silent,
     memory_bar,
 )
 from cloud.admin.page import Callout, Table
@@ -96,7 +96,8 @@ def _slices() -> list[Slice]:
 def _figures(now: datetime, hosts: Sequence[Host], slices: list[Slice]) -> list[Figure]:
     running = sum(part.count for part in slices if part.state == Status.RUNNING)
     servers = sum(part.count for part in slices)
-    speaking = sum(not is_silent(host, now) for host in hosts)
+    limit = settings.HOST_SILENT_SECONDS
+    speaking = sum(not host.is_silent(now, limit) for host in hosts)
     held = total = 0
     for pool in Network.objects.with_use():
         held, total = held + pool.held_count, total + usable(pool)
@@ -172,7 +173,8 @@ def _marks(host: Host) -> list[SafeString]:
 
 
 def _callouts(hosts: Sequence[Host], now: datetime) -> list[Callout]:
-    silent = [host for host in hosts if host.last_heartbeat and is_silent(host, now)]
+    limit = settings.HOST_SILENT_SECONDS
+    silent = [host for host in hosts if host.last_heartbeat and host.is_silent(now, limit)]
     claimed = [host for host in hosts if host.refused_uuid]
     slow = [host for host in hosts if host.accelerator == Host.Accelerator.TCG]
     found = []
