@@ -11,7 +11,14 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 from pathlib import Path
 from typing import ClassVar
 
@@ -65,7 +72,7 @@ class HostConfig:
     cores: int | None = None
     memory_mb: int | None = None
     netns: str | None = None
-    protected: tuple[IPv4Network, ...] | None = None
+    protected: tuple[IPv4Network | IPv6Network, ...] | None = None
     metrics: MetricsEndpoint | None = None
 
     @classmethod
@@ -109,15 +116,15 @@ def _whole(env: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _networks(env: Mapping[str, str], name: str) -> tuple[IPv4Network, ...] | None:
+def _networks(env: Mapping[str, str], name: str) -> tuple[IPv4Network | IPv6Network, ...] | None:
     """Networks such as "192.0.2.0/24", separated by spaces; "" means none at all."""
     text = env.get(name)
     if text is None:
         return None
     try:
-        return tuple(IPv4Network(word) for word in text.split())
+        return tuple(ip_network(word) for word in text.split())
     except ValueError as error:
-        raise BadBundle(f"{name}={text!r} is no list of IPv4 networks: {error}") from error
+        raise BadBundle(f"{name}={text!r} is no list of networks: {error}") from error
 
 
 def _endpoint(env: Mapping[str, str], name: str) -> MetricsEndpoint | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,12 +26,14 @@ from deploy.state import RUN_ROOT
 NAMESPACES = Path("/run/netns")
 BRIDGE = "fabric"
 UPLINK = "uplink"
-PREFIX = 24
-ROUTER = "192.0.2.1"
+PREFIX, PREFIX6 = 24, 64
+ROUTER, ROUTER6 = "192.0.2.1", "2001:db8::1"
 CONTROL = "192.0.2.2"
-# On-link in the fabric: hosts answer ARP for their guests.
+# On-link in the fabric: hosts answer ARP and neighbour discovery for their guests.
 PUBLIC_POOLS = ("198.51.100.0/24", "203.0.113.0/24")
+PUBLIC_POOL6 = "2001:db8:a::/48"
 MAX_HOSTS = 200
+_IFA_F_NODAD = 0x02  # linux/if_addr.h
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,18 @@ class Lab:
         if not outside.link_lookup(ifname=BRIDGE):
             outside.link("add", ifname=BRIDGE, kind="bridge", br_forward_delay=0)
         bridge = _ensure_up(outside, BRIDGE)
-        for address in (ROUTER, CONTROL):
+        for address in (ROUTER, CONTROL, ROUTER6):
             _ensure_address(outside, bridge, address)
         for pool in PUBLIC_POOLS:
             outside.route("replace", dst=pool, oif=bridge, prefsrc=ROUTER)
+        outside.route("replace", dst=PUBLIC_POOL6, oif=bridge, prefsrc=ROUTER6)
         # A router, but one that does not tell hosts about short cuts past it.
         self._sysctl(
             self.outside,
             "net.ipv4.ip_forward=1",
             "net.ipv4.conf.all.send_redirects=0",
             f"net.ipv4.conf.{BRIDGE}.send_redirects=0",
+            "net.ipv6.conf.all.forwarding=1",
         )
 
     def _ensure_host(self, outside: Any, number: int) -> None:
@@ -112,8 +117,10 @@ class Lab:
             outside.link("set", index=_ensure_up(outside, port), master=bridge)
             _ensure_up(host, "lo")
             uplink = _ensure_up(host, UPLINK)
-            _ensure_address(host, uplink, uplink_address(number))
-            host.route("replace", dst="default", gateway=ROUTER)
+            for address in (uplink_address(number), uplink_address6(number)):
+                _ensure_address(host, uplink, address)
+            for router in (ROUTER, ROUTER6):
+                host.route("replace", family=_family(router), dst="default", gateway=router)
 
     def _sysctl(self, namespace: str, *settings: str) -> None:
         shell.run([*self.enter(namespace), "sysctl", "-q", "-w", *settings], timeout=10)
@@ -126,6 +133,11 @@ def uplink_address(number: int) -> str:
     return f"192.0.2.{10 + number}"
 
 
+def uplink_address6(number: int) -> str:
+    """As `uplink_address`; its last group has the same digits."""
+    return f"2001:db8::{uplink_address(number).rpartition('.')[2]}"
+
+
 def _ensure_up(links: Any, name: str) -> int:
     index = int(links.link_lookup(ifname=name)[0])
     links.link("set", index=index, state="up")
@@ -133,11 +145,18 @@ def _ensure_up(links: Any, name: str) -> int:
 
 
 def _ensure_address(links: Any, index: int, address: str) -> None:
+    six = _family(address) == socket.AF_INET6
+    # The lab gives every address out once: to look for a second owner would cost a second.
+    how = {"prefixlen": PREFIX6, "flags": _IFA_F_NODAD} if six else {"prefixlen": PREFIX}
     try:
-        links.addr("add", index=index, address=address, prefixlen=PREFIX)
+        links.addr("add", index=index, address=address, **how)
     except NetlinkError as error:
         if error.code != errno.EEXIST:
             raise
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def _ensure_namespace(name: str) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 from cloud import shell
 from cloud.errors import CumuletError
 from deploy import guests, images, processes, state
-from deploy.benchmarks import deployment, footprint, report, revisions, verdicts
+from deploy.benchmarks import deployment, footprint, network, report, revisions, verdicts
 from deploy.benchmarks.first_vm import FirstVm
 from deploy.benchmarks.guest import Contender, Guest, Sample
 from deploy.benchmarks.libvirt import Libvirt
@@ -47,31 +47,46 @@ def bench(
         str | None,
         typer.Option(help="A git revision: measure only how its POST to running server differs."),
     ] = None,
+    only_network: Annotated[
+        bool, typer.Option("--network", help="Measure what a host's rules cost, and only that.")
+    ] = False,
 ) -> None:
     """Measure how fast a server is there, beside a shell loop of QEMU and virsh create.
 
     A missed target is a result: the exit code is 0 whenever everything could be measured.
     """
+    console = Console(highlight=False)
+    if only_network:
+        _bench_network(rounds, json_file or state.default_state() / "bench-network.json", console)
+        return
     target = json_file or state.default_state() / "bench.json"
     if against:
-        _compare(against, rounds, target)
+        _compare(against, rounds, target, console)
         return
     with Steps() as steps, deployment.own_instance() as instance:
         result = _run(instance, steps, rounds, idle)
     target.write_text(json.dumps(report.document(result), indent=2) + "\n")
-    console = Console(highlight=False)
     report.show(result, console)
     console.print(f"Numbers: {target}")
 
 
-def _compare(revision: str, rounds: int, target: Path) -> None:
+def _compare(revision: str, rounds: int, target: Path, console: Console) -> None:
     home = state.default_state() / "bench"
     with Steps() as steps, state.locked(home):
         samples = revisions.compare(home, revision, rounds, steps)
     document, table = report.comparison(_machine(), samples)
     target.write_text(json.dumps(document, indent=2) + "\n")
-    console = Console(highlight=False)
     console.print(table)
+    console.print(f"Numbers: {target}")
+
+
+def _bench_network(rounds: int, target: Path, console: Console) -> None:
+    with Steps() as steps:
+        result = network.measure(rounds, steps)
+    reached = result.verdicts()
+    numbers = {**network.document(result), "verdicts": report.verdict_documents(reached)}
+    target.write_text(json.dumps(numbers, indent=2) + "\n")
+    console.print(report.verdict_table(reached))
     console.print(f"Numbers: {target}")
 
 

@@ -47,12 +47,12 @@ def document(result: Result) -> dict[str, Any]:
         },
         "host_memory_mib": dict(result.host_mib),
         "idle_percent_of_a_core": dict(result.idle_percent),
-        "verdicts": [{**asdict(verdict), "met": verdict.met} for verdict in result.verdicts],
+        "verdicts": verdict_documents(result.verdicts),
     }
 
 
 def show(result: Result, console: Console) -> None:
-    for table in (_speed(result), _idle(result), _verdicts(result)):
+    for table in (_speed(result), _idle(result), verdict_table(result.verdicts)):
         console.print(table)
         console.print()
 
@@ -113,14 +113,19 @@ def _idle(result: Result) -> Table:
     return table
 
 
-def _verdicts(result: Result) -> Table:
+def verdict_documents(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    return [{**asdict(verdict), "met": verdict.met} for verdict in verdicts]
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     table = Table(title="Targets")
-    for column in ("", "measured", "at most", "verdict"):
-        table.add_column(column, justify="right" if column in ("measured", "at most") else "left")
-    for verdict in result.verdicts:
+    for column in ("", "measured", "wanted", "verdict"):
+        table.add_column(column, justify="right" if column in ("measured", "wanted") else "left")
+    for verdict in verdicts:
         word = "[green]met[/green]" if verdict.met else "[bold red]missed[/bold red]"
         measured, limit = (f"{n:.2f} {verdict.unit}" for n in (verdict.value, verdict.limit))
-        table.add_row(verdict.target, measured, limit, word)
+        bound = "at least" if verdict.least else "at most"
+        table.add_row(verdict.target, measured, f"{bound} {limit}", word)
     return table
 
 

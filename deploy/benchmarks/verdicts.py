@@ -15,20 +15,23 @@ HOST_MEMORY_MIB = 120.0
 CONTROL_IDLE_PERCENT = 5.0
 # What following every request may cost, against the code that did not.
 OVERHEAD = 1.03
+RULES_SECONDS = 1.0
+THROUGHPUT_KEPT = 0.85
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`value` must not exceed `limit`."""
+    """`value` must not exceed `limit`, or must reach it if it is the least that will do."""
 
     target: str
     value: float
     limit: float
     unit: str = ""
+    least: bool = False
 
     @property
     def met(self) -> bool:
-        return self.value <= self.limit
+        return self.value >= self.limit if self.least else self.value <= self.limit
 
 
 @dataclass(frozen=True)
@@ -78,5 +81,17 @@ def footprint(host_mib: Mapping[str, float], control_percent: Mapping[str, float
             sum(control_percent.values()),
             CONTROL_IDLE_PERCENT,
             "%",
+        ),
+    ]
+
+
+def network(set_seconds: float, replace_seconds: float, kept: Mapping[str, float]) -> list[Verdict]:
+    """`kept`: throughput with rules, as a part of that without, by direction."""
+    return [
+        Verdict("rules of 500 interfaces, set", set_seconds, RULES_SECONDS, "s"),
+        Verdict("rules of 500 interfaces, replaced", replace_seconds, RULES_SECONDS, "s"),
+        *(
+            Verdict(f"throughput {way}, with rules", part, THROUGHPUT_KEPT, "x", least=True)
+            for way, part in kept.items()
         ),
     ]

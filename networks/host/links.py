@@ -1,28 +1,34 @@
-"""TAP interfaces of routed guests, by netlink.
+"""TAP interfaces of guests, by netlink. What `ensure_*` and `remove_*` do may be repeated.
 
-Every NIC is a TAP of its own with a host route to the guest's address. The guest's gateway is an
-address on the TAP; towards the uplink the host answers ARP for the guest (proxy), so only the
-host's MAC is ever seen there. What `ensure_*` and `remove_*` do may be repeated.
+Every NIC is a TAP of its own. The guest's gateways are addresses on it, so nothing of the host's
+own addresses is told to guests. The interface's alias says which host made it and what it was
+made from: so a change of the NIC's document is seen without reading everything back.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pyroute2 import NetlinkError
-from pyroute2.netlink.rtnl.ndmsg import NTF_PROXY
 
 from cloud.errors import CumuletError
+from networks.host import addresses
+from networks.host.addresses import Network
 from networks.spec import NicSpec
 
 _SYSCTL = Path("/proc/sys/net")
 _SCOPE_LINK = 253  # RT_SCOPE_LINK, rtnetlink(7)
+_IFA_F_NODAD = 0x02  # linux/if_addr.h
+_NO_ADDRESSES = "1"  # IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
+ALIAS = "cumulet"
+# What vms.host.paths.tap_name begins with.
+TAP_PREFIX = "cu"
 
 
 class NoUplink(CumuletError):
@@ -34,12 +40,16 @@ class NoUplink(CumuletError):
 
 @dataclass(frozen=True)
 class Uplink:
-    """The interface towards the world: its first address, and the networks it is in."""
+    """The interface towards the world: its first address, and the networks it is in.
+
+    `mac` is None where the link has no addresses of its own, as in a tunnel.
+    """
 
     name: str
     index: int
     address: str
-    networks: tuple[IPv4Network, ...]
+    networks: tuple[Network, ...]
+    mac: str | None
 
 
 @dataclass(frozen=True)
@@ -60,72 +70,81 @@ def find_uplink(netlink: Any, name: str | None) -> Uplink:
             if name
             else "there is no default route: set CUMULET_HOST_UPLINK to the outward interface"
         )
-    addresses = list(netlink.get_addr(family=socket.AF_INET, index=index))
-    if not addresses:
+    configured = list(netlink.get_addr(index=index))
+    first = next((entry for entry in configured if entry["family"] == socket.AF_INET), None)
+    if first is None:
         raise NoUplink(f"interface {name or index} has no IPv4 address: configure one")
     (link,) = netlink.link("get", index=index)
+    networks = {
+        ip_network((entry.get_attr("IFA_ADDRESS"), entry["prefixlen"]), strict=False)
+        for entry in configured
+    }
     return Uplink(
         name=str(link.get_attr("IFLA_IFNAME")),
         index=index,
-        address=str(addresses[0].get_attr("IFA_LOCAL")),
-        networks=tuple(
-            IPv4Network((entry.get_attr("IFA_ADDRESS"), entry["prefixlen"]), strict=False)
-            for entry in addresses
-        ),
+        address=str(first.get_attr("IFA_LOCAL")),
+        networks=tuple(network for network in networks if not network.is_link_local),
+        mac=link.get_attr("IFLA_ADDRESS"),
     )
 
 
-def is_complete(netlink: Any, uplink: Uplink, tap: Tap) -> bool:
-    """Whether all that `ensure_tap` and `ensure_routes` make is there."""
-    index = index_of(netlink, tap.name)
-    if index is None:
-        return False
-    routed = _route_to(netlink, tap.nic.ipv4) == index
-    proxy = {"dst": tap.nic.ipv4, "ifindex": uplink.index, "flags": NTF_PROXY}
-    return routed and _unless(errno.ENOENT, netlink.neigh, "get", **proxy)
-
-
-def ensure_tap(netlink: Any, tap: Tap) -> None:
+def ensure_tap(netlink: Any, tap: Tap, host: str) -> None:
     """Make the interface, still down: nothing passes before it has its rules."""
     if index_of(netlink, tap.name) is not None:
         return
     owner = {} if tap.owner is None else {"uid": tap.owner}
     made = {"ifname": tap.name, "kind": "tuntap", "mode": "tap", **owner}
-    _unless(errno.EBUSY, netlink.link, "add", **made)
-    # On a guest's link the host itself answers ARP and nothing else.
-    _set(f"ipv6/conf/{tap.name}/disable_ipv6", "1")
+    unless(errno.EBUSY, netlink.link, "add", **made)
+    # On a guest's link the host answers as its gateway and as nothing else.
+    set_sysctl(f"ipv6/conf/{tap.name}/disable_ipv6", "1")
+    set_sysctl(f"ipv6/conf/{tap.name}/addr_gen_mode", _NO_ADDRESSES)
+    set_sysctl(f"ipv6/conf/{tap.name}/accept_ra", "0")
+    sign(netlink, tap.name, host, "")
 
 
-def ensure_routes(netlink: Any, uplink: Uplink, tap: Tap) -> None:
-    """Raise the interface and lead the guest's address to it."""
+def raise_tap(netlink: Any, tap: Tap) -> int:
+    """Bring the interface up with the guest's gateways on it; answers its index."""
     index, nic = index_of(netlink, tap.name), tap.nic
+    assert index is not None, "ensure_tap was called before"
     netlink.link("set", index=index, address=_host_mac(nic), mtu=nic.mtu, state="up")
     gateway = {"address": nic.gateway, "prefixlen": 32, "scope": _SCOPE_LINK}
-    _unless(errno.EEXIST, netlink.addr, "add", index=index, **gateway)
-    route = {"dst": f"{nic.ipv4}/32", "scope": _SCOPE_LINK, "prefsrc": uplink.address}
-    netlink.route("replace", oif=index, **route)
-    _set("ipv4/ip_forward", "1")
-    # By default the kernel thinks for up to 0.8 s before it answers for somebody else.
-    _set(f"ipv4/neigh/{uplink.name}/proxy_delay", "0")
-    netlink.neigh("replace", dst=nic.ipv4, ifindex=uplink.index, flags=NTF_PROXY)
+    unless(errno.EEXIST, netlink.addr, "add", index=index, **gateway)
+    six = bool(addresses.ipv6(nic))
+    # Also takes away what an address that the NIC had before has left.
+    set_sysctl(f"ipv6/conf/{tap.name}/disable_ipv6", "0" if six else "1")
+    if six:
+        gateway6 = {"address": nic.gateway6, "prefixlen": 64, "flags": _IFA_F_NODAD}
+        unless(errno.EEXIST, netlink.addr, "add", index=index, **gateway6)
+    return index
 
 
-def remove_tap(netlink: Any, uplink: Uplink | None, name: str, addresses: Iterable[str]) -> None:
-    """Stop answering for the guest and take its interface away, with its routes.
-
-    `addresses`: those that the guest is known to have; routes may tell of more.
-    """
+def remove_tap(netlink: Any, name: str) -> None:
+    """Take the interface away, and with it its routes and addresses."""
     index = index_of(netlink, name)
-    gone = set(addresses)
     if index is not None:
-        routes = netlink.get_routes(family=socket.AF_INET, oif=index, table=254)
-        gone.update(str(route.get_attr("RTA_DST")) for route in routes)
-    if uplink:
-        for address in gone:
-            proxy = {"dst": address, "ifindex": uplink.index, "flags": NTF_PROXY}
-            _unless(errno.ENOENT, netlink.neigh, "del", **proxy)
-    if index is not None:
-        _unless(errno.ENODEV, netlink.link, "del", index=index)
+        unless(errno.ENODEV, netlink.link, "del", index=index)
+
+
+def sign(netlink: Any, name: str, host: str, made_from: str) -> None:
+    """Write down which host made the interface, and a digest of what from."""
+    alias = " ".join((ALIAS, host, made_from)).strip()
+    netlink.link("set", index=index_of(netlink, name), ifalias=alias)
+
+
+def signature(netlink: Any, name: str) -> tuple[str, str]:
+    """The host and the digest that `sign` wrote; two empty strings without any."""
+    index = index_of(netlink, name)
+    if index is None:
+        return "", ""
+    (link,) = netlink.link("get", index=index)
+    return signed(link)
+
+
+def signed(link: Any) -> tuple[str, str]:
+    """`signature` of an interface that the kernel told of."""
+    name, _, rest = (link.get_attr("IFLA_IFALIAS") or "").partition(" ")
+    host, _, made_from = rest.partition(" ")
+    return (host, made_from) if name == ALIAS else ("", "")
 
 
 def index_of(netlink: Any, name: str) -> int | None:
@@ -133,29 +152,7 @@ def index_of(netlink: Any, name: str) -> int | None:
     return int(found[0]) if found else None
 
 
-def _default_interface(netlink: Any) -> int | None:
-    for route in netlink.get_default_routes(family=socket.AF_INET):
-        index = route.get_attr("RTA_OIF")
-        if index is not None:
-            return int(index)
-    return None
-
-
-def _route_to(netlink: Any, address: str) -> int | None:
-    try:
-        (route,) = netlink.route("get", dst=address)
-    except NetlinkError:  # unreachable in whichever way
-        return None
-    index = route.get_attr("RTA_OIF")
-    return None if index is None else int(index)
-
-
-def _host_mac(nic: NicSpec) -> str:
-    """The host's end of the link: the guest's MAC under a first byte that no guest gets."""
-    return f"fe{nic.mac[2:]}"
-
-
-def _unless(code: int, change: Callable[..., object], *arguments: Any, **more: Any) -> bool:
+def unless(code: int, change: Callable[..., object], *arguments: Any, **more: Any) -> bool:
     """Make a change; False if the kernel says `code`, which means there is nothing to do."""
     try:
         change(*arguments, **more)
@@ -166,8 +163,26 @@ def _unless(code: int, change: Callable[..., object], *arguments: Any, **more: A
     return True
 
 
-def _set(name: str, value: str) -> None:
+def set_sysctl(name: str, value: str) -> None:
     """Write a sysctl of this namespace if it is another one; skip what the kernel lacks."""
     path = _SYSCTL / name
     if path.exists() and path.read_text().strip() != value:
         path.write_text(value)
+
+
+def sysctl(name: str) -> str | None:
+    path = _SYSCTL / name
+    return path.read_text().strip() if path.exists() else None
+
+
+def _default_interface(netlink: Any) -> int | None:
+    for route in netlink.get_default_routes(family=socket.AF_INET):
+        index = route.get_attr("RTA_OIF")
+        if index is not None:
+            return int(index)
+    return None
+
+
+def _host_mac(nic: NicSpec) -> str:
+    """The host's end of the link: the guest's MAC under a first byte that no guest gets."""
+    return f"fe{nic.mac[2:]}"

@@ -1,13 +1,53 @@
-"""The kernel's packet filter: apply a text as one transaction, and see which tables there are."""
+"""The kernel's packet filter: apply a text as one transaction, and see what there is.
+
+Asked one by one by netlink: `nft` itself reads everything that the host has before it answers.
+"""
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pyroute2 import NetlinkError
+from pyroute2.netlink import NLM_F_REQUEST, nla
+from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
+from pyroute2.netlink.nfnetlink.nftsocket import (
+    NFT_MSG_GETCHAIN,
+    NFT_MSG_GETOBJ,
+    NFT_MSG_GETTABLE,
+    NFT_MSG_NEWOBJ,
+    nft_chain_msg,
+    nft_table_msg,
+)
 from pyroute2.nftables.main import NFTables
 
 from cloud import shell
 
+NETDEV, INET = 5, 1  # NFPROTO_*, linux/netfilter.h
 _SECONDS = 10.0
-_NETDEV = 5  # NFPROTO_NETDEV, linux/netfilter.h
+_COUNTER = 1  # NFT_OBJECT_COUNTER, linux/netfilter/nf_tables.h
+
+
+class _Object(nfgen_msg):  # type: ignore[misc]
+    """A stateful object of a table (enum nft_object_attributes), which pyroute2 lacks."""
+
+    prefix = "NFTA_OBJ_"
+    nla_map = (
+        ("NFTA_OBJ_UNSPEC", "none"),
+        ("NFTA_OBJ_TABLE", "asciiz"),
+        ("NFTA_OBJ_NAME", "asciiz"),
+        ("NFTA_OBJ_TYPE", "be32"),
+        ("NFTA_OBJ_DATA", "counter"),
+    )
+
+    class counter(nla):  # type: ignore[misc]  # noqa: N801 - pyroute2 finds it by this name
+        nla_map = (
+            ("NFTA_COUNTER_UNSPEC", "none"),
+            ("NFTA_COUNTER_BYTES", "be64"),
+            ("NFTA_COUNTER_PACKETS", "be64"),
+        )
 
 
 def apply(text: str) -> None:
@@ -17,6 +57,51 @@ def apply(text: str) -> None:
 
 def tables() -> set[str]:
     """The names of all tables of the family netdev."""
-    with NFTables(nfgen_family=_NETDEV) as netfilter:
-        found = netfilter.get_tables()
-        return {str(table.get_attr("NFTA_TABLE_NAME")) for table in found}
+    with NFTables(nfgen_family=NETDEV) as netfilter:
+        return {str(table.get_attr("NFTA_TABLE_NAME")) for table in netfilter.get_tables()}
+
+
+def tables_of(names: Iterable[str]) -> set[str]:
+    """Those of these tables of the family netdev that there are."""
+    with NFTables(nfgen_family=NETDEV) as netfilter:
+        return {
+            name
+            for name in names
+            if _exists(netfilter, nft_table_msg(), NFT_MSG_GETTABLE, NFTA_TABLE_NAME=name)
+        }
+
+
+@contextmanager
+def asking(family: int) -> Iterator[Any]:
+    """A socket for the questions below."""
+    with NFTables(nfgen_family=family) as netfilter:
+        objects = {NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWOBJ: _Object}
+        netfilter.asyncore.register_policy(objects)
+        yield netfilter
+
+
+def chain_exists(netfilter: Any, table: str, chain: str) -> bool:
+    wanted = {"NFTA_CHAIN_TABLE": table, "NFTA_CHAIN_NAME": chain}
+    return _exists(netfilter, nft_chain_msg(), NFT_MSG_GETCHAIN, **wanted)
+
+
+def counters(netfilter: Any, table: str) -> dict[str, int]:
+    """The packets that the counters of a table have seen; empty if there is no such table."""
+    request = _Object()
+    request["attrs"] = [("NFTA_OBJ_TABLE", table), ("NFTA_OBJ_TYPE", _COUNTER)]
+    return {
+        found.get_attr("NFTA_OBJ_NAME"): found.get_attr("NFTA_OBJ_DATA").get_attr(
+            "NFTA_COUNTER_PACKETS"
+        )
+        for found in netfilter.request_get(request, NFT_MSG_GETOBJ)
+    }
+
+
+def _exists(netfilter: Any, request: Any, kind: int, **wanted: str) -> bool:
+    request["attrs"] = list(wanted.items())
+    try:
+        return bool(netfilter.request_get(request, kind, NLM_F_REQUEST))
+    except NetlinkError as error:
+        if error.code != errno.ENOENT:
+            raise
+        return False

@@ -34,7 +34,10 @@ def links(world: Lab, namespace: str) -> str:
     return inside(world, namespace, "ip", "-o", "address")
 
 
-@pytest.mark.parametrize("address", [lab.uplink_address(2), lab.CONTROL, lab.ROUTER])
+@pytest.mark.parametrize(
+    "address",
+    [lab.uplink_address(2), lab.CONTROL, lab.ROUTER, lab.uplink_address6(2), lab.ROUTER6],
+)
 def test_a_host_reaches_the_others_the_router_and_control(world: Lab, address: str) -> None:
     assert pings(world, world.host(1), address)
 

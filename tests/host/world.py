@@ -131,6 +131,11 @@ class World:
             ok=(0, 255),
         )
 
+    def outside(self, *command: str, ok: range = range(1)) -> str:
+        """What a tool says in the outside namespace."""
+        inside = [*self.lab.enter(self.lab.outside), *command]
+        return shell.run(inside, timeout=60, ok=ok).stdout
+
     def seen(self, *command: str) -> str:
         """What a tool says inside of the host's namespace."""
         return shell.run([*self.lab.enter(self.namespace), *command], timeout=15).stdout

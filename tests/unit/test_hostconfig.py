@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -26,9 +26,9 @@ def test_the_bundle_alone_is_enough(env: dict[str, str]) -> None:
 
 
 def test_networks_to_protect_are_read_as_a_list(env: dict[str, str]) -> None:
-    env["CUMULET_HOST_PROTECTED"] = "10.0.0.0/8 192.0.2.0/24"
+    env["CUMULET_HOST_PROTECTED"] = "10.0.0.0/8 2001:db8::/64"
     config = HostConfig.from_environment(env)
-    assert config.protected == (IPv4Network("10.0.0.0/8"), IPv4Network("192.0.2.0/24"))
+    assert config.protected == (IPv4Network("10.0.0.0/8"), IPv6Network("2001:db8::/64"))
 
 
 def test_an_empty_list_protects_nothing(env: dict[str, str]) -> None:

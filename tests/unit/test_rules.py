@@ -1,44 +1,147 @@
-"""The nftables text of a guest's interface, word for word."""
+"""The nftables text of what a guest may send, word for word."""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from msgspec import structs
 
 from networks.host import rules
 from tests.documents import SPEC
 
-NIC_RULES = """\
-add table netdev cumulet_cu7-0
-delete table netdev cumulet_cu7-0
+NIC = SPEC.nics[0]
+BOTH = structs.replace(
+    NIC,
+    ipv6="2001:db8:a:7::/64",
+    floating=("203.0.113.77", "2001:db8:a:77::/64"),
+    mbit_out=80,
+)
 
+IPV4_RULES = """\
+add table netdev cumulet_cu7-0
+flush table netdev cumulet_cu7-0
 table netdev cumulet_cu7-0 {
+    counter forged_mac { }
+    counter forged_ipv4 { }
+    counter forged_ipv6 { }
+    counter forged_arp { }
+    counter forged_nd { }
+    counter forged_dhcp_server { }
+    counter forged_ra { }
+    counter forged_protocol { }
+    chain says_arp {
+        arp saddr ether != 02:00:00:00:00:07 counter name forged_arp drop
+        arp saddr ip 198.51.100.7 accept
+        arp saddr ip 0.0.0.0 arp daddr ip 198.51.100.7 accept
+        counter name forged_arp drop
+    }
+    chain says_ipv4 {
+        udp sport 67 counter name forged_dhcp_server drop
+        ip saddr 198.51.100.7 accept
+        ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
+        counter name forged_ipv4 drop
+    }
+    chain says_ipv6 {
+        ip6 saddr :: drop
+        ip6 saddr fe80::/64 drop
+        counter name forged_ipv6 drop
+    }
     chain from_guest {
         type filter hook ingress device "cu7-0" priority filter; policy drop;
-        ether saddr != 02:00:00:00:00:07 drop
-        arp saddr ether 02:00:00:00:00:07 arp saddr ip 198.51.100.7 accept
-        ip saddr != 198.51.100.7 drop
-        udp sport 67 drop
-        meta protocol ip accept
+        ether saddr != 02:00:00:00:00:07 counter name forged_mac drop
+        meta protocol ip goto says_ipv4
+        meta protocol ip6 goto says_ipv6
+        meta protocol arp goto says_arp
+        counter name forged_protocol drop
+    }
+}
+"""
+
+RULES = """\
+add table netdev cumulet_cu7-0
+flush table netdev cumulet_cu7-0
+table netdev cumulet_cu7-0 {
+    counter forged_mac { }
+    counter forged_ipv4 { }
+    counter forged_ipv6 { }
+    counter forged_arp { }
+    counter forged_nd { }
+    counter forged_dhcp_server { }
+    counter forged_ra { }
+    counter forged_protocol { }
+    chain says_arp {
+        arp saddr ether != 02:00:00:00:00:07 counter name forged_arp drop
+        arp saddr ip 198.51.100.7 accept
+        arp saddr ip 203.0.113.77 accept
+        arp saddr ip 0.0.0.0 arp daddr ip 198.51.100.7 accept
+        arp saddr ip 0.0.0.0 arp daddr ip 203.0.113.77 accept
+        counter name forged_arp drop
+    }
+    chain says_ipv4 {
+        udp sport 67 counter name forged_dhcp_server drop
+        ip saddr 198.51.100.7 accept
+        ip saddr 203.0.113.77 accept
+        ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
+        counter name forged_ipv4 drop
+    }
+    chain claims {
+        @th,64,128 0xfe800000000000000000000000000001 counter name forged_nd drop
+        @th,64,64 0x20010db8000a0007 accept
+        @th,64,64 0x20010db8000a0077 accept
+        @th,64,64 0xfe80000000000000 accept
+        counter name forged_nd drop
+    }
+    chain says_icmpv6 {
+        icmpv6 type nd-router-advert counter name forged_ra drop
+        icmpv6 type < nd-neighbor-solicit accept
+        icmpv6 type > nd-redirect accept
+        ip6 nexthdr != ipv6-icmp counter name forged_nd drop
+        icmpv6 type nd-neighbor-solicit ip6 length 24 accept
+        icmpv6 type nd-neighbor-solicit ip6 length 32 @th,192,64 0x0101020000000007 accept
+        icmpv6 type nd-neighbor-advert ip6 length 24 goto claims
+        icmpv6 type nd-neighbor-advert ip6 length 32 @th,192,64 0x0201020000000007 goto claims
+        counter name forged_nd drop
+    }
+    chain speaks_ipv6 {
+        meta l4proto ipv6-icmp goto says_icmpv6
+        udp sport 547 counter name forged_dhcp_server drop
+        accept
+    }
+    chain says_ipv6 {
+        ip6 saddr 2001:db8:a:7::/64 goto speaks_ipv6
+        ip6 saddr 2001:db8:a:77::/64 goto speaks_ipv6
+        ip6 saddr fe80::1 counter name forged_ipv6 drop
+        ip6 saddr fe80::/64 goto speaks_ipv6
+        ip6 saddr :: icmpv6 type nd-neighbor-solicit goto claims
+        ip6 saddr :: meta l4proto ipv6-icmp accept
+        counter name forged_ipv6 drop
+    }
+    chain from_guest {
+        type filter hook ingress device "cu7-0" priority filter; policy drop;
+        ether saddr != 02:00:00:00:00:07 counter name forged_mac drop
+        limit rate over 10000000 bytes/second drop
+        meta protocol ip goto says_ipv4
+        meta protocol ip6 goto says_ipv6
+        meta protocol arp goto says_arp
+        counter name forged_protocol drop
     }
 }
 """
 
 
-def test_a_guest_speaks_under_its_own_addresses_only() -> None:
-    assert rules.nic_rules("cu7-0", SPEC.nics[0]) == NIC_RULES
+def test_a_guest_speaks_under_its_own_ipv4_address_only() -> None:
+    assert rules.nic_rules("cu7-0", NIC) == IPV4_RULES
+
+
+def test_a_guest_speaks_under_all_that_is_led_to_it_and_no_faster_than_it_may() -> None:
+    assert rules.nic_rules("cu7-0", BOTH) == RULES
+
+
+def test_a_guest_without_ipv4_says_nothing_in_it() -> None:
+    text = rules.nic_rules("cu7-0", structs.replace(BOTH, ipv4=None, floating=()))
+    assert "arp saddr ip" not in text
+    assert "ip saddr 198" not in text
 
 
 def test_taking_rules_away_works_whether_or_not_they_are_there() -> None:
     assert rules.no_nic_rules("cu7-0") == (
         "add table netdev cumulet_cu7-0\ndelete table netdev cumulet_cu7-0\n"
     )
-
-
-def test_the_host_s_networks_are_closed_to_guests() -> None:
-    text = rules.host_rules([IPv4Network("192.0.2.0/24"), IPv4Network("10.0.0.0/8")])
-    assert "elements = { 10.0.0.0/8, 192.0.2.0/24 }" in text
-    assert "ip saddr != @protected ip daddr @protected drop" in text
-
-
-def test_without_networks_to_protect_the_set_is_empty_and_the_text_still_whole() -> None:
-    assert "elements" not in rules.host_rules([])

@@ -37,6 +37,13 @@ def test_the_network_is_one_address_and_a_gateway_that_is_on_the_link() -> None:
     }
 
 
+def test_ipv6_is_the_first_address_of_the_guest_s_own_network() -> None:
+    nic = structs.replace(SPEC.nics[0], ipv4=None, ipv6="2001:db8:a:7::/64")
+    config = seed.network_config((nic,))["ethernets"]["nic0"]
+    assert config["addresses"] == ["2001:db8:a:7::1/64"]
+    assert config["routes"] == [{"to": "::/0", "via": "fe80::1", "on-link": True}]
+
+
 def test_only_the_first_nic_has_the_default_route() -> None:
     second = structs.replace(SPEC.nics[0], index=1, mac="02:00:00:00:00:08", dns=())
     ethernets = seed.network_config((SPEC.nics[0], second))["ethernets"]

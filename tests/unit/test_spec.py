@@ -88,3 +88,10 @@ def test_no_value_of_a_field_gets_past_the_types_unseen(value: Any) -> None:
         return
     assert spec.hostname == value
     assert value.replace("-", "").replace(".", "").isascii()
+
+
+@pytest.mark.parametrize("given", ["203.0.113.77", "203.0.113.77/32", "2001:db8:a:77::/64"])
+def test_a_floating_address_is_an_address_or_a_network(given: str) -> None:
+    document = encode(SPEC)
+    document["nics"][0]["floating"] = [given]
+    assert decode(document, VmSpec).nics[0].floating == (given,)

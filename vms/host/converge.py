@@ -15,10 +15,11 @@ from msgspec import structs
 
 from cloud import logs, requestid
 from cloud.wire import Cause, Failure, StepReport
+from networks.spec import NicReport
 from vms.host import bell, course, files, qemulog, store
 from vms.host.host import Host
 from vms.host.memory import VmMemory
-from vms.host.observe import observe
+from vms.host.observe import nic_reports, observe
 from vms.host.paths import VmPaths
 from vms.host.plan import Guest, Observed, plan
 from vms.host.removal import steps as removal_steps
@@ -154,6 +155,7 @@ def _bring(host: Host, spec: VmSpec, memory: VmMemory) -> tuple[VmReport, VmMemo
         guest_halted=spec.power is PowerGoal.RUNNING and _halted(spec, memory, seen),
         button_pressed=memory.pressed == spec.generation,
         failure=failure,
+        nics=nic_reports(host, spec),
     )
     return report, memory
 
@@ -196,9 +198,19 @@ def _has_news(report: VmReport, told: VmReport | None) -> bool:
     """Whether there is anything that control does not know already."""
     if told is None or course.has_news(report.steps, told.steps):
         return True
-    return report != structs.replace(
-        told, seq=report.seq, at=report.at, steps=report.steps, cause=report.cause
+    return structs.replace(report, nics=_uncounted(report.nics)) != structs.replace(
+        told,
+        seq=report.seq,
+        at=report.at,
+        steps=report.steps,
+        cause=report.cause,
+        nics=_uncounted(told.nics),
     )
+
+
+def _uncounted(nics: tuple[NicReport, ...]) -> tuple[NicReport, ...]:
+    """Without the counters: a guest that forges frames must not make its host talk all the time."""
+    return tuple(structs.replace(nic, dropped={}) for nic in nics)
 
 
 def _tell(host: Host, report: VmReport, send: Send) -> None:

@@ -88,7 +88,7 @@ class Host:
 
     @property
     def surroundings(self) -> Surroundings:
-        return Surroundings(self.config.uplink, self.config.protected)
+        return Surroundings(self.config.uplink, self.config.protected, self.uuid)
 
     def taps(self, spec: VmSpec) -> list[Tap]:
         """The interfaces of a VM's NICs; the QEMU user may open them."""

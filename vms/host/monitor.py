@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from msgspec import structs
 
 from cloud import requestid
 from cloud.agent import config, start_logging
@@ -27,6 +28,7 @@ from vms.host import bell, exposition, facts, store, trim
 from vms.host.converge import converge
 from vms.host.gallery import Gallery, waiting
 from vms.host.host import Host
+from vms.host.leftovers import Leftovers
 from vms.host.meter import USAGE_SECONDS, Meter, Sampler
 from vms.host.outbox import BROKER, Outbox
 from vms.host.qmp import QmpAbsent
@@ -56,6 +58,7 @@ class Monitor:
         self._meter = Meter(host, self._ask)
         self._heard_at = time.monotonic()
         self._gallery = Gallery(host, outbox.image)
+        self._leftovers = Leftovers(host)
         self._watches: dict[int, Watch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._images_wanted = asyncio.Event()
@@ -102,7 +105,8 @@ class Monitor:
 
     async def _host_report(self) -> HostReport | None:
         try:
-            return await asyncio.to_thread(facts.host_report, self._host)
+            report = await asyncio.to_thread(facts.host_report, self._host)
+            return structs.replace(report, leftovers=self._leftovers.told)
         except (CumuletError, OSError):
             log.exception("no heartbeat")
             return None
@@ -112,6 +116,7 @@ class Monitor:
         rounds = 0
         while True:
             await self._look_at_all(insist=rounds % _TELL_ALL_EVERY == 0)
+            await asyncio.to_thread(self._leftovers.sweep)
             rounds += 1
             await asyncio.sleep(SWEEP_SECONDS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from networks.host import nics
-from networks.spec import Presence
+from networks.spec import NicReport, Presence
 from vms.host import disks, images, qemu, qmp
 from vms.host.counters import NET_DEV, parse_net_dev
 from vms.host.host import Host
@@ -40,6 +40,17 @@ def frames(host: Host, spec: VmSpec) -> int:
     """How many frames the guest has sent through its interfaces since they were made."""
     seen = parse_net_dev(NET_DEV.read_text())
     return sum(seen[tap.name].packets_out for tap in host.taps(spec) if tap.name in seen)
+
+
+def nic_reports(host: Host, spec: VmSpec) -> tuple[NicReport, ...]:
+    """What was seen at the VM's interfaces; nothing where it cannot be seen."""
+    if not host.routes_networks or not spec.nics:
+        return ()
+    try:
+        return nics.reports(host.taps(spec))
+    except nics.NetworkRefused as error:
+        log.warning("interfaces not seen", vm=spec.vm_id, reason=error.message)
+        return ()
 
 
 def _links(host: Host, spec: VmSpec) -> Presence:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cloud.wire import StepName
-from networks.host import nics
+from networks.host import addresses, nics
+from networks.host.addresses import Network
 from vms.host import qemu, store
 from vms.host.host import Host
 from vms.host.paths import VmPaths, tap_name
@@ -34,7 +35,7 @@ def steps(
 def _remove_links(host: Host, paths: VmPaths) -> None:
     if host.routes_networks:
         names = [tap_name(paths.vm_id, index) for index in range(_MOST_NICS)]
-        nics.remove_nics(names, _addresses(paths), host.surroundings)
+        nics.remove_nics(names, _networks(paths), host.surroundings)
 
 
 def _remove_files(paths: VmPaths) -> None:
@@ -45,9 +46,9 @@ def _remove_files(paths: VmPaths) -> None:
             path.unlink()
 
 
-def _addresses(paths: VmPaths) -> list[str]:
+def _networks(paths: VmPaths) -> list[Network]:
     with suppress(store.DamagedStore):
         spec = store.spec(paths)
         if spec:
-            return [nic.ipv4 for nic in spec.nics]
+            return [network for nic in spec.nics for network in addresses.led_to(nic)]
     return []

@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import json
 import os
+from ipaddress import ip_network
 from typing import Any
 
 from pycdlib import PyCdlib
 
+from networks.host.addresses import spoken_for
 from networks.spec import NicSpec
 from vms.host.host import Host
 from vms.host.paths import VmPaths
@@ -58,7 +60,7 @@ def vendor_data(spec: VmSpec) -> dict[str, Any]:
 
 
 def network_config(nics: tuple[NicSpec, ...]) -> dict[str, Any]:
-    """Version 2. The gateway is on no subnet of the guest's, its host answers for it."""
+    """Version 2. The gateways are on no subnet of the guest's, its host answers for them."""
     return {"version": 2, "ethernets": {f"nic{nic.index}": _ethernet(nic) for nic in nics}}
 
 
@@ -66,11 +68,19 @@ def _ethernet(nic: NicSpec) -> dict[str, Any]:
     config: dict[str, Any] = {
         "match": {"macaddress": nic.mac},
         "set-name": f"eth{nic.index}",
-        "addresses": [f"{nic.ipv4}/32"],
+        "addresses": [],
         "mtu": nic.mtu,
     }
+    routes = []
+    if nic.ipv4:
+        config["addresses"].append(f"{nic.ipv4}/{nic.prefix4}")
+        routes.append({"to": "0.0.0.0/0", "via": nic.gateway, "on-link": True})
+    if nic.ipv6:
+        network = ip_network(nic.ipv6, strict=False)
+        config["addresses"].append(f"{spoken_for(network)}/{network.prefixlen}")
+        routes.append({"to": "::/0", "via": nic.gateway6, "on-link": True})
     if nic.index == 0:
-        config["routes"] = [{"to": "0.0.0.0/0", "via": nic.gateway, "on-link": True}]
+        config["routes"] = routes
     if nic.dns:
         config["nameservers"] = {"addresses": list(nic.dns)}
     return config

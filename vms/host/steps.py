@@ -13,7 +13,7 @@ from msgspec import structs
 from cloud import logs, telemetry
 from cloud.errors import CumuletError
 from cloud.wire import Failure, StepName, StepReport
-from networks.host import nics
+from networks.host import addresses, nics
 from vms.host import accelerator, course, disks, imagecheck, images, qemu, qmp, seed, store
 from vms.host.host import Host
 from vms.host.memory import CRASHES_IN_A_ROW, GUEST_PATIENCE_SECONDS, VmMemory
@@ -150,8 +150,8 @@ class Steps:
 
     def _remove_links(self) -> None:
         taps = self._host.taps(self._spec)
-        addresses = [tap.nic.ipv4 for tap in taps]
-        nics.remove_nics([tap.name for tap in taps], addresses, self._host.surroundings)
+        known = [network for tap in taps for network in addresses.led_to(tap.nic)]
+        nics.remove_nics([tap.name for tap in taps], known, self._host.surroundings)
 
     def _start(self) -> None:
         now = time.time()
