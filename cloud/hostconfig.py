@@ -60,7 +60,8 @@ class HostConfig:
     short, because a Unix socket path ends at 107 bytes. memory_mb and cores limit what this
     host offers (None: all of the machine). netns: path of the network namespace that QEMU must
     run in where a service manager starts it (None: the machine's own). protected: networks that
-    guests must not call (None: those that the uplink is in). metrics: None: not served.
+    guests must not call (None: those that the uplink is in). metrics: None: not served. bridge:
+    the uplink becomes a port of a bridge, which guests with bridged addresses share.
     """
 
     name: str
@@ -74,6 +75,7 @@ class HostConfig:
     netns: str | None = None
     protected: tuple[IPv4Network | IPv6Network, ...] | None = None
     metrics: MetricsEndpoint | None = None
+    bridge: bool = False
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> HostConfig:
@@ -104,6 +106,7 @@ class HostConfig:
             netns=env.get("CUMULET_HOST_NETNS") or None,
             protected=_networks(env, "CUMULET_HOST_PROTECTED"),
             metrics=_endpoint(env, "CUMULET_HOST_METRICS"),
+            bridge=_switch(env, "CUMULET_HOST_BRIDGE"),
         )
 
 
@@ -114,6 +117,13 @@ def _whole(env: Mapping[str, str], name: str) -> int | None:
     if not text.isdigit() or int(text) == 0:
         raise BadBundle(f"{name}={text!r} is not a whole number above 0: correct or unset it")
     return int(text)
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name) or "off"
+    if text not in ("on", "off"):
+        raise BadBundle(f"{name}={text!r} is neither on nor off: correct or unset it")
+    return text == "on"
 
 
 def _networks(env: Mapping[str, str], name: str) -> tuple[IPv4Network | IPv6Network, ...] | None:

@@ -88,7 +88,7 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
         return "is closed for new servers"
     if not candidate.speaking:
         return "does not answer"
-    if demand.public_ip and candidate.network_mode != "routed":
+    if demand.public_ip and candidate.network_mode not in ("routed", "bridged"):
         return "cannot give public addresses"
     if demand.cores > candidate.cores:
         return f"has only {candidate.cores} cores of {demand.cores} needed"

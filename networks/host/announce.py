@@ -17,21 +17,25 @@ from networks.host.links import Uplink
 _ARP, _IPV6, _ICMPV6 = 0x0806, 0x86DD, 58
 _EVERYBODY, _ALL_NODES = bytes.fromhex("ffffffffffff"), bytes.fromhex("333300000001")
 _ALL_NODES6 = IPv6Address("ff02::1").packed
-_ADVERTISEMENT, _ROUTER_AND_OVERRIDE = 136, 0xA0000000
+_ADVERTISEMENT, _ROUTER, _OVERRIDE = 136, 0x80000000, 0x20000000
 
 
-def announce(uplink: Uplink, addresses: Iterable[Address]) -> None:
-    """Once for each address, to everybody on the link; raises OSError."""
+def announce(uplink: Uplink, addresses: Iterable[Address], guest: str | None = None) -> None:
+    """Once for each address, to everybody on the uplink's link; raises OSError.
+
+    Under the host's MAC, or under that of a `guest` in the host's bridge.
+    """
     if uplink.mac is None:
         return
-    mac = bytes.fromhex(uplink.mac.replace(":", ""))
+    mac = bytes.fromhex((guest or uplink.mac).replace(":", ""))
+    flags = _OVERRIDE if guest else _ROUTER | _OVERRIDE
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
         link.bind((uplink.name, 0))
         for address in addresses:
             if isinstance(address, IPv4Address):
                 link.send(gratuitous_arp(mac, address))
             else:
-                link.send(unsolicited_advertisement(mac, address))
+                link.send(unsolicited_advertisement(mac, address, flags))
 
 
 def gratuitous_arp(mac: bytes, address: IPv4Address) -> bytes:
@@ -41,9 +45,11 @@ def gratuitous_arp(mac: bytes, address: IPv4Address) -> bytes:
     return header + request + mac + address.packed + bytes(6) + address.packed
 
 
-def unsolicited_advertisement(mac: bytes, address: IPv6Address) -> bytes:
+def unsolicited_advertisement(
+    mac: bytes, address: IPv6Address, flags: int = _ROUTER | _OVERRIDE
+) -> bytes:
     """A neighbour advertisement that overrides what is known (RFC 4861, 4.4 and 7.2.6)."""
-    body = struct.pack("!BBHI", _ADVERTISEMENT, 0, 0, _ROUTER_AND_OVERRIDE) + address.packed
+    body = struct.pack("!BBHI", _ADVERTISEMENT, 0, 0, flags) + address.packed
     body += bytes((2, 1)) + mac  # option: the target's link-layer address
     ends = address.packed + _ALL_NODES6
     pseudo_header = ends + struct.pack("!II", len(body), _ICMPV6)

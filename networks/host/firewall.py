@@ -49,6 +49,7 @@ table inet {HOST_TABLE} {{
 """
 
 # Neighbour discovery is between a guest and its host; see networks.host.rules for what it says.
+# DHCP is answered by networks.host.dhcp.
 _RULES = f"""\
 table inet {HOST_TABLE} {{
     chain to_host {{
@@ -57,6 +58,7 @@ table inet {HOST_TABLE} {{
         ip daddr {ROUTED_GATEWAY} icmp type echo-request accept
         ip6 daddr {ROUTED_GATEWAY6} icmpv6 type echo-request accept
         icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+        udp sport 68 udp dport 67 accept
         drop
     }}
     chain guests_abroad {{
@@ -102,6 +104,26 @@ def nic_rules(firewalls: Mapping[str, FirewallSpec | None]) -> str:
     """The chains of these TAPs in place of what was in them; `host_rules` come before it."""
     if not firewalls:
         return ""
+    return nic_chains(HOST_TABLE, firewalls) + _led("add", firewalls)
+
+
+def no_nic_rules(taps: Collection[str]) -> str:
+    """Take the chains of these TAPs away, whether or not they are there."""
+    if not taps:
+        return ""
+    return "".join(
+        [
+            _SKELETON,
+            _emptied(HOST_TABLE, taps),
+            _led("add", taps),
+            _led("delete", taps),
+            no_nic_chains(HOST_TABLE, taps),
+        ]
+    )
+
+
+def nic_chains(table: str, firewalls: Mapping[str, FirewallSpec | None]) -> str:
+    """Both chains of each TAP, in any table of the family inet: its own, or that of the bridge."""
     lines = []
     for tap, firewall in firewalls.items():
         for name, rules in (
@@ -110,24 +132,21 @@ def nic_rules(firewalls: Mapping[str, FirewallSpec | None]) -> str:
         ):
             lines += [f"chain {name} {{", *(f"    {rule}" for rule in rules), "}"]
     body = "\n".join(f"    {line}" for line in lines)
-    return f"{_emptied(firewalls)}table inet {HOST_TABLE} {{\n{body}\n}}\n{_led('add', firewalls)}"
+    return f"{_emptied(table, firewalls)}table inet {table} {{\n{body}\n}}\n"
 
 
-def no_nic_rules(taps: Collection[str]) -> str:
-    """Take the chains of these TAPs away, whether or not they are there."""
-    if not taps:
-        return ""
-    gone = [
-        f"delete chain inet {HOST_TABLE} {name}\n"
+def no_nic_chains(table: str, taps: Iterable[str]) -> str:
+    """Take away both chains of each TAP, which must be there and led to by nothing."""
+    return "".join(
+        f"delete chain inet {table} {name}\n"
         for tap in taps
         for name in (arriving(tap), leaving(tap))
-    ]
-    return "".join([_SKELETON, _emptied(taps), _led("add", taps), _led("delete", taps), *gone])
+    )
 
 
-def _emptied(taps: Iterable[str]) -> str:
+def _emptied(table: str, taps: Iterable[str]) -> str:
     return "".join(
-        f"add chain inet {HOST_TABLE} {name}\nflush chain inet {HOST_TABLE} {name}\n"
+        f"add chain inet {table} {name}\nflush chain inet {table} {name}\n"
         for tap in taps
         for name in (arriving(tap), leaving(tap))
     )

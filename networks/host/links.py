@@ -60,6 +60,10 @@ class Tap:
     nic: NicSpec
     owner: int | None
 
+    @property
+    def bridged(self) -> bool:
+        return self.nic.mode == "public_bridged"
+
 
 def find_uplink(netlink: Any, name: str | None) -> Uplink:
     """The named interface, else the one of the default route; raises NoUplink."""
@@ -103,10 +107,10 @@ def ensure_tap(netlink: Any, tap: Tap, host: str) -> None:
 
 
 def raise_tap(netlink: Any, tap: Tap) -> int:
-    """Bring the interface up with the guest's gateways on it; answers its index."""
+    """Bring a routed guest's interface up with its gateways on it; answers its index."""
     index, nic = index_of(netlink, tap.name), tap.nic
     assert index is not None, "ensure_tap was called before"
-    netlink.link("set", index=index, address=_host_mac(nic), mtu=nic.mtu, state="up")
+    netlink.link("set", index=index, address=host_mac(nic), mtu=nic.mtu, state="up")
     gateway = {"address": nic.gateway, "prefixlen": 32, "scope": _SCOPE_LINK}
     unless(errno.EEXIST, netlink.addr, "add", index=index, **gateway)
     six = bool(addresses.ipv6(nic))
@@ -183,6 +187,6 @@ def _default_interface(netlink: Any) -> int | None:
     return None
 
 
-def _host_mac(nic: NicSpec) -> str:
+def host_mac(nic: NicSpec) -> str:
     """The host's end of the link: the guest's MAC under a first byte that no guest gets."""
     return f"fe{nic.mac[2:]}"

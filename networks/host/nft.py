@@ -1,11 +1,13 @@
 """The kernel's packet filter: apply a text as one transaction, and see what there is.
 
-Asked one by one by netlink: `nft` itself reads everything that the host has before it answers.
+Mostly asked one by one by netlink: `nft` itself reads everything that the host has before it
+answers.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -61,9 +63,9 @@ def tables() -> set[str]:
         return {str(table.get_attr("NFTA_TABLE_NAME")) for table in netfilter.get_tables()}
 
 
-def tables_of(names: Iterable[str]) -> set[str]:
-    """Those of these tables of the family netdev that there are."""
-    with NFTables(nfgen_family=NETDEV) as netfilter:
+def tables_of(names: Iterable[str], family: int = NETDEV) -> set[str]:
+    """Those of these tables that there are."""
+    with NFTables(nfgen_family=family) as netfilter:
         return {
             name
             for name in names
@@ -95,6 +97,36 @@ def counters(netfilter: Any, table: str) -> dict[str, int]:
         )
         for found in netfilter.request_get(request, NFT_MSG_GETOBJ)
     }
+
+
+def elements(family: str, table: str) -> dict[str, list[str]]:
+    """What the sets of a table hold, by name, the newest first; raises CommandError.
+
+    Of what expires, that which has the longest to live is the newest.
+    """
+    return {
+        one["name"]: [
+            str(element["val"])
+            for element in sorted(
+                (member["elem"] for member in one.get("elem", []) if "elem" in member),
+                key=lambda element: -element["expires"],
+            )
+        ]
+        for one in _listed(family, table, "set")
+    }
+
+
+def jumps(family: str, table: str) -> dict[str, dict[str, str]]:
+    """By map and key, the chains that the verdict maps of a table lead to; raises CommandError."""
+    return {
+        one["name"]: {key: verdict["jump"]["target"] for key, verdict in one.get("elem", [])}
+        for one in _listed(family, table, "map")
+    }
+
+
+def _listed(family: str, table: str, kind: str) -> list[Any]:
+    text = shell.run(["nft", "-j", "list", "table", family, table], timeout=_SECONDS).stdout
+    return [entry[kind] for entry in json.loads(text)["nftables"] if kind in entry]
 
 
 def _exists(netfilter: Any, request: Any, kind: int, **wanted: str) -> bool:

@@ -15,8 +15,22 @@ from msgspec import json
 from pyroute2 import IPRoute, NetlinkError
 
 from cloud.errors import CumuletError
-from networks.host import addresses, announce, firewall, limits, links, nft, routes, rules
+from networks.host import (
+    addresses,
+    announce,
+    bridge,
+    bridge_firewall,
+    bridge_rules,
+    firewall,
+    limits,
+    links,
+    nft,
+    routes,
+    rules,
+)
 from networks.host.addresses import Network
+from networks.host.bridge_firewall import Leads
+from networks.host.bridge_plan import BRIDGE
 from networks.host.links import NoUplink, Tap, Uplink
 from networks.spec import NicReport, NicSpec, Presence
 
@@ -26,12 +40,6 @@ class NetworkRefused(CumuletError):
 
     code: ClassVar[str] = "network_refused"
     retryable: ClassVar[bool] = True
-
-
-class ModeUnsupported(CumuletError):
-    """This host does not know how to connect a NIC of that kind."""
-
-    code: ClassVar[str] = "network_mode_unsupported"
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
     try:
         with IPRoute() as netlink:
             seen = [tap for tap in taps if links.index_of(netlink, tap.name) is not None]
-            ruled = [tap for tap in taps if _is_ruled(tap.name)]
+            ruled = [tap for tap in taps if _is_ruled(tap)]
             if not seen and not ruled:
                 return Presence.NONE
             uplink = find_uplink(netlink, around)
@@ -76,27 +84,19 @@ def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
 def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
     """Make the interfaces as they must be; guests that run notice nothing but the difference.
 
-    Raises NoUplink, NetworkRefused, ModeUnsupported or CommandError.
+    Bridged ones need the bridge. Raises NoUplink, NetworkRefused or CommandError.
     """
-    for tap in taps:
-        _check_mode(tap.nic)
     try:
         with IPRoute() as netlink:
             uplink = links.find_uplink(netlink, around.uplink)
             for tap in taps:
                 links.ensure_tap(netlink, tap, around.host)
             changed = [tap for tap in taps if not _is_signed(netlink, uplink, around, tap)]
-            nft.apply(host_text(uplink, around) + nic_texts(taps))
+            nft.apply(host_text(uplink, around) + nic_texts(taps, _known(taps)))
             for tap in taps:
                 _connect(netlink, uplink, tap)
-            announce.announce(
-                uplink,
-                [
-                    addresses.spoken_for(network)
-                    for tap in changed
-                    for network in addresses.led_to(tap.nic)
-                ],
-            )
+            for tap in changed:
+                _announce(uplink, tap)
             # Last, so that whatever a crash left undone is done again.
             for tap in changed:
                 made_from = _digest(uplink, around, tap.nic)
@@ -122,27 +122,64 @@ def remove_nics(names: Sequence[str], known: Iterable[Network], around: Surround
         raise _refused(error) from error
     ruled = [name for name in names if rules.nic_table(name) in tables]
     if ruled:
-        nft.apply(firewall.no_nic_rules(ruled) + "".join(map(rules.no_nic_rules, ruled)))
+        nft.apply(
+            firewall.no_nic_rules(ruled)
+            + _no_bridged_rules(ruled)
+            + "".join(map(rules.no_nic_rules, ruled))
+        )
 
 
 def reports(taps: Sequence[Tap]) -> tuple[NicReport, ...]:
-    """What was seen at these NICs; raises NetworkRefused."""
+    """What was seen at these NICs; raises NetworkRefused or CommandError."""
     try:
         with nft.asking(nft.NETDEV) as netfilter:
-            return tuple(NicReport(tap.nic.index, dropped=_dropped(netfilter, tap)) for tap in taps)
+            dropped = [_dropped(netfilter, tap) for tap in taps]
     except (NetlinkError, OSError) as error:
         raise _refused(error) from error
+    return tuple(
+        # Without a table there is nothing to have learned from.
+        NicReport(tap.nic.index, learned=learn(tap) if counts else (), dropped=counts)
+        for tap, counts in zip(taps, dropped, strict=True)
+    )
+
+
+def learn(tap: Tap) -> tuple[str, ...]:
+    """The addresses that the guest got from the outside network; the last lease holds alone.
+
+    A guest that took none tells by ARP what it uses. Raises CommandError.
+    """
+    if not tap.nic.dhcp:
+        return ()
+    found = nft.elements("netdev", rules.nic_table(tap.name))
+    leased, spoken, spoken6 = (
+        found.get(name, [])
+        for name in (bridge_rules.LEARNED, bridge_rules.SPOKEN, bridge_rules.SPOKEN6)
+    )
+    if leased[1:]:
+        nft.apply(bridge_rules.forget(tap.name, leased[1:]))
+    return (*(leased[:1] or spoken), *spoken6)
 
 
 def host_text(uplink: Uplink, around: Surroundings) -> str:
     """The rules of the host itself, which those of NICs build on."""
-    return firewall.host_rules(uplink.networks if around.protected is None else around.protected)
+    text = firewall.host_rules(uplink.networks if around.protected is None else around.protected)
+    if uplink.name == BRIDGE and uplink.mac:
+        text += bridge_firewall.host_rules(uplink.mac)
+    return text
 
 
-def nic_texts(taps: Sequence[Tap]) -> str:
-    """All rules of these NICs."""
-    sent = [rules.nic_rules(tap.name, tap.nic) for tap in taps]
-    return "".join(sent) + firewall.nic_rules({tap.name: tap.nic.firewall for tap in taps})
+def nic_texts(taps: Sequence[Tap], known: Leads | None = None) -> str:
+    """All rules of these NICs. `known`: what leads to chains of the bridge by now."""
+    routed = {tap.name: tap.nic for tap in taps if not tap.bridged}
+    bridged = {tap.name: tap.nic for tap in taps if tap.bridged}
+    return "".join(
+        [
+            *(rules.nic_rules(*nic) for nic in routed.items()),
+            *(bridge_rules.nic_rules(*nic) for nic in bridged.items()),
+            firewall.nic_rules({name: nic.firewall for name, nic in routed.items()}),
+            bridge_firewall.nic_rules(bridged, known or {}),
+        ]
+    )
 
 
 def find_uplink(netlink: Any, around: Surroundings) -> Uplink | None:
@@ -151,21 +188,64 @@ def find_uplink(netlink: Any, around: Surroundings) -> Uplink | None:
     return None
 
 
-def _check_mode(nic: NicSpec) -> None:
-    if nic.mode != "public_routed":
-        raise ModeUnsupported(f"this host connects no NIC of mode {nic.mode}: place it elsewhere")
+def _known(taps: Sequence[Tap]) -> dict[str, dict[str, str]]:
+    """What leads to chains of these NICs in the bridge, or leads elsewhere what is theirs now."""
+    bridged = {tap.name: tap.nic for tap in taps if tap.bridged}
+    if not bridged:
+        return {}
+    wanted = bridge_firewall.leads(bridged)
+    return {
+        name: {
+            key: chain
+            for key, chain in led.items()
+            if key in wanted[name] or chain in _chains(bridged)
+        }
+        for name, led in _bridge_leads().items()
+    }
+
+
+def _no_bridged_rules(names: Sequence[str]) -> str:
+    known = {
+        name: {key: chain for key, chain in led.items() if chain in _chains(names)}
+        for name, led in _bridge_leads().items()
+    }
+    led_to = {chain for led in known.values() for chain in led.values()}
+    bridged = [name for name in names if firewall.arriving(name) in led_to]
+    return bridge_firewall.no_nic_rules(bridged, known)
+
+
+def _bridge_leads() -> dict[str, dict[str, str]]:
+    if not nft.tables_of([bridge_firewall.HOST_TABLE], nft.INET):
+        return {}
+    return nft.jumps("inet", bridge_firewall.HOST_TABLE)
+
+
+def _chains(names: Iterable[str]) -> set[str]:
+    return {chain for name in names for chain in (firewall.arriving(name), firewall.leaving(name))}
 
 
 def _connect(netlink: Any, uplink: Uplink, tap: Tap) -> None:
     """Everything but the rules, which are there before. Here the mode of the NIC decides."""
-    links.raise_tap(netlink, tap)
+    if tap.bridged:
+        bridge.ensure_port(netlink, tap)
+    else:
+        links.raise_tap(netlink, tap)
+        routes.ensure_routes(netlink, uplink, tap)
     limits.ensure_limit(netlink, tap.name, tap.nic.mbit_in)
-    routes.ensure_routes(netlink, uplink, tap)
+
+
+def _announce(uplink: Uplink, tap: Tap) -> None:
+    """A bridged guest answers for itself, so it is its MAC that neighbours must learn."""
+    told = [addresses.spoken_for(network) for network in addresses.led_to(tap.nic)]
+    announce.announce(uplink, told, tap.nic.mac if tap.bridged else None)
 
 
 def _is_complete(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -> bool:
-    signed = _is_signed(netlink, uplink, around, tap)
-    return signed and routes.are_complete(netlink, uplink, tap)
+    if not _is_signed(netlink, uplink, around, tap):
+        return False
+    if tap.bridged:
+        return bridge.is_port(netlink, tap)
+    return routes.are_complete(netlink, uplink, tap)
 
 
 def _is_signed(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -> bool:
@@ -179,11 +259,12 @@ def _digest(uplink: Uplink, around: Surroundings, nic: NicSpec) -> str:
     return hashlib.sha256(json.encode(nic) + text.encode()).hexdigest()[:32]
 
 
-def _is_ruled(name: str) -> bool:
+def _is_ruled(tap: Tap) -> bool:
+    table = bridge_firewall.HOST_TABLE if tap.bridged else firewall.HOST_TABLE
     with nft.asking(nft.INET) as passing, nft.asking(nft.NETDEV) as sent:
-        return nft.chain_exists(
-            passing, firewall.HOST_TABLE, firewall.arriving(name)
-        ) and nft.chain_exists(sent, rules.nic_table(name), rules.ENTRY)
+        return nft.chain_exists(passing, table, firewall.arriving(tap.name)) and nft.chain_exists(
+            sent, rules.nic_table(tap.name), rules.ENTRY
+        )
 
 
 def _dropped(netfilter: Any, tap: Tap) -> dict[str, int]:

@@ -12,6 +12,7 @@ table, which counts when a host with hundreds of them comes up.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Network
 
 from networks.host import addresses
@@ -37,14 +38,23 @@ def nic_table(tap: str) -> str:
 
 def nic_rules(tap: str, nic: NicSpec) -> str:
     """The table of one TAP in place of what was in it. The TAP must exist."""
-    table = nic_table(tap)
     chains = {
         "says_arp": _arp(nic),
         "says_ipv4": _ipv4(nic),
         **_ipv6_chains(nic),
         ENTRY: _entry(tap, nic),
     }
+    return table_text(tap, chains)
+
+
+def table_text(tap: str, chains: Mapping[str, Sequence[str]], sets: Iterable[str] = ()) -> str:
+    """A TAP's table with these chains in place of those that were in it; counters stay.
+
+    `sets`: their declarations, which keep what is in them.
+    """
+    table = nic_table(tap)
     lines = [f"counter {COUNTER_PREFIX}{reason} {{ }}" for reason in REASONS]
+    lines += sets
     for name, rules in chains.items():
         lines += [f"chain {name} {{", *(f"    {rule}" for rule in rules), "}"]
     body = "\n".join(f"    {line}" for line in lines)
@@ -63,16 +73,16 @@ def no_nic_rules(tap: str) -> str:
 def _entry(tap: str, nic: NicSpec) -> list[str]:
     return [
         f'type filter hook ingress device "{tap}" priority filter; policy drop;',
-        f"ether saddr != {nic.mac} {_drop('mac')}",
-        *_limit(nic.mbit_out),
+        f"ether saddr != {nic.mac} {drop('mac')}",
+        *limit(nic.mbit_out),
         "meta protocol ip goto says_ipv4",
         "meta protocol ip6 goto says_ipv6",
         "meta protocol arp goto says_arp",
-        _drop("protocol"),
+        drop("protocol"),
     ]
 
 
-def _limit(mbit: int | None) -> list[str]:
+def limit(mbit: int | None) -> list[str]:
     """The kernel's bucket holds one second's bytes: after a rest as much passes at once."""
     if mbit is None:
         return []
@@ -83,19 +93,19 @@ def _arp(nic: NicSpec) -> list[str]:
     """A probe (RFC 5227) has no sender yet, and asks for the address that it is about to take."""
     own = addresses.ipv4(nic)
     return [
-        f"arp saddr ether != {nic.mac} {_drop('arp')}",
+        f"arp saddr ether != {nic.mac} {drop('arp')}",
         *(f"arp saddr ip {address} accept" for address in own),
         *(f"arp saddr ip 0.0.0.0 arp daddr ip {address} accept" for address in own),
-        _drop("arp"),
+        drop("arp"),
     ]
 
 
 def _ipv4(nic: NicSpec) -> list[str]:
     return [
-        f"udp sport 67 {_drop('dhcp_server')}",
+        f"udp sport 67 {drop('dhcp_server')}",
         *(f"ip saddr {address} accept" for address in addresses.ipv4(nic)),
         "ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
-        _drop("ipv4"),
+        drop("ipv4"),
     ]
 
 
@@ -104,28 +114,28 @@ def _ipv6_chains(nic: NicSpec) -> dict[str, list[str]]:
     if not own:
         # Every kernel introduces itself on its link; without an address that is no forgery.
         silent = [f"ip6 saddr {source} drop" for source in ("::", _LINK_LOCAL)]
-        return {"says_ipv6": [*silent, _drop("ipv6")]}
+        return {"says_ipv6": [*silent, drop("ipv6")]}
     return {
         "claims": _claims(own),
-        "says_icmpv6": _icmpv6(nic.mac),
+        "says_icmpv6": says_icmpv6(nic.mac),
         "speaks_ipv6": [
             "meta l4proto ipv6-icmp goto says_icmpv6",
-            f"udp sport 547 {_drop('dhcp_server')}",
+            f"udp sport 547 {drop('dhcp_server')}",
             "accept",
         ],
         "says_ipv6": [
             *(f"ip6 saddr {network} goto speaks_ipv6" for network in own),
-            f"ip6 saddr {ROUTED_GATEWAY6} {_drop('ipv6')}",
+            f"ip6 saddr {ROUTED_GATEWAY6} {drop('ipv6')}",
             f"ip6 saddr {_LINK_LOCAL} goto speaks_ipv6",
             # Before it has an address: is this one free, which routers and groups are there.
             "ip6 saddr :: icmpv6 type nd-neighbor-solicit goto claims",
             "ip6 saddr :: meta l4proto ipv6-icmp accept",
-            _drop("ipv6"),
+            drop("ipv6"),
         ],
     }
 
 
-def _icmpv6(mac: str) -> list[str]:
+def says_icmpv6(mac: str) -> list[str]:
     """Neighbour discovery (RFC 4861, 4.3 and 4.4): 24 bytes, and 8 with the option that there is.
 
     Extension headers and fragments could hide another message, and are refused (RFC 6980).
@@ -133,33 +143,34 @@ def _icmpv6(mac: str) -> list[str]:
     address = mac.replace(":", "")
     solicit, advert = "icmpv6 type nd-neighbor-solicit", "icmpv6 type nd-neighbor-advert"
     return [
-        f"icmpv6 type nd-router-advert {_drop('ra')}",
+        f"icmpv6 type nd-router-advert {drop('ra')}",
         "icmpv6 type < nd-neighbor-solicit accept",
         "icmpv6 type > nd-redirect accept",
-        f"ip6 nexthdr != ipv6-icmp {_drop('nd')}",
+        f"ip6 nexthdr != ipv6-icmp {drop('nd')}",
         f"{solicit} ip6 length 24 accept",
         f"{solicit} ip6 length 32 @th,192,64 0x{_SOURCE_LINK_ADDRESS}{address} accept",
         f"{advert} ip6 length 24 goto claims",
         f"{advert} ip6 length 32 @th,192,64 0x{_TARGET_LINK_ADDRESS}{address} goto claims",
-        _drop("nd"),
+        drop("nd"),
     ]
 
 
 def _claims(own: list[IPv6Network]) -> list[str]:
     """The target of a message, 8 bytes into it, is the guest's."""
     return [
-        f"@th,64,128 {_leading_bits(IPv6Network(ROUTED_GATEWAY6))} {_drop('nd')}",
+        f"@th,64,128 {leading_bits(IPv6Network(ROUTED_GATEWAY6))} {drop('nd')}",
         *(
-            f"@th,64,{network.prefixlen} {_leading_bits(network)} accept"
+            f"@th,64,{network.prefixlen} {leading_bits(network)} accept"
             for network in (*own, _LINK_LOCAL)
         ),
-        _drop("nd"),
+        drop("nd"),
     ]
 
 
-def _leading_bits(network: IPv6Network) -> str:
+def leading_bits(network: IPv6Network) -> str:
     return f"0x{int(network.network_address) >> (128 - network.prefixlen):x}"
 
 
-def _drop(reason: str) -> str:
+def drop(reason: str) -> str:
+    """Drop and count; one of REASONS."""
     return f"counter name {COUNTER_PREFIX}{reason} drop"

@@ -14,6 +14,7 @@ from cloud import shell
 from cloud.hostconfig import HostConfig
 from deploy import accounts, images, lab
 from deploy.lab import Lab
+from networks.host import dhcp
 from tests.host.world import World, image_spec
 from vms.host import qemu, store
 from vms.host.host import Host
@@ -86,6 +87,7 @@ def bare_world(places: Path, host_lab: Lab, micro: ImageSpec, ssh_key: Path) -> 
             if spec:
                 qemu.stop(spec.uuid, world.host.paths.vm(vm_id))
                 world.remove(spec, generation=10**9)
+        dhcp.stop(world.host.paths.dhcp)
     shutil.rmtree(home)
 
 

@@ -120,12 +120,15 @@ class World:
 
     def ssh(self, spec: VmSpec, command: str) -> shell.Result:
         """Run a command in the guest, from outside of its host."""
+        return self.ssh_at(str(spec.nics[0].ipv4), command)
+
+    def ssh_at(self, address: str, command: str) -> shell.Result:
         return shell.run(
             [
                 *self.lab.enter(self.lab.outside),
                 *("ssh", "-q", "-i", self.key, "-o", "StrictHostKeyChecking=no"),
                 *("-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10"),
-                *("-o", "BatchMode=yes", f"root@{spec.nics[0].ipv4}", command),
+                *("-o", "BatchMode=yes", f"root@{address}", command),
             ],
             timeout=60,
             ok=(0, 255),

@@ -36,6 +36,14 @@ def test_an_empty_list_protects_nothing(env: dict[str, str]) -> None:
     assert HostConfig.from_environment(env).protected == ()
 
 
+@pytest.mark.parametrize(("text", "bridge"), [("on", True), ("off", False), ("", False)])
+def test_the_uplink_is_bridged_only_if_the_operator_says_so(
+    env: dict[str, str], text: str, bridge: bool
+) -> None:
+    env["CUMULET_HOST_BRIDGE"] = text
+    assert HostConfig.from_environment(env).bridge is bridge
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -45,6 +53,7 @@ def test_an_empty_list_protects_nothing(env: dict[str, str]) -> None:
         ("CUMULET_HOST_METRICS", "localhost:9723"),
         ("CUMULET_HOST_METRICS", "127.0.0.1"),
         ("CUMULET_HOST_METRICS", "127.0.0.1:0"),
+        ("CUMULET_HOST_BRIDGE", "yes"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(env: dict[str, str], name: str, value: str) -> None:

@@ -44,6 +44,10 @@ def test_a_host_that_cannot_take_the_vm_says_why(change: dict[str, object], reas
     assert placement.explain() == f"h1: {reason}"
 
 
+def test_a_bridged_host_routes_public_addresses_as_well() -> None:
+    assert place(DEMAND, [replace(HOST, network_mode="bridged")]).ranked
+
+
 def test_a_cloud_without_hosts_says_how_to_add_one() -> None:
     assert "host_add" in place(DEMAND, []).explain()
 

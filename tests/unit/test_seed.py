@@ -44,6 +44,19 @@ def test_ipv6_is_the_first_address_of_the_guest_s_own_network() -> None:
     assert config["routes"] == [{"to": "::/0", "via": "fe80::1", "on-link": True}]
 
 
+def test_a_bridged_guest_has_its_address_in_the_outside_network_or_asks_there() -> None:
+    nic = structs.replace(
+        SPEC.nics[0], mode="public_bridged", prefix4=24, gateway="198.51.100.1", dns=()
+    )
+    config = seed.network_config((nic,))["ethernets"]["nic0"]
+    assert config["addresses"] == ["198.51.100.7/24"]
+    assert config["routes"][0]["via"] == "198.51.100.1"
+    asking = structs.replace(nic, ipv4=None, dhcp=True)
+    config = seed.network_config((asking,))["ethernets"]["nic0"]
+    assert config["dhcp4"] is True
+    assert not config.keys() & {"addresses", "routes"}
+
+
 def test_only_the_first_nic_has_the_default_route() -> None:
     second = structs.replace(SPEC.nics[0], index=1, mac="02:00:00:00:00:08", dns=())
     ethernets = seed.network_config((SPEC.nics[0], second))["ethernets"]

@@ -6,7 +6,7 @@ import os
 import shutil
 
 from cloud.version import VERSION
-from networks.host import nics
+from networks.host import bridge, nics
 from vms.host import accelerator
 from vms.host.host import Host
 from vms.spec import HostReport
@@ -24,7 +24,7 @@ def host_report(host: Host) -> HostReport:
         host_uuid=host.uuid,
         boot_id=host.boot_id,
         agent_version=VERSION,
-        network_mode="routed" if host.routes_networks else "vde",
+        network_mode=_network_mode(host),
         cores=host.config.cores or os.cpu_count() or 1,
         memory_mb=host.config.memory_mb or memory,
         disk_gb=disk.total // _GIB,
@@ -33,3 +33,10 @@ def host_report(host: Host) -> HostReport:
         accelerator_reason=verdict.reason,
         uplink_ip=nics.uplink_address(host.surroundings),
     )
+
+
+def _network_mode(host: Host) -> str:
+    """A bridged host routes as well."""
+    if not host.routes_networks:
+        return "vde"
+    return "bridged" if bridge.exists() else "routed"

@@ -15,6 +15,8 @@ from typing import ClassVar
 
 from cloud.errors import CumuletError
 from cloud.hostconfig import HostConfig
+from networks.host import bridge
+from networks.host.bridge_plan import BRIDGE
 from networks.host.links import Tap
 from networks.host.nics import Surroundings
 from vms.host import files
@@ -88,7 +90,8 @@ class Host:
 
     @property
     def surroundings(self) -> Surroundings:
-        return Surroundings(self.config.uplink, self.config.protected, self.uuid)
+        uplink = BRIDGE if bridge.exists() else self.config.uplink
+        return Surroundings(uplink, self.config.protected, self.uuid)
 
     def taps(self, spec: VmSpec) -> list[Tap]:
         """The interfaces of a VM's NICs; the QEMU user may open them."""

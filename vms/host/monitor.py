@@ -24,7 +24,7 @@ from cloud import requestid
 from cloud.agent import config, start_logging
 from cloud.errors import CumuletError
 from cloud.hostconfig import HEARTBEAT_SECONDS
-from vms.host import bell, exposition, facts, store, trim
+from vms.host import bell, bridging, exposition, facts, leases, store, trim
 from vms.host.converge import converge
 from vms.host.gallery import Gallery, waiting
 from vms.host.host import Host
@@ -42,6 +42,7 @@ SWEEP_SECONDS = 30.0
 # Every second sweep tells control everything, whether or not it changed.
 _TELL_ALL_EVERY = 2
 _GALLERY_SECONDS = 2.0
+_DHCP_SECONDS = 2.0
 _THREADS = 16
 # So many VMs are swept at once; events do not wait for a sweep.
 _SWEEPERS = 4
@@ -78,6 +79,7 @@ class Monitor:
                     group.create_task(self._sweep())
                     group.create_task(self._tend_images())
                     group.create_task(self._sample())
+                    group.create_task(self._tend_dhcp())
             finally:
                 loop.remove_reader(listener)
                 self._host.paths.bell.unlink(missing_ok=True)
@@ -115,6 +117,7 @@ class Monitor:
         """The guarantee: what no event and no message brought about comes at last."""
         rounds = 0
         while True:
+            await asyncio.to_thread(bridging.prepare, self._host)
             await self._look_at_all(insist=rounds % _TELL_ALL_EVERY == 0)
             await asyncio.to_thread(self._leftovers.sweep)
             rounds += 1
@@ -144,6 +147,14 @@ class Monitor:
                 log.exception("images not tended")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._images_wanted.wait(), _GALLERY_SECONDS)
+
+    async def _tend_dhcp(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(leases.tend, self._host)
+            except (CumuletError, OSError):
+                log.exception("no DHCP server")
+            await asyncio.sleep(_DHCP_SECONDS)
 
     async def _sample(self) -> None:
         """What VMs use, for control to keep."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from cloud.errors import CumuletError
 from networks.host import nics
 from networks.spec import NicReport, Presence
 from vms.host import disks, images, qemu, qmp
@@ -48,7 +49,7 @@ def nic_reports(host: Host, spec: VmSpec) -> tuple[NicReport, ...]:
         return ()
     try:
         return nics.reports(host.taps(spec))
-    except nics.NetworkRefused as error:
+    except CumuletError as error:
         log.warning("interfaces not seen", vm=spec.vm_id, reason=error.message)
         return ()
 

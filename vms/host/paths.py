@@ -82,6 +82,16 @@ class HostPaths:
         return self.state / "refused-images"
 
     @property
+    def bridge(self) -> Path:
+        """Which uplink is in the bridge, and a change of that while it is being made."""
+        return self.state / "bridge.json"
+
+    @property
+    def dhcp(self) -> Path:
+        """The DHCP server's own files; its user may read them."""
+        return self.run / "dhcp"
+
+    @property
     def locks(self) -> Path:
         return self.run / "locks"
 

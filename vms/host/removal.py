@@ -9,7 +9,7 @@ from contextlib import suppress
 from cloud.wire import StepName
 from networks.host import addresses, nics
 from networks.host.addresses import Network
-from vms.host import qemu, store
+from vms.host import leases, qemu, store
 from vms.host.host import Host
 from vms.host.paths import VmPaths, tap_name
 from vms.spec import VmRemoval
@@ -35,6 +35,7 @@ def steps(
 def _remove_links(host: Host, paths: VmPaths) -> None:
     if host.routes_networks:
         names = [tap_name(paths.vm_id, index) for index in range(_MOST_NICS)]
+        leases.forget(host, names)
         nics.remove_nics(names, _networks(paths), host.surroundings)
 
 

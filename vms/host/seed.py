@@ -60,7 +60,7 @@ def vendor_data(spec: VmSpec) -> dict[str, Any]:
 
 
 def network_config(nics: tuple[NicSpec, ...]) -> dict[str, Any]:
-    """Version 2. The gateways are on no subnet of the guest's, its host answers for them."""
+    """Version 2. A routed guest's gateways are on no subnet of its, its host answers for them."""
     return {"version": 2, "ethernets": {f"nic{nic.index}": _ethernet(nic) for nic in nics}}
 
 
@@ -68,18 +68,21 @@ def _ethernet(nic: NicSpec) -> dict[str, Any]:
     config: dict[str, Any] = {
         "match": {"macaddress": nic.mac},
         "set-name": f"eth{nic.index}",
-        "addresses": [],
         "mtu": nic.mtu,
     }
-    routes = []
-    if nic.ipv4:
-        config["addresses"].append(f"{nic.ipv4}/{nic.prefix4}")
+    addresses, routes = [], []
+    if nic.dhcp:
+        config["dhcp4"] = True
+    elif nic.ipv4:
+        addresses.append(f"{nic.ipv4}/{nic.prefix4}")
         routes.append({"to": "0.0.0.0/0", "via": nic.gateway, "on-link": True})
     if nic.ipv6:
         network = ip_network(nic.ipv6, strict=False)
-        config["addresses"].append(f"{spoken_for(network)}/{network.prefixlen}")
+        addresses.append(f"{spoken_for(network)}/{network.prefixlen}")
         routes.append({"to": "::/0", "via": nic.gateway6, "on-link": True})
-    if nic.index == 0:
+    if addresses:
+        config["addresses"] = addresses
+    if routes and nic.index == 0:
         config["routes"] = routes
     if nic.dns:
         config["nameservers"] = {"addresses": list(nic.dns)}

@@ -14,7 +14,19 @@ from cloud import logs, telemetry
 from cloud.errors import CumuletError
 from cloud.wire import Failure, StepName, StepReport
 from networks.host import addresses, nics
-from vms.host import accelerator, course, disks, imagecheck, images, qemu, qmp, seed, store
+from vms.host import (
+    accelerator,
+    bridging,
+    course,
+    disks,
+    imagecheck,
+    images,
+    leases,
+    qemu,
+    qmp,
+    seed,
+    store,
+)
 from vms.host.host import Host
 from vms.host.memory import CRASHES_IN_A_ROW, GUEST_PATIENCE_SECONDS, VmMemory
 from vms.host.observe import frames
@@ -146,11 +158,15 @@ class Steps:
                 "this host's agent has no CAP_NET_ADMIN, so it cannot route public addresses:"
                 " run it as root, or place the server elsewhere"
             )
+        if any(nic.mode == "public_bridged" for nic in self._spec.nics):
+            bridging.require(self._host)
         nics.ensure_nics(self._host.taps(self._spec), self._host.surroundings)
+        leases.serve(self._host, self._spec)
 
     def _remove_links(self) -> None:
         taps = self._host.taps(self._spec)
         known = [network for tap in taps for network in addresses.led_to(tap.nic)]
+        leases.forget(self._host, [tap.name for tap in taps])
         nics.remove_nics([tap.name for tap in taps], known, self._host.surroundings)
 
     def _start(self) -> None:

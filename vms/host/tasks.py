@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from cloud.agent import config, task
-from vms.host import inbox
+from vms.host import bridging, inbox
 from vms.host.host import Host
 from vms.host.outbox import send_vm
 from vms.spec import ImageFetch, VmRemoval, VmSpec, decode
@@ -14,7 +14,9 @@ from vms.spec import ImageFetch, VmRemoval, VmSpec, decode
 
 @cache
 def host() -> Host:
-    return Host.open(config())
+    opened = Host.open(config())
+    bridging.prepare(opened)
+    return opened
 
 
 @task("vms.ensure")

@@ -12,9 +12,9 @@ from qemu.qmp import QMPClient
 
 from vms.host import qemu, qmp, store
 from vms.host.host import Host
-from vms.host.memory import GUEST_PATIENCE_SECONDS
+from vms.host.memory import GUEST_PATIENCE_SECONDS, VmMemory
 from vms.host.observe import frames
-from vms.spec import Power
+from vms.spec import Power, VmReport
 
 log = structlog.get_logger(__name__)
 
@@ -127,5 +127,16 @@ class Watch:
         return bool(memory.guest_since) and patient and quiet
 
     def _under_way(self) -> bool:
-        told = store.memory(self._paths).told
-        return told is not None and not told.converged and told.failure is None
+        memory = store.memory(self._paths)
+        told = memory.told
+        if told is None or told.failure is not None:
+            return False
+        return not told.converged or self._asks_for_address(memory, told)
+
+    def _asks_for_address(self, memory: VmMemory, told: VmReport) -> bool:
+        """Whether the outside network has yet to give one to a guest that was just started."""
+        spec = store.spec(self._paths)
+        asking = {nic.index for nic in spec.nics if nic.dhcp} if spec else set()
+        known = {nic.index for nic in told.nics if nic.learned}
+        patient = time.time() - memory.started_at < GUEST_PATIENCE_SECONDS
+        return told.power is Power.RUNNING and patient and bool(asking - known)

@@ -1,0 +1,213 @@
+"""DHCP for guests that read no seed: one dnsmasq a host, which answers this host's own VMs only.
+
+What it says is rendered by pure functions: one file of each kind for a TAP, so that a VM comes
+and goes without the others noticing. The ranges cover all addresses, as only those that a file
+gives to a MAC are handed out; so the configuration itself never changes with a VM. The process
+outlives whoever started it, drops to Debian's user `dnsmasq` with CAP_NET_ADMIN alone, and is found
+again by its pid file and its command line. `vms.host.leases` calls this, one caller at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+from cloud import shell
+from networks.host.bridge_plan import BRIDGE
+from networks.host.links import Tap
+from networks.spec import NicSpec
+
+_START_SECONDS = 10.0
+_END_SECONDS = 3.0
+# dnsmasq takes no netmask of nothing at all, so there are two halves of the address space.
+_HALVES = ("1.0.0.0", "128.0.0.0")
+_HALF_MASK = "128.0.0.0"
+_LEASE = "12h"
+_BRIDGED = "bridged"
+
+
+def configuration(place: Path, local: Sequence[str]) -> str:
+    """dnsmasq's own. `local`: the host's addresses on the interfaces that guests ask on."""
+    lines = [
+        "port=0",
+        "no-resolv",
+        "no-hosts",
+        "no-ping",
+        "bind-dynamic",
+        "interface=cu*",
+        f"interface={BRIDGE}",
+        "except-interface=lo",
+        # A guest that asks without end fills no disk.
+        "quiet-dhcp",
+        "dhcp-authoritative",
+        # Other guests' networks answer for themselves: nobody unknown is refused here.
+        "dhcp-ignore=tag:!known",
+        *(f"dhcp-range={half},static,{_HALF_MASK},{_LEASE}" for half in _HALVES),
+        *(f"shared-network={address},{half}" for address in local for half in _HALVES),
+        # The host has no route to a guest of the bridge that has no address yet.
+        f"dhcp-broadcast=tag:{_BRIDGED}",
+        f"dhcp-hostsdir={_hosts(place)}",
+        f"dhcp-optsdir={_options(place)}",
+        f"dhcp-leasefile={place / 'leases'}",
+        f"pid-file={_pid(place)}",
+        f"log-facility={place / 'log'}",
+        "user=dnsmasq",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def host_line(tap: Tap) -> str:
+    """Which address the NIC gets."""
+    kind = f"set:{_BRIDGED}," if tap.bridged else ""
+    return f"{tap.nic.mac},{kind}set:{tap.name},{tap.nic.ipv4}\n"
+
+
+def option_lines(tap: Tap, hostname: str) -> str:
+    """What else it is told; an option without a value is kept from being sent."""
+    nic = tap.nic
+    own = IPv4Interface(f"{nic.ipv4}/{nic.prefix4}")
+    options = {
+        "option:netmask": str(own.netmask),
+        "28": str(own.network.broadcast_address),
+        "12": hostname.partition(".")[0][:63],
+        "option:mtu": str(nic.mtu),
+        "option:dns-server": ",".join(nic.dns),
+        **_routes(nic, own),
+    }
+    return "".join(
+        f"tag:{tap.name},{name}{',' if value else ''}{value}\n" for name, value in options.items()
+    )
+
+
+def _routes(nic: NicSpec, own: IPv4Interface) -> dict[str, str]:
+    """Only the first NIC has a default route. A gateway on no subnet needs a route of its own.
+
+    That comes with option 121 (RFC 3442); older Windows takes it from 249, in the same form.
+    """
+    if nic.index:
+        return {"option:router": ""}
+    gateway = IPv4Address(nic.gateway)
+    if gateway in own.network and own.network.prefixlen < 32:
+        return {"option:router": nic.gateway}
+    hexed = ":".join(
+        f"{byte:02x}" for byte in (32, *gateway.packed, 0, 0, 0, 0, 0, *gateway.packed)
+    )
+    return {
+        "option:router": nic.gateway,
+        "121": f"{gateway}/32,0.0.0.0,0.0.0.0/0,{gateway}",
+        "249": hexed,
+    }
+
+
+def serve(place: Path, taps: Iterable[Tap], hostname: str) -> None:
+    """Have these NICs answered from now on; who needs no answer is left out."""
+    changed = False
+    for directory in (place, _hosts(place), _options(place)):
+        directory.mkdir(mode=0o755, exist_ok=True)
+    for tap in taps:
+        if tap.nic.dhcp or not tap.nic.ipv4:
+            forget(place, [tap.name])
+            continue
+        changed |= _write(_options(place) / tap.name, option_lines(tap, hostname))
+        changed |= _write(_hosts(place) / tap.name, host_line(tap))
+    if changed:
+        _read_again(place)
+
+
+def forget(place: Path, names: Iterable[str]) -> None:
+    """Answer these NICs no more."""
+    files = [kind(place) / name for name in names for kind in (_hosts, _options)]
+    there = [file for file in files if file.exists()]
+    for file in there:
+        file.unlink()
+    if there:
+        _read_again(place)
+
+
+def ensure_server(place: Path, local: Sequence[str]) -> None:
+    """Run dnsmasq if there is anybody to answer. Raises CommandError."""
+    if not _hosts(place).exists() or not any(_hosts(place).iterdir()):
+        return
+    changed = _write(_conf(place), configuration(place, local))
+    pid = find(place)
+    if pid is not None and changed:
+        stop(place)
+        pid = None
+    if pid is None:
+        shell.run(["dnsmasq", _conf_word(place)], timeout=_START_SECONDS)
+
+
+def find(place: Path) -> int | None:
+    """The pid of our dnsmasq. Looks at every process if the pid file does not lead to it."""
+    with suppress(OSError, ValueError):
+        if _is_ours(pid := int(_pid(place).read_text()), place):
+            return pid
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return next((pid for pid in pids if _is_ours(pid, place)), None)
+
+
+def stop(place: Path) -> None:
+    """End our dnsmasq; a pid that was used again is never mistaken for it."""
+    _signal(place, signal.SIGTERM, wait=True)
+
+
+def _read_again(place: Path) -> None:
+    """It sees new files by itself, not what was in a changed or removed one."""
+    _signal(place, signal.SIGHUP, wait=False)
+
+
+def _signal(place: Path, number: signal.Signals, *, wait: bool) -> None:
+    pid = find(place)
+    if pid is None:
+        return
+    with suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            if _is_ours(pid, place):
+                signal.pidfd_send_signal(handle, number)
+                select.select([handle] if wait else [], [], [], _END_SECONDS if wait else 0)
+        finally:
+            os.close(handle)
+
+
+def _is_ours(pid: int, place: Path) -> bool:
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return _conf_word(place).encode() in words
+    return False
+
+
+def _write(path: Path, text: str) -> bool:
+    """Whether that changed anything. dnsmasq passes over names that begin with a dot."""
+    if path.exists() and path.read_text() == text:
+        return False
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text(text)
+    draft.chmod(0o644)
+    draft.replace(path)
+    return True
+
+
+def _conf_word(place: Path) -> str:
+    return f"--conf-file={_conf(place)}"
+
+
+def _conf(place: Path) -> Path:
+    return place / "dnsmasq.conf"
+
+
+def _pid(place: Path) -> Path:
+    return place / "pid"
+
+
+def _hosts(place: Path) -> Path:
+    return place / "hosts"
+
+
+def _options(place: Path) -> Path:
+    return place / "options"
