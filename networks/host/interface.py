@@ -21,8 +21,9 @@ _FRESH = "default"  # what a new interface starts with
 _BY_KERNEL = 2  # RTPROT_KERNEL, rtnetlink(7): comes and goes with an address
 _ONLINK = 4  # RTNH_F_ONLINK
 _FOREVER = 2**32 - 1
-# IFA_F_HOMEADDRESS, _MANAGETEMPADDR, _NOPREFIXROUTE, _MCAUTOJOIN; the kernel sets the others.
-_CHOSEN_FLAGS = 0x10 | 0x100 | 0x200 | 0x400
+# IFA_F_NODAD, _HOMEADDRESS, _MANAGETEMPADDR, _NOPREFIXROUTE, _MCAUTOJOIN; the kernel sets the
+# others.
+_CHOSEN_FLAGS = 0x02 | 0x10 | 0x100 | 0x200 | 0x400
 # Route attributes in pyroute2's words; those that nothing is known of cannot be made again.
 _ROUTE_WORDS = {
     "RTA_GATEWAY": "gateway",

@@ -42,7 +42,7 @@ FURNITURE = (
     "ip link add guest type veth peer name other",
     "ip link set guest up",
     f"ip route add 203.0.113.77/32 dev guest src {ADDRESS}",
-    "ip -6 route add default via 2001:db8:ff::1 dev uplink",
+    "ip -6 route add default via 2001:db8:ff::1 dev uplink metric 2048",
     "ip -6 route add 2001:db8:fe::/48 via fe80::1 dev uplink table 78",
     "ip neigh add 192.0.2.99 lladdr 02:00:00:00:00:99 dev uplink nud permanent",
     "sysctl -qw net.ipv4.conf.uplink.rp_filter=1",

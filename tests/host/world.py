@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid5
 
 from msgspec import structs
 from pyroute2 import netns
@@ -72,9 +73,14 @@ class World:
     def namespace(self) -> str:
         return self.lab.host(1)
 
+    def uuid(self, number: int) -> str:
+        """This host's own: guests of another run of the tests must not be taken for its."""
+        return str(uuid5(UUID(self.host.uuid), f"server {number}"))
+
     def spec(self, **changes: Any) -> VmSpec:
         """A micro guest of this host."""
         basis = {
+            "uuid": self.uuid(7),
             "host_uuid": self.host.uuid,
             "image": self.image,
             "cores": 1,
@@ -205,4 +211,4 @@ class World:
 def second(spec: VmSpec) -> VmSpec:
     """Another VM beside `spec`."""
     nic = structs.replace(spec.nics[0], nic_id=9, mac="02:00:00:00:00:09", ipv4="198.51.100.9")
-    return structs.replace(spec, vm_id=9, uuid="99999999-2222-3333-4444-555555555555", nics=(nic,))
+    return structs.replace(spec, vm_id=9, uuid=str(uuid5(UUID(spec.uuid), "second")), nics=(nic,))
