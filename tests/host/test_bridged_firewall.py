@@ -1,0 +1,201 @@
+"""Ways around a bridged guest's firewall, none of which may work, and how its floating addresses
+are announced.
+
+The test plays the guests on their TAPs, and the neighbour in the outside namespace.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from msgspec import structs
+from pyroute2 import netns
+
+from cloud import shell
+from deploy import lab
+from deploy.lab import Lab
+from networks.host import bridge_firewall, nics
+from networks.host.links import Tap
+from networks.spec import FirewallSpec, Presence, RuleSpec
+from tests.documents import SPEC
+from tests.host import frames, wire
+from tests.host.frames import NEEDLE, Port
+from tests.host.wire import arrives, capture
+from tests.host.world import World, until
+from vms.host import bridging
+from vms.host.host import Host
+
+pytestmark = pytest.mark.public
+
+OWN, FLOATING, FLOATING6 = "198.51.100.7", "203.0.113.77", "2001:db8:a:77::/64"
+CLOSED = FirewallSpec((RuleSpec("in", "tcp", ("0.0.0.0/0",), (80, 80)),))
+NIC = structs.replace(
+    SPEC.nics[0], mode="public_bridged", prefix4=24, gateway=lab.ROUTER, firewall=CLOSED
+)
+TAP = Tap("cu7-0", NIC, None)
+OPEN = Tap("cu7-0", structs.replace(NIC, firewall=None), None)
+OTHER = Tap(
+    "cu9-0",
+    structs.replace(SPEC.nics[0], nic_id=9, mac="02:00:00:00:00:09", ipv4="198.51.100.9"),
+    None,
+)
+STRANGER = "02:00:00:00:00:99"
+
+
+@pytest.fixture
+def host_lab() -> Iterator[Lab]:
+    made = Lab(secrets.token_hex(3))
+    made.ensure(1)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def bare_world(bare_world: World) -> World:
+    bare_world.host = Host.open(replace(bare_world.host.config, bridge=True))
+    bridging.ensure(bare_world.host)
+    return bare_world
+
+
+@pytest.fixture
+def port(bare_world: World) -> Iterator[Port]:
+    nics.ensure_nics([TAP], bare_world.host.surroundings)
+    with frames.opened(TAP.name) as opened:
+        until(
+            lambda: "LOWER_UP" in bare_world.seen("ip", "link", "show", TAP.name), "the link is up"
+        )
+        yield opened
+    nics.remove_nics([TAP.name, OTHER.name], [], bare_world.host.surroundings)
+
+
+@pytest.fixture
+def neighbour(bare_world: World) -> Iterator[socket.socket]:
+    """Sends any frame from the outside network."""
+    netns.pushns(bare_world.lab.outside)
+    try:
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        sender.bind((lab.BRIDGE, 0))
+    finally:
+        netns.popns()
+    with sender:
+        yield sender
+
+
+def bridge_mac(world: World) -> str:
+    return world.seen("ip", "-o", "link", "show", "br-cumulet").split("ether ")[1].split()[0]
+
+
+def led_there(world: World) -> None:
+    """The host knows where the guest is."""
+    world.seen("ip", "route", "add", OWN, "dev", "br-cumulet")
+    known = ("lladdr", NIC.mac, "dev", "br-cumulet", "nud", "permanent")
+    world.seen("ip", "neigh", "replace", OWN, *known)
+
+
+def aimed(to: str) -> bytes:
+    """A packet for the guest from outside, in a frame for `to`."""
+    sent = frames.udp4(STRANGER, "198.51.100.200", to=OWN)
+    return frames.mac(to) + sent[6:]
+
+
+def test_what_no_rule_lets_in_does_not_come_in_and_with_no_firewall_it_does(
+    bare_world: World, port: Port, neighbour: socket.socket
+) -> None:
+    neighbour.send(aimed(NIC.mac))
+    assert not port.hears(NEEDLE)
+    nics.ensure_nics([OPEN], bare_world.host.surroundings)
+    neighbour.send(aimed(NIC.mac))
+    assert port.hears(NEEDLE)
+
+
+@pytest.mark.parametrize("disguise", [frames.BROADCAST, "01:00:5e:00:00:01"])
+def test_a_packet_for_the_guest_does_not_come_in_as_a_broadcast(
+    port: Port, neighbour: socket.socket, disguise: str
+) -> None:
+    neighbour.send(aimed(disguise))
+    assert not port.hears(NEEDLE)
+    multicast = frames.mac(disguise) + frames.udp4(STRANGER, "198.51.100.200")[6:]
+    neighbour.send(multicast)
+    assert port.hears(NEEDLE)
+
+
+def test_neighbours_go_on_finding_a_guest_behind_a_firewall(
+    port: Port, neighbour: socket.socket
+) -> None:
+    question = frames.arp(STRANGER, "198.51.100.200", wanted=OWN)
+    neighbour.send(question)
+    assert port.hears(NEEDLE)
+    solicitation = frames.icmpv6(
+        STRANGER, "fe80::99", 135, bytes(4) + frames.ipv6("fe80::ff:fe00:7") + NEEDLE
+    )
+    neighbour.send(frames.mac(NIC.mac) + solicitation[6:])
+    assert port.hears(NEEDLE)
+
+
+def test_a_routed_guest_of_the_same_host_gets_no_further_than_the_outside(
+    bare_world: World, port: Port
+) -> None:
+    """Its packets are routed into the bridge and never pass through it."""
+    around = bare_world.host.surroundings
+    nics.ensure_nics([OTHER], around)
+    led_there(bare_world)
+    with wire.plugged(bare_world, OTHER) as other:
+        other.udp(to=OWN, port=9)
+        assert not port.hears(other.content)
+        nics.ensure_nics([OPEN], around)
+        other.udp(to=OWN, port=9)
+        assert port.hears(other.content)
+
+
+def test_what_a_neighbour_sends_by_way_of_the_host_meets_the_firewall_too(
+    bare_world: World, port: Port, neighbour: socket.socket
+) -> None:
+    led_there(bare_world)
+    bare_world.seen("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    neighbour.send(aimed(bridge_mac(bare_world)))
+    assert not port.hears(NEEDLE)
+    nics.ensure_nics([OPEN], bare_world.host.surroundings)
+    neighbour.send(aimed(bridge_mac(bare_world)))
+    assert port.hears(NEEDLE)
+
+
+def test_a_floating_address_is_announced_under_the_guest_s_own_mac(
+    bare_world: World, port: Port
+) -> None:
+    floating = Tap("cu7-0", structs.replace(NIC, floating=(FLOATING, FLOATING6)), None)
+    own = frames.mac(NIC.mac)
+    for needle in (
+        own + frames.ipv4(FLOATING) + bytes(6) + frames.ipv4(FLOATING),
+        frames.ipv6("2001:db8:a:77::1") + b"\2\1" + own,
+    ):
+        with capture(bare_world) as outside:
+            nics.ensure_nics([floating], bare_world.host.surroundings)
+            assert arrives(outside, needle, seconds=3)
+        nics.ensure_nics([TAP], bare_world.host.surroundings)
+
+
+def test_an_address_moves_to_another_bridged_guest_whoever_is_told_first(
+    bare_world: World, port: Port
+) -> None:
+    around = bare_world.host.surroundings
+    first = Tap("cu7-0", structs.replace(NIC, floating=(FLOATING,)), None)
+    second = Tap(
+        "cu9-0",
+        structs.replace(
+            first.nic, nic_id=9, mac=OTHER.nic.mac, ipv4="198.51.100.9", floating=(FLOATING,)
+        ),
+        None,
+    )
+    nics.ensure_nics([first], around)
+    nics.ensure_nics([second], around)
+    nics.ensure_nics([TAP], around)
+    assert nics.presence([TAP], around) is Presence.ALL
+    assert nics.presence([second], around) is Presence.ALL
+    nics.remove_nics([TAP.name, second.name], [], around)
+    left = shell.run(["nft", "list", "table", "inet", bridge_firewall.HOST_TABLE], timeout=5)
+    assert "cu7-0" not in left.stdout
+    assert "cu9-0" not in left.stdout
