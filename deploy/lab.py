@@ -26,6 +26,7 @@ NAMESPACES = Path("/run/netns")
 BRIDGE = "fabric"
 UPLINK = "uplink"
 PREFIX = 24
+FABRIC = f"192.0.2.0/{PREFIX}"
 ROUTER = "192.0.2.1"
 CONTROL = "192.0.2.2"
 # On-link in the fabric: hosts answer ARP for their guests.

@@ -53,7 +53,7 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         )
         return (
             self.select_related("host__location", "server_type", "image")
-            .prefetch_related("nics__address")
+            .prefetch_related("nics__floating")
             .annotate(locked=Exists(exclusive))
         )
 
@@ -61,7 +61,7 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         """With all that the host is told about a VM."""
         return self.select_related(
             "host__location", "server_type", "image", "project"
-        ).prefetch_related("nics__address__network", "disks")
+        ).prefetch_related("nics__floating", "disks")
 
     def for_admin(self) -> Self:
         """With all that an operator's list and page show."""

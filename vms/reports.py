@@ -21,10 +21,12 @@ from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, record_heartbeat
 from cloud.metrics import DEAD_LETTERS, observe_step
 from cloud.models import Action
-from networks.allocation import release
+from networks.allocation import withdrawn
+from vms.attachments import set_free
+from vms.floating_ips import finish_moves, is_moving
 from vms.intent import abandon, set_status, want
-from vms.lifecycle import ActionGoal, outcome_of
-from vms.models import VM, Image, ImageCopy
+from vms.lifecycle import SUCCESS, ActionGoal, outcome_of
+from vms.models import VM, Image, ImageCopy, Nic
 from vms.spec import HostReport, ImageReport, PowerGoal, VmReport
 
 log = structlog.get_logger(__name__)
@@ -44,6 +46,7 @@ def vm_report(report: VmReport, sender: str) -> None:
             return
         actions = list(Action.objects.settled_by("server", vm.pk, report.generation))
         _note_steps(actions, vm, report)
+        _settle_addresses(vm, report)
         _settle(actions, report)
         if vm.deleting and not report.present and report.generation >= vm.generation:
             _forget(vm)
@@ -64,6 +67,7 @@ def host_report(report: HostReport, sender: str) -> None:
         "disk_free_gb": report.disk_free_gb,
         "accelerator": report.accelerator,
         "accelerator_reason": report.accelerator_reason[:255],
+        "leftovers": list(report.leftovers),
     }
     recorded = record_heartbeat(Heartbeat(report.host, uuid.UUID(report.host_uuid), facts), sender)
     if recorded is None:
@@ -197,14 +201,25 @@ def _settle(actions: list[Action], report: VmReport) -> None:
         if action.status != Action.Status.RUNNING:
             continue
         outcome = outcome_of(ActionGoal(action.goal), action.generation, report)
-        if outcome:
+        if outcome and not (outcome is SUCCESS and is_moving(action)):
             end_action(action, now, code=outcome.code, message=outcome.message)
 
 
+def _settle_addresses(vm: VM, report: VmReport) -> None:
+    """Note what the host let go of, and what it saw at the interfaces."""
+    if report.present and report.converged:
+        finish_moves(withdrawn(vm.pk, report.generation, timezone.now()))
+    nics = {nic.index: nic for nic in vm.nics.all()}
+    for seen in report.nics:
+        nic = nics.get(seen.index)
+        facts = {"learned": list(seen.learned), "dropped": seen.dropped}
+        if nic and facts != {"learned": nic.learned, "dropped": nic.dropped}:
+            Nic.objects.filter(pk=nic.pk).update(**facts)
+
+
 def _forget(vm: VM) -> None:
-    """The host proved that nothing is left: only now may the address be lent again."""
-    addresses = [nic.address_id for nic in vm.nics.all()]
+    """The host proved that nothing is left: only now may the addresses be lent again."""
     log.info("server gone", vm=vm.pk, name=vm.name)
     with changing(vm, "gone"):
-        vm.delete()
-    release(addresses, timezone.now())
+        let_go_of = set_free(vm)
+    finish_moves(let_go_of)

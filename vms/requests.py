@@ -15,7 +15,9 @@ from rest_framework.fields import empty
 
 from cloud.api.fields import Labels, NotYet, Reference, RequestSerializer, Text, find
 from cloud.models import Location, Project
+from networks.models import PrimaryIp
 from vms.actions import ServerOrder
+from vms.attachments import PublicNet
 from vms.models import Image, ServerType, SshKey
 from vms.querysets import offered
 from vms.usage import SERIES, Period
@@ -53,8 +55,28 @@ class ProtectionRequest(RequestSerializer):
 class PublicNetRequest(RequestSerializer):
     enable_ipv4 = serializers.BooleanField(default=True)
     enable_ipv6 = serializers.BooleanField(default=True)
-    ipv4 = NotYet(required=False)
-    ipv6 = NotYet(required=False)
+    ipv4 = serializers.IntegerField(required=False, help_text="Id of a primary IP.")
+    ipv6 = serializers.IntegerField(required=False, help_text="Id of a primary IP.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """All of it as a `PublicNet`."""
+        own = PrimaryIp.objects.select_related("address__network", "location")
+        own = own.filter(project=self.context["project"])
+        named = {}
+        for family in ("ipv4", "ipv6"):
+            if family not in attrs:
+                continue
+            if not attrs[f"enable_{family}"]:
+                raise serializers.ValidationError({family: f"enable_{family} is false"})
+            named[family] = find(own, attrs[family], family)
+        return {
+            "net": PublicNet(
+                ipv4=attrs["enable_ipv4"],
+                ipv6=attrs["enable_ipv6"],
+                primary4=named.get("ipv4"),
+                primary6=named.get("ipv6"),
+            )
+        }
 
 
 class ServerCreateRequest(RequestSerializer):
@@ -90,14 +112,14 @@ class ServerCreateRequest(RequestSerializer):
             name=attrs["name"],
             server_type=server_type,
             image=find(fitting, attrs["image"], "image"),
-            location=_location(attrs),
+            location=location_of(attrs),
             ssh_keys=tuple(
                 dict.fromkeys(find(keys, reference, "ssh_keys") for reference in attrs["ssh_keys"])
             ),
             user_data=attrs["user_data"],
             labels=attrs["labels"],
             start=attrs["start_after_create"],
-            public_ipv4=attrs.get("public_net", {}).get("enable_ipv4", True),
+            public_net=attrs.get("public_net", {}).get("net", PublicNet()),
         )
         return {"order": order}
 
@@ -139,7 +161,7 @@ class MetricsRequest(serializers.Serializer[Any]):
         return {"types": sorted(attrs["type"]), "period": period}
 
 
-def _location(attrs: dict[str, Any]) -> Location | None:
+def location_of(attrs: dict[str, Any]) -> Location | None:
     """The location asked for; None if the choice is ours."""
     locations = Location.objects.all()
     location, datacenter = attrs.get("location"), attrs.get("datacenter")

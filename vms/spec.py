@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from cloud.errors import CumuletError
 from cloud.wire import MOST_STEPS, Cause, Failure, RowId, StepReport
-from networks.spec import IpAddress, NicSpec
+from networks.spec import IpAddress, NicReport, NicSpec
 
 WIRE_VERSION: Final = 1
 
@@ -34,6 +34,8 @@ Version = Literal[1]
 Amount = Annotated[float, Meta(ge=0, le=1e15)]
 # More VMs than any host can run.
 MAX_USAGES: Final = 4096
+# So many things that belong to no VM are told of; more are seen on the host itself.
+MOST_LEFTOVERS: Final = 50
 DiskFormat = Literal["qcow2", "raw"]
 
 
@@ -158,11 +160,15 @@ class VmReport(Struct, frozen=True):
     accepted_at: float | None = None
     steps: Annotated[tuple[StepReport, ...], Meta(max_length=MOST_STEPS)] = ()
     cause: Cause | None = None
+    nics: Annotated[tuple[NicReport, ...], Meta(max_length=8)] = ()
     version: Version = WIRE_VERSION
 
 
 class HostReport(Struct, frozen=True):
-    """A heartbeat: who the host is and what it has. Memory in MiB, disk in GiB."""
+    """A heartbeat: who the host is and what it has. Memory in MiB, disk in GiB.
+
+    `leftovers`: what its network holds beyond its VMs, in words.
+    """
 
     host: str
     host_uuid: Uuid
@@ -176,6 +182,7 @@ class HostReport(Struct, frozen=True):
     accelerator: Literal["kvm", "tcg"]
     accelerator_reason: str
     uplink_ip: IpAddress | None = None
+    leftovers: Annotated[tuple[str, ...], Meta(max_length=MOST_LEFTOVERS)] = ()
     version: Version = WIRE_VERSION
 
 

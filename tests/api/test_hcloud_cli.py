@@ -93,6 +93,47 @@ def test_the_life_of_a_server(hcloud: Cli, tmp_path: Path) -> None:
     hcloud("ssh-key", "delete", "mine")
 
 
+def test_the_life_of_a_primary_ip(hcloud: Cli) -> None:
+    make.pool("2001:db8::/56")
+    hcloud("primary-ip", "create", "--name", "kept", "--type", "ipv4", "--datacenter", "lab-dc1")
+    with obedient_host():
+        hcloud("server", "create", "--name", "web-1", "--type", "nano", "--image", "micro",
+               "--primary-ipv4", "kept", "--start-after-create=false")  # fmt: skip
+        server = hcloud.json("server", "describe", "web-1")
+        assert server["public_net"]["ipv4"]["ip"] == "203.0.113.1"
+        assert server["public_net"]["ipv6"]["ip"] == "2001:db8::/64"
+        assert "kept" in hcloud("primary-ip", "list")
+        assert "assigned" in hcloud.refused("primary-ip", "delete", "kept")
+        hcloud("server", "set-rdns", "web-1", "--ip", "203.0.113.1", "--hostname", "a.example.org")
+        assert "a.example.org" in hcloud("primary-ip", "describe", "kept")
+        hcloud("primary-ip", "unassign", "kept")
+        hcloud("primary-ip", "assign", "kept", "--server", "web-1")
+        hcloud("server", "delete", "web-1")
+    hcloud("primary-ip", "set-rdns", "kept", "--ip", "203.0.113.1", "--hostname", "b.example.org")
+    hcloud("primary-ip", "update", "kept", "--name", "mine")
+    hcloud("primary-ip", "enable-protection", "mine")
+    assert "protected" in hcloud.refused("primary-ip", "delete", "mine")
+    hcloud("primary-ip", "disable-protection", "mine")
+    hcloud("primary-ip", "delete", "mine")
+
+
+def test_the_life_of_a_floating_ip(hcloud: Cli) -> None:
+    with obedient_host():
+        for name in ("old", "new"):
+            hcloud("server", "create", "--name", name, "--type", "nano", "--image", "micro")
+        hcloud("floating-ip", "create", "--type", "ipv4", "--name", "vip", "--server", "old")
+        assert "old" in hcloud("floating-ip", "list", "-o", "noheader")
+        hcloud("floating-ip", "assign", "vip", "new")
+        assert "Name:\tnew" in hcloud("floating-ip", "describe", "vip").replace("\t\t", "\t")
+        hcloud("floating-ip", "set-rdns", "vip", "--hostname", "vip.example.org")
+        hcloud("floating-ip", "add-label", "vip", "env=test")
+        hcloud("floating-ip", "enable-protection", "vip", "delete")
+        hcloud("floating-ip", "disable-protection", "vip", "delete")
+        hcloud("floating-ip", "unassign", "vip")
+    hcloud("floating-ip", "update", "vip", "--description", "unused")
+    hcloud("floating-ip", "delete", "vip")
+
+
 def test_errors_say_what_is_wrong(hcloud: Cli) -> None:
     order = ["server", "create", "--name", "web-1", "--image", "micro", "--type", "nano"]
     assert "not_a_hostname" in hcloud.refused(*order, "--name", "not_a_hostname")

@@ -102,6 +102,67 @@ def test_a_server_may_have_no_address(client: Client) -> None:
     assert created.server.public_net.ipv6 is None
 
 
+def test_primary_ips_are_kept_assigned_and_named(client: Client) -> None:
+    make.pool("2001:db8::/56")
+    place = Location(name="lab")
+    kept = client.primary_ips.create(type="ipv4", name="kept", location=place).primary_ip
+    assert kept.assignee_id is None
+    with obedient_host():
+        created = client.servers.create(
+            name="web-1",
+            start_after_create=False,
+            public_net=ServerCreatePublicNetwork(ipv4=kept, enable_ipv6=True),
+            **ORDER,
+        )
+        created.action.wait_until_finished()
+        server = client.servers.get_by_name("web-1")
+        net = server.public_net
+        assert (net.ipv4.ip, net.primary_ipv4.id) == (kept.ip, kept.id)
+        assert (net.ipv6.ip, net.ipv6.network_mask) == ("2001:db8::/64", "64")
+        server.change_dns_ptr(kept.ip, "web.example.org").wait_until_finished()
+        net.primary_ipv6.change_dns_ptr("2001:db8::1", "six.example.org").wait_until_finished()
+        kept.reload()
+        assert kept.dns_ptr == [{"ip": kept.ip, "dns_ptr": "web.example.org"}]
+        with pytest.raises(APIException) as refused:
+            kept.delete()
+        assert refused.value.code == "must_be_unassigned"
+        kept.unassign().wait_until_finished()
+        kept.assign(server.id, "server").wait_until_finished()
+        server.delete().wait_until_finished()
+    # What was kept before stays, what came with the server went with it.
+    (left,) = client.primary_ips.get_all()
+    assert (left.id, left.assignee_id) == (kept.id, None)
+    left.update(labels={"env": "test"})
+    left.change_protection(delete=True).wait_until_finished()
+    assert client.primary_ips.get_all(label_selector="env")[0].protection == {"delete": True}
+    left.change_protection(delete=False)
+    assert left.delete()
+
+
+def test_a_floating_ip_moves_between_servers(client: Client) -> None:
+    with obedient_host():
+        old, new = (client.servers.create(name=name, **ORDER) for name in ("old", "new"))
+        for created in (old, new):
+            for action in (created.action, *created.next_actions):
+                action.wait_until_finished()
+        made = client.floating_ips.create(type="ipv4", server=old.server, description="vip")
+        made.action.wait_until_finished()
+        ip = made.floating_ip
+        assert (ip.server.id, ip.home_location.name) == (old.server.id, "lab")
+        ip.assign(new.server).wait_until_finished()
+        new.server.reload()
+        assert [one.id for one in new.server.public_net.floating_ips] == [ip.id]
+        ip.change_dns_ptr(ip.ip, "vip.example.org").wait_until_finished()
+        ip.unassign().wait_until_finished()
+        ip.update(description="unused", name="vip")
+    assert client.floating_ips.get_by_name("vip").description == "unused"
+    commands = [action.command for action in ip.get_actions_list()[0]]
+    assert commands == [
+        "assign_floating_ip", "assign_floating_ip", "change_dns_ptr", "unassign_floating_ip",
+    ]  # fmt: skip
+    assert ip.delete()
+
+
 @pytest.mark.parametrize(
     ("change", "code", "field"),
     [

@@ -10,6 +10,7 @@ from cloud.admin.display import byte_size, mib
 from cloud.admin.forms import Cards, LabelsField, OrderForm, Section, Ticks
 from cloud.models import Host, Location, Project
 from vms.actions import ServerOrder
+from vms.attachments import PublicNet
 from vms.models import Image, ServerType, SshKey
 
 
@@ -31,7 +32,7 @@ class ServerForm(OrderForm):
         Section("Image", ("image",)),
         Section("Type", ("server_type",)),
         Section("Access", ("ssh_keys",), "Without a key root gets a password, shown once."),
-        Section("Place", ("location", "public_ipv4", "start")),
+        Section("Place", ("location", "public_ipv4", "public_ipv6", "start")),
         Section("First boot", ("user_data",)),
     )
 
@@ -56,8 +57,12 @@ class ServerForm(OrderForm):
     location = forms.ModelChoiceField(
         Location.objects.all(), required=False, empty_label="Wherever there is room"
     )
-    public_ipv4 = forms.BooleanField(
-        required=False, initial=True, label="Public IPv4 address", help_text="Needed to start it."
+    public_ipv4 = forms.BooleanField(required=False, initial=True, label="Public IPv4 address")
+    public_ipv6 = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="Public IPv6 network",
+        help_text="Where the location has some. It needs one of both to start.",
     )
     start = forms.BooleanField(required=False, initial=True, label="Start it when it is ready")
     user_data = forms.CharField(
@@ -109,7 +114,7 @@ class ServerForm(OrderForm):
             user_data=data["user_data"],
             labels=data["labels"],
             start=data["start"],
-            public_ipv4=data["public_ipv4"],
+            public_net=PublicNet(ipv4=data["public_ipv4"], ipv6=data["public_ipv6"]),
         )
 
 
