@@ -142,6 +142,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "IpTypeEnum": "networks.models.IpType",
         "AssigneeTypeEnum": ["server"],
+        "FirewallTargetEnum": ["server", "label_selector"],
     },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

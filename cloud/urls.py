@@ -16,6 +16,7 @@ from cloud.views import Actions, AuditEntries, Hosts, Locations, ResourceActions
 from networks.address_views import AddressHistory
 from networks.models import FloatingIp, PrimaryIp
 from vms.actions import PowerCommand
+from vms.firewalls.views import Firewalls
 from vms.gauges import Inventory
 from vms.ip_views import FloatingIps, IpActions, PrimaryIps, PublicIps
 from vms.nic_views import HostNics
@@ -40,7 +41,6 @@ ONE_CHANGE: Methods = {"get": "retrieve", "put": "update", "delete": "destroy"}
 # Resources of the contract that this cloud does not have, and those whose actions are listed.
 NOT_OFFERED = (
     "certificates",
-    "firewalls",
     "isos",
     "load_balancer_types",
     "load_balancers",
@@ -52,7 +52,6 @@ NOT_OFFERED = (
     "zones",
 )
 NOT_OFFERED_WITH_ACTIONS = {
-    "firewalls": "firewall",
     "networks": "network",
     "volumes": "volume",
 }
@@ -127,6 +126,13 @@ api: list[URLPattern | URLResolver] = [
     *public_ips(PrimaryIps, PrimaryIp),
     *public_ips(FloatingIps, FloatingIp),
     path("addresses/<str:ip>/history", AddressHistory.as_view(LIST)),
+    path("firewalls", Firewalls.as_view(LIST_CREATE)),
+    path("firewalls/<int:pk>", Firewalls.as_view(ONE_CHANGE)),
+    *actions_of("firewalls", "firewall"),
+    *(
+        path(f"firewalls/<int:pk>/actions/{command}", Firewalls.as_view({"post": command}))
+        for command in ("set_rules", "apply_to_resources", "remove_from_resources")
+    ),
     path("pricing", Pricing.as_view()),
     path("hosts", Hosts.as_view(LIST)),
     path("hosts/<int:pk>", Hosts.as_view(ONE)),

@@ -20,6 +20,7 @@ from netfields import CidrAddressField, InetAddressField
 from cloud.models import Location, Project
 from cloud.snapshots import Policy, audited
 from networks.addressing import unit_text
+from networks.firewalls.models import Firewall, FirewallSelector
 from networks.querysets import (
     AddressQuerySet,
     FloatingIpQuerySet,
@@ -27,6 +28,19 @@ from networks.querysets import (
     PrimaryIpQuerySet,
     TenureQuerySet,
 )
+
+__all__ = [
+    "Address",
+    "Firewall",
+    "FirewallSelector",
+    "FloatingIp",
+    "IpType",
+    "Network",
+    "PrimaryIp",
+    "PublicIp",
+    "Tenure",
+    "Withdrawal",
+]
 
 
 @audited(Policy("pool", ("add", "update", "delete")))

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
-from typing import ClassVar
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 
 from cloud.audit import changing, write
-from cloud.errors import CumuletError, NotUnique, invalid
+from cloud.errors import InUse, NotUnique, invalid
 from cloud.models import Host, Location, Project
 from networks.addressing import IpAddress, IpNetwork, lendable
 from networks.models import Network
@@ -25,12 +24,6 @@ from networks.models import Network
 _MODES = set(Network.Mode.values)
 # IPv6 is lent in networks of /64; nobody owns more than a /32.
 _SHORTEST6, _LONGEST6 = 32, 64
-
-
-class ResourceInUse(CumuletError):
-    """Something still needs the object (HTTP 422)."""
-
-    code: ClassVar[str] = "resource_in_use"
 
 
 @dataclass(frozen=True)
@@ -104,20 +97,20 @@ def describe_pool(
 
 
 def remove_pool(network: Network) -> None:
-    """Forget a pool of which nothing was ever lent; raises ResourceInUse.
+    """Forget a pool of which nothing was ever lent; raises InUse.
 
     A pool with a history stays for the ledger's sake: it can be emptied by excluding all of it.
     """
     held = network.addresses.held().count()
     if held:
-        raise ResourceInUse(
+        raise InUse(
             f"pool {network} is still in use: {held} of its addresses are lent or in quarantine"
         )
     try:
         with transaction.atomic(), changing(network, "delete"):
             network.delete()
     except ProtectedError as error:
-        raise ResourceInUse(
+        raise InUse(
             f"pool {network} is still in use: servers or the history of its addresses need it;"
             " exclude its whole range to lend no more of it"
         ) from error

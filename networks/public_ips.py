@@ -6,20 +6,20 @@ What needs a server (assigning, for example) is in `vms.primary_ips` and `vms.fl
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, ClassVar, TypeVar
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
-from cloud.actions import Aim, end_action, open_action
+from cloud.actions import done_at_once
 from cloud.audit import changing, created
-from cloud.errors import CumuletError, NotUnique, Protected, invalid
+from cloud.errors import CumuletError, Protected, invalid
 from cloud.labels import check_labels
 from cloud.models import Action, Location, Project
+from cloud.naming import check_name, names_are_unique
 from networks.addressing import default_dns_ptr, unit_of
 from networks.allocation import Wish, give_back, lend, take_share
 from networks.ledger import pass_to
@@ -27,12 +27,9 @@ from networks.models import Address, IpType, PrimaryIp, PublicIp
 
 IpT = TypeVar("IpT", bound=PublicIp)
 
-NAME_LENGTH = 128
 DESCRIPTION_LENGTH = 255
 # Reverse names that one IPv6 network may have.
 MOST_NAMES = 100
-# Seconds that an Action may take which ends at once.
-_AT_ONCE = 60
 
 _NAME = re.compile(r"(?=.{1,253}\.?\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.?)+\Z", re.IGNORECASE)
 
@@ -84,7 +81,7 @@ def new_ip(kind: type[IpT], project: Project, order: IpOrder, *, address: Addres
         facts["auto_delete"] = order.auto_delete
     else:
         facts["description"] = check_description(order.description)
-    with names_are_unique(kind, name), transaction.atomic():
+    with _names_are_unique(kind, name), transaction.atomic():
         return kind._default_manager.create(
             project=project,
             location=order.location,
@@ -102,7 +99,7 @@ def update_ip(ip: IpT, **changes: Any) -> IpT:
     Raises InvalidInput or NotUnique.
     """
     checks = {"name": check_name, "labels": check_labels, "description": check_description}
-    with names_are_unique(type(ip), changes.get("name", ip.name)), transaction.atomic():
+    with _names_are_unique(type(ip), changes.get("name", ip.name)), transaction.atomic():
         ip = locked(ip)
         if changes.get("auto_delete") and ip.delete_protection:
             raise invalid("auto_delete", f"{ip} is protected from deletion: remove the protection")
@@ -144,7 +141,7 @@ def change_ip_protection(ip: PublicIp, *, delete: bool) -> Action:
         with changing(ip, "change_protection") as change:
             ip.delete_protection = delete
             ip.save(update_fields=["delete_protection"])
-            change.action = done_at_once(ip, "change_protection")
+            change.action = done_at_once(ip.project, "change_protection", (ip.resource, ip.pk))
         return change.action
 
 
@@ -157,7 +154,7 @@ def change_dns_ptr(ip: PublicIp, *, address: str, name: str | None) -> Action:
         ip = locked(ip)
         with changing(ip, "change_dns_ptr") as change:
             set_dns_ptr(ip, address, name)
-            change.action = done_at_once(ip, "change_dns_ptr")
+            change.action = done_at_once(ip.project, "change_dns_ptr", (ip.resource, ip.pk))
         return change.action
 
 
@@ -175,14 +172,6 @@ def set_dns_ptr(ip: PublicIp, address: str, name: str | None) -> None:
     ip.save(update_fields=["dns_ptr"])
 
 
-def done_at_once(ip: PublicIp, command: str) -> Action:
-    """An Action that had nothing to wait for."""
-    aim = Aim(command, "applied", 1, _AT_ONCE)
-    action = open_action(ip.project, aim, [(ip.resource, ip.pk)])
-    end_action(action, timezone.now())
-    return action
-
-
 def dns_names(ip: PublicIp) -> list[dict[str, str]]:
     """The reverse names: exactly one for IPv4, any number for IPv6."""
     if ip.type == IpType.IPV4:
@@ -192,28 +181,15 @@ def dns_names(ip: PublicIp) -> list[dict[str, str]]:
     return [{"ip": key, "dns_ptr": name} for key, name in pairs]
 
 
-def check_name(name: str) -> str:
-    if not 1 <= len(name) <= NAME_LENGTH:
-        raise invalid("name", f"must have 1 to {NAME_LENGTH} characters")
-    return name
-
-
 def check_description(text: str) -> str:
     if len(text) > DESCRIPTION_LENGTH:
         raise invalid("description", f"must have at most {DESCRIPTION_LENGTH} characters")
     return text
 
 
-@contextmanager
-def names_are_unique(kind: type[PublicIp], name: str) -> Iterator[None]:
-    """Turns the constraint's refusal into NotUnique."""
-    try:
-        yield
-    except IntegrityError as error:
-        if f"{kind.resource}_name_unique" not in str(error):
-            raise
-        what = kind._meta.verbose_name
-        raise NotUnique("name", f"{what} name {name!r} is already used") from error
+def _names_are_unique(kind: type[PublicIp], name: str) -> AbstractContextManager[None]:
+    what = str(kind._meta.verbose_name)
+    return names_are_unique(f"{kind.resource}_name_unique", what, name)
 
 
 def _own_address(ip: PublicIp, text: str) -> str:

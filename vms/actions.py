@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
 import bcrypt
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from cloud import steps
 from cloud.audit import changing, created, write
-from cloud.errors import CumuletError, NotUnique, Protected, invalid
+from cloud.errors import CumuletError, Protected, invalid
 from cloud.labels import check_labels
+from cloud.locks import hold_project
 from cloud.models import Action, Project
+from cloud.naming import names_are_unique
 from vms import dispatch
 from vms.allocation import ServerOrder, claim
 from vms.attachments import has_interface, let_go
@@ -34,6 +35,7 @@ from vms.errands import (
     open_errand,
     refuse_if_exclusive,
 )
+from vms.firewalls.membership import follow_labels, guard_new, unguard
 from vms.lifecycle import ActionGoal, Status
 from vms.models import VM, Image
 from vms.spec import PowerGoal
@@ -101,7 +103,8 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
     """Claim everything a new server needs and start making it.
 
     Raises InvalidInput, NotUnique (name), LimitExceeded, ResourceUnavailable (no room, no
-    address), or what `vms.attachments.claim_primary_ip` says of a primary IP that was named.
+    address), or what `vms.attachments.claim_primary_ip` says of a primary IP that was named and
+    `vms.firewalls.membership.guard_new` of firewalls.
     """
     check_hostname(order.name)
     check_labels(order.labels or {})
@@ -118,6 +121,7 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
             raise invalid(
                 "public_net", "a server needs an address to start: see start_after_create"
             )
+        guard_new(vm, order.firewalls)
         vm.action = create = open_errand(vm, _CREATE)
         vm.request_id = create.request_id
         vm.save(update_fields=["action", "request_id"])
@@ -129,9 +133,10 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
 
 
 def update_vm(vm: VM, *, name: str | None = None, labels: dict[str, str] | None = None) -> VM:
-    """Rename or relabel; the guest keeps its hostname.
+    """Rename or relabel; the guest keeps its hostname. Firewalls follow the labels at once.
 
-    Raises InvalidInput, NotUnique, or Conflict if another request did so meanwhile.
+    Raises InvalidInput, NotUnique, LimitExceeded (firewalls), or Conflict if another request did
+    so meanwhile.
     """
     wanted: dict[str, object] = {}
     if name is not None:
@@ -139,8 +144,12 @@ def update_vm(vm: VM, *, name: str | None = None, labels: dict[str, str] | None 
     if labels is not None:
         wanted["labels"] = check_labels(labels)
     if wanted:
-        with _names_are_unique(str(name)):
+        with _names_are_unique(name), transaction.atomic():
+            if labels is not None:
+                hold_project(vm.project_id)
             write(vm, wanted)
+            if labels is not None:
+                follow_labels(vm)
     return vm
 
 
@@ -168,6 +177,7 @@ def delete_vm(vm: VM) -> Action:
             raise Protected(f"server {vm.name} is protected from deletion: remove the protection")
         vm.deleting = True
         let_go(vm)
+        unguard(vm)
         change.action = ask(vm, PowerGoal.OFF, _DELETE)
         return change.action
 
@@ -224,11 +234,5 @@ def _power_on(vm: VM) -> Action:
     return ask(vm, PowerGoal.RUNNING, Errand(command, ActionGoal.RUNNING))
 
 
-@contextmanager
-def _names_are_unique(name: str) -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        if "vm_name_unique" not in str(error):
-            raise
-        raise NotUnique("name", f"server name '{name}' is already used") from error
+def _names_are_unique(name: str | None) -> AbstractContextManager[None]:
+    return names_are_unique("vm_name_unique", "server", name)

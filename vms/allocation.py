@@ -13,7 +13,7 @@ from cloud.errors import ResourceUnavailable
 from cloud.locks import hold_project
 from cloud.models import Host, Location, Project
 from cloud.steps import Placing
-from networks.models import Network
+from networks.models import Firewall, Network
 from vms.attachments import PrimaryIpElsewhere, PublicNet, claim_nic
 from vms.intent import HINT_PATIENCE
 from vms.models import VM, Disk, Image, ImageCopy, ServerType, SshKey
@@ -34,6 +34,7 @@ class ServerOrder:
     labels: dict[str, str] | None = None
     start: bool = True
     public_net: PublicNet = field(default_factory=PublicNet)
+    firewalls: tuple[Firewall, ...] = ()
 
     @property
     def disk_gb(self) -> int:
@@ -57,7 +58,7 @@ def claim(project: Project, order: ServerOrder, root_password_hash: str) -> tupl
 
     The chosen host is locked and looked at again, because another request may have taken the room
     meanwhile; then the next best is tried. Its lock lets pass whoever only refers to the host, as
-    every change of a VM does. See `networks.allocation` for the order of locks.
+    every change of a VM does. `cloud.locks` tells the order of locks.
     """
     began = timezone.now()
     host, placement = _claim_host(project, _at_its_addresses(order))

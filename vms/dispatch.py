@@ -12,7 +12,8 @@ from cloud.celery import hint
 from cloud.wire import Cause
 from networks.models import Network
 from networks.spec import ROUTED_GATEWAY, ROUTED_GATEWAY6, NicSpec
-from vms.models import VM, Image, ImageCopy, Nic, ServerType
+from vms.firewalls.effective import effective_firewall
+from vms.models import VM, Image, ImageCopy, Nic
 from vms.spec import (
     DiskFormat,
     DiskSpec,
@@ -79,7 +80,7 @@ def spec_of(vm: VM) -> VmSpec:
             DiskSpec(disk_id=disk.pk, index=disk.index, size_gb=disk.size_gb)
             for disk in vm.disks.all()
         ),
-        nics=tuple(nic_spec(nic, vm.server_type) for nic in vm.nics.all() if nic.mode),
+        nics=tuple(nic_spec(vm, nic) for nic in vm.nics.all() if nic.mode),
         ssh_keys=tuple(vm.ssh_keys),
         user_data=vm.user_data,
         root_password_hash=vm.root_password_hash or None,
@@ -104,8 +105,8 @@ def cause_of(vm: VM) -> Cause | None:
     return Cause(vm.request_id, vm.action_id) if vm.request_id else None
 
 
-def nic_spec(nic: Nic, kind: ServerType) -> NicSpec:
-    """A NIC that has an address or gets one from outside; `kind` limits its bandwidth."""
+def nic_spec(vm: VM, nic: Nic) -> NicSpec:
+    """A NIC of the VM that has an address or gets one from outside."""
     pool4 = nic.ipv4.address.network if nic.ipv4 else nic.dhcp_network
     pool6 = nic.ipv6.address.network if nic.ipv6 else None
     bridged4 = pool4 is not None and pool4.mode == Network.Mode.BRIDGED
@@ -123,8 +124,9 @@ def nic_spec(nic: Nic, kind: ServerType) -> NicSpec:
         dhcp=nic.dhcp_network is not None,
         floating=tuple(str(one.floating_ip.address) for one in nic.floating.all()),
         dns=tuple(dict.fromkeys(resolvers)),
-        mbit_in=kind.mbit_in,
-        mbit_out=kind.mbit_out,
+        firewall=effective_firewall(vm),
+        mbit_in=vm.server_type.mbit_in,
+        mbit_out=vm.server_type.mbit_out,
     )
 
 

@@ -14,13 +14,13 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from cloud.actions import end_action
+from cloud.actions import done_at_once, end_action
 from cloud.audit import changing
 from cloud.errors import Conflict, CumuletError, Locked, invalid
 from cloud.locks import hold_project
 from cloud.models import Action, Host, Project
 from networks.models import FloatingIp, Withdrawal
-from networks.public_ips import IpOrder, create_ip, done_at_once, locked
+from networks.public_ips import IpOrder, create_ip, locked
 from vms.attachments import attach_floating_ip, detach_floating_ip
 from vms.errands import Errand, ask, lock_vm
 from vms.intent import want
@@ -86,7 +86,7 @@ def unassign_floating_ip(ip: FloatingIp) -> Action:
     with transaction.atomic():
         old, _, ip = _lock(ip, None)
         if old is None:
-            return done_at_once(ip, _UNASSIGN)
+            return done_at_once(ip.project, _UNASSIGN, (ip.resource, ip.pk))
         with changing(ip, "unassign") as change:
             detach_floating_ip(old, ip)
             change.action = _ask(old, ip, _UNASSIGN)

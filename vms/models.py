@@ -18,7 +18,7 @@ from django.utils import timezone
 from cloud.models import Action, Host, Project
 from cloud.snapshots import Policy, audited
 from networks.addressing import new_mac
-from networks.models import FloatingIp, Network, PrimaryIp
+from networks.models import Firewall, FirewallSelector, FloatingIp, Network, PrimaryIp
 from vms.catalogue import Image, ImageCopy, ServerType, SshKey
 from vms.lifecycle import Status
 from vms.querysets import UsageQuerySet, VMQuerySet
@@ -27,6 +27,7 @@ from vms.spec import Power, PowerGoal
 __all__ = [
     "VM",
     "Disk",
+    "FirewallUse",
     "FloatingAssignment",
     "Image",
     "ImageCopy",
@@ -62,6 +63,7 @@ __all__ = [
             "request_id",  # the entry has its own
             "action",
             "observed_generation",
+            "applied_generation",
             "observed_seq",
             "observed_power",
             "observed_at",
@@ -110,6 +112,9 @@ class VM(models.Model):
     )
 
     observed_generation = models.PositiveBigIntegerField(default=0)
+    applied_generation = models.PositiveBigIntegerField(
+        default=0, help_text="The newest one that its host carried out whole."
+    )
     observed_seq = models.PositiveBigIntegerField(default=0)
     observed_power = models.CharField(
         max_length=16, choices=[(p.value, p.value) for p in Power], default=Power.UNKNOWN
@@ -275,6 +280,33 @@ class FloatingAssignment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.floating_ip} at {self.nic_id}"
+
+
+class FirewallUse(models.Model):
+    """Why a firewall guards a server: it was applied to it, or to a selector that it meets.
+
+    `generation` is the VM's first one that carries the firewall as it is now.
+    """
+
+    vm = models.ForeignKey(VM, models.CASCADE, related_name="firewall_uses")
+    firewall = models.ForeignKey(Firewall, models.PROTECT, related_name="uses")
+    selector = models.ForeignKey(
+        FirewallSelector, models.CASCADE, null=True, blank=True, related_name="uses"
+    )
+    generation = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            UniqueConstraint(
+                fields=["vm", "firewall", "selector"],
+                nulls_distinct=False,
+                name="firewall_use_unique",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.firewall} on {self.vm}"
 
 
 class UsageSample(models.Model):

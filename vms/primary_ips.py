@@ -9,12 +9,13 @@ from typing import ClassVar
 
 from django.db import transaction
 
+from cloud.actions import done_at_once
 from cloud.audit import changing
 from cloud.errors import Conflict, CumuletError, invalid
 from cloud.locks import hold_project
 from cloud.models import Action, Project
 from networks.models import IpType, PrimaryIp
-from networks.public_ips import IpOrder, create_ip, done_at_once, locked, set_dns_ptr
+from networks.public_ips import IpOrder, create_ip, locked, set_dns_ptr
 from vms.attachments import attach_primary_ip, check_place, detach_primary_ip
 from vms.errands import (
     Errand,
@@ -97,7 +98,7 @@ def unassign_primary_ip(ip: PrimaryIp) -> Action:
     """
     server_id = PrimaryIp.objects.with_server().get(pk=ip.pk).server_id
     if server_id is None:
-        return done_at_once(ip, _UNASSIGN)
+        return done_at_once(ip.project, _UNASSIGN, (ip.resource, ip.pk))
     with transaction.atomic():
         vm = lock_vm(server_id)
         ip = locked(ip)

@@ -22,7 +22,8 @@ from cloud.hosts import Heartbeat, record_heartbeat
 from cloud.metrics import DEAD_LETTERS, observe_step
 from cloud.models import Action
 from networks.allocation import withdrawn
-from vms.attachments import set_free
+from vms.attachments import let_go, set_free
+from vms.firewalls.membership import unguard
 from vms.floating_ips import finish_moves, is_moving
 from vms.intent import abandon, set_status, want
 from vms.lifecycle import SUCCESS, ActionGoal, outcome_of
@@ -159,7 +160,9 @@ def _observe(vm: VM, report: VmReport) -> None:
     vm.observed_power = report.power
     vm.observed_at = timezone.now()
     vm.converged = current and report.converged and report.present
-    vm.provisioned |= report.present and report.converged
+    if report.present and report.converged:
+        vm.provisioned = True
+        vm.applied_generation = report.generation
     vm.failure_code = failure.code if failure else ""
     vm.failure_message = failure.message if failure else ""
     vm.failure_final = failure is not None and not failure.retryable
@@ -170,6 +173,8 @@ def _observe(vm: VM, report: VmReport) -> None:
         # It could not be made at all: give back what it claimed, half-made helps nobody.
         log.error("server given up", vm=vm.pk, code=vm.failure_code, reason=vm.failure_message)
         with changing(vm, "give_up"):
+            let_go(vm)
+            unguard(vm)
             abandon(vm)
     elif report.guest_halted and current and vm.goal == PowerGoal.RUNNING:
         # The guest switched itself off: that is the user's wish now, or it would be restarted.

@@ -13,9 +13,9 @@ from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.fields import empty
 
-from cloud.api.fields import Labels, NotYet, Reference, RequestSerializer, Text, find
+from cloud.api.fields import Id, Labels, NotYet, Reference, RequestSerializer, Text, find
 from cloud.models import Location, Project
-from networks.models import PrimaryIp
+from networks.models import Firewall, PrimaryIp
 from vms.actions import ServerOrder
 from vms.attachments import PublicNet
 from vms.models import Image, ServerType, SshKey
@@ -79,6 +79,10 @@ class PublicNetRequest(RequestSerializer):
         }
 
 
+class FirewallReference(RequestSerializer):
+    firewall = Id()
+
+
 class ServerCreateRequest(RequestSerializer):
     """A server to make. References are ids, ids as strings, or names."""
 
@@ -95,7 +99,7 @@ class ServerCreateRequest(RequestSerializer):
     automount = serializers.BooleanField(required=False)
     volumes = NotYet(required=False)
     networks = NotYet(required=False)
-    firewalls = NotYet(required=False)
+    firewalls = serializers.ListField(child=FirewallReference(), default=list, max_length=100)
     placement_group = NotYet(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -120,6 +124,10 @@ class ServerCreateRequest(RequestSerializer):
             labels=attrs["labels"],
             start=attrs["start_after_create"],
             public_net=attrs.get("public_net", {}).get("net", PublicNet()),
+            firewalls=tuple(
+                find(Firewall.objects.filter(project=project), one["firewall"], "firewalls")
+                for one in attrs["firewalls"]
+            ),
         )
         return {"order": order}
 

@@ -20,6 +20,7 @@ from cloud.models import Host, Location
 from cloud.serializers import ActionSerializer, LocationSerializer
 from networks.models import PrimaryIp
 from networks.public_ips import dns_names
+from vms.firewalls.effective import firewall_states
 from vms.lifecycle import Status
 from vms.models import VM, Image, Nic, ServerType, SshKey
 from vms.querysets import NOTICE, offered
@@ -205,13 +206,25 @@ class PublicIpv6Serializer(serializers.Serializer[PrimaryIp]):
         return dns_names(instance)
 
 
+class ServerFirewallSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    status = serializers.ChoiceField(["applied", "pending"])
+
+
 class PublicNetSerializer(serializers.Serializer[Nic]):
     """Clients need all four keys, whatever the server has."""
 
     ipv4 = PublicIpv4Serializer(allow_null=True)
     ipv6 = PublicIpv6Serializer(allow_null=True)
     floating_ips = serializers.SerializerMethodField()
-    firewalls = Constant([])
+    firewalls = serializers.SerializerMethodField()
+
+    @extend_schema_field(ServerFirewallSerializer(many=True))
+    def get_firewalls(self, instance: Nic) -> list[dict[str, Any]]:
+        return [
+            {"id": pk, "status": "applied" if applied else "pending"}
+            for pk, applied in firewall_states(instance.vm).items()
+        ]
 
     def get_floating_ips(self, instance: Nic) -> list[int]:
         return [one.floating_ip_id for one in instance.floating.all()] if instance.pk else []
@@ -250,7 +263,7 @@ class ServerSerializer(serializers.Serializer[VM]):
 
     @extend_schema_field(PublicNetSerializer)
     def get_public_net(self, instance: VM) -> dict[str, Any]:
-        nic = next(iter(instance.nics.all()), None) or Nic()
+        nic = next(iter(instance.nics.all()), None) or Nic(vm=instance)
         return PublicNetSerializer(nic).data
 
     def to_representation(self, instance: VM) -> dict[str, Any]:

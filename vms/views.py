@@ -214,8 +214,8 @@ class Servers(Offering[VM]):
     @once
     def update(self, request: Request, pk: int) -> Response:
         """Rename or relabel; the guest keeps its hostname."""
-        vm = update_vm(self.find(pk), **self.body())
-        return Response({self.singular: self.show(vm)})
+        update_vm(self.find(pk), **self.body())
+        return self.retrieve(request, pk)
 
     @extend_schema(responses={200: ACTION})
     @once

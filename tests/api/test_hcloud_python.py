@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hcloud import APIException, Client
+from hcloud.firewalls import FirewallResource, FirewallResourceLabelSelector, FirewallRule
 from hcloud.images import Image
 from hcloud.locations import Location
 from hcloud.server_types import ServerType
@@ -80,6 +81,56 @@ def test_the_life_of_a_server(client: Client) -> None:
         assert client.servers.get_by_name("web-1") is None
         assert client.actions.get_by_id(deletion.id).status == "success"
     assert key.delete()
+
+
+def test_the_life_of_a_firewall(client: Client) -> None:
+    web = FirewallRule(direction="in", protocol="tcp", port="80", source_ips=["0.0.0.0/0", "::/0"])
+    ping = FirewallRule(direction="in", protocol="icmp", source_ips=["192.0.2.0/24"])
+    prod = FirewallResource(
+        "label_selector", label_selector=FirewallResourceLabelSelector("env=prod")
+    )
+    with obedient_host():
+        made = client.firewalls.create("web", rules=[web], labels={"a": "b"})
+        firewall = made.firewall
+        created = client.servers.create(name="web-1", firewalls=[firewall], **ORDER)
+        created.action.wait_until_finished()
+        server = client.servers.get_by_name("web-1")
+        assert [one.firewall.id for one in server.public_net.firewalls] == [firewall.id]
+        assert server.public_net.firewalls[0].status == "applied"
+
+        for action in firewall.set_rules([ping, web]):
+            action.wait_until_finished()
+        firewall = client.firewalls.get_by_name("web")
+        assert [rule.protocol for rule in firewall.rules] == ["icmp", "tcp"]
+        assert firewall.applied_to[0].server.id == server.id
+
+        for action in firewall.apply_to_resources([prod]):
+            action.wait_until_finished()
+        server.update(labels={"env": "prod"})
+        firewall.reload()
+        (by_label,) = [one for one in firewall.applied_to if one.type == "label_selector"]
+        assert [one.server.id for one in by_label.applied_to_resources] == [server.id]
+        with pytest.raises(APIException) as refused:
+            firewall.delete()
+        assert refused.value.code == "resource_in_use"
+
+        for action in firewall.remove_from_resources(
+            [FirewallResource("server", server=server), prod]
+        ):
+            action.wait_until_finished()
+        server.reload()
+        assert server.public_net.firewalls == []
+        assert firewall.get_actions(sort=["id:desc"])[0].command == "remove_firewall"
+    renamed = firewall.update(name="www")
+    assert renamed.delete()
+    assert client.firewalls.get_all() == []
+
+
+def test_a_wrong_rule_is_named_by_its_place(client: Client) -> None:
+    rule = FirewallRule(direction="in", protocol="tcp", port="80", source_ips=["10.0.0.1/8"])
+    with pytest.raises(APIException) as refused:
+        client.firewalls.create("web", rules=[rule])
+    assert refused.value.details["fields"][0]["name"] == "rules.0.source_ips.0"
 
 
 def test_a_server_that_is_not_to_start_is_off(client: Client) -> None:

@@ -25,7 +25,7 @@ def queries_of(api: Api, path: str) -> int:
 @pytest.mark.parametrize(
     ("path", "most"),
     [
-        ("servers?per_page=50", 8),
+        ("servers?per_page=50", 9),
         ("actions?per_page=50", 4),
         ("servers/actions?per_page=50", 4),
         ("hosts", 3),

@@ -17,6 +17,7 @@ from networks.public_ips import IpOrder
 from tests import factories as make
 from tests.api.conftest import Api, api_of
 from vms.actions import create_vm
+from vms.firewalls.actions import FirewallOrder, Target, create_firewall
 from vms.floating_ips import create_floating_ip
 
 
@@ -52,6 +53,7 @@ def test_the_document_and_its_page_are_served_to_everybody(lab: None) -> None:
         "/v1/hosts/{owner}/nics", "/v1/pricing", "/v1/audit", "/v1/audit/{id}",
         "/v1/primary_ips", "/v1/primary_ips/{id}", "/v1/floating_ips", "/v1/floating_ips/{id}",
         "/v1/floating_ips/{owner}/actions", "/v1/addresses/{ip}/history",
+        "/v1/firewalls", "/v1/firewalls/{id}", "/v1/firewalls/{owner}/actions",
     ],
 )  # fmt: skip
 def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any], path: str) -> None:
@@ -59,7 +61,11 @@ def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any],
     ordered = create_vm(make.project(), make.order())
     order = IpOrder(IpType.IPV4, make.location())
     floating, _ = create_floating_ip(make.project(), order, ordered.vm)
+    targets = (Target(server=ordered.vm.pk), Target(selector="env"))
+    rule = {"direction": "in", "protocol": "icmp", "source_ips": ["::/0"]}
+    web = FirewallOrder("web", rules=[rule], apply_to=targets)
     ids = {
+        "firewalls": create_firewall(make.project(), web)[0].pk,
         "servers": ordered.vm.pk,
         "actions": ordered.action.pk,
         "images": ordered.vm.image_id,
@@ -87,6 +93,12 @@ def test_answers_to_writes_are_what_the_document_says(
     created = api.post("servers", order)
     conforms(document, "/v1/servers", "post", 201, created.json)
     server = created.json["server"]["id"]
+    to = [{"type": "server", "server": {"id": server}}]
+    firewall = api.post("firewalls", {"name": "web", "apply_to": to})
+    conforms(document, "/v1/firewalls", "post", 201, firewall.json)
+    path = "/v1/firewalls/{id}/actions/set_rules"
+    set_rules = api.post(f"{path.format(id=firewall.json['firewall']['id'])[4:]}", {"rules": []})
+    conforms(document, path, "post", 201, set_rules.json)
     deleted = api.delete(f"servers/{server}")
     conforms(document, "/v1/servers/{id}", "delete", 200, deleted.json)
     refused = api.post("servers", {})

@@ -37,11 +37,8 @@ SILENT: tuple[Callable[..., Any], ...] = (
     floating_ips.is_moving,
     pools.usable,
     public_ips.check_description,
-    public_ips.check_name,
     public_ips.dns_names,
-    public_ips.done_at_once,
     public_ips.locked,
-    public_ips.names_are_unique,
     public_ips.new_ip,
     public_ips.set_dns_ptr,
 )

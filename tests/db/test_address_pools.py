@@ -10,9 +10,9 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from pytest_django.fixtures import Settings
 
-from cloud.errors import InvalidInput, NotUnique
+from cloud.errors import InUse, InvalidInput, NotUnique
 from networks.models import Network
-from networks.pools import Pool, ResourceInUse, describe_pool, ensure_pool, remove_pool, usable
+from networks.pools import Pool, describe_pool, ensure_pool, remove_pool, usable
 from tests import factories as make
 from vms.actions import delete_vm
 from vms.reports import vm_report
@@ -118,11 +118,11 @@ def test_a_pool_in_use_stays_and_so_does_one_with_a_history() -> None:
     make.host()
     network = make.pool()
     vm = make.ordered().vm
-    with pytest.raises(ResourceInUse, match="1 of its addresses"):
+    with pytest.raises(InUse, match="1 of its addresses"):
         remove_pool(network)
     delete_vm(vm)
     vm_report(make.report(vm), "host-h1")
-    with pytest.raises(ResourceInUse, match="history"):
+    with pytest.raises(InUse, match="history"):
         remove_pool(network)
     unused = make.pool("198.51.100.0/24")
     remove_pool(unused)

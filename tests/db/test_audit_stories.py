@@ -22,9 +22,9 @@ from cloud import hosts, snapshots, tokens
 from cloud.hosts import Heartbeat, add_host, record_heartbeat, set_schedulable
 from cloud.models import ApiToken, AuditEntry, Host, Location, Project
 from cloud.tokens import issue_token, revoke_token
-from networks.models import FloatingIp, Network, PrimaryIp
+from networks.models import Firewall, FloatingIp, Network, PrimaryIp
 from tests import factories as make
-from tests.db import network_stories
+from tests.db import firewall_stories, network_stories
 from tests.db.stories import running, stories, story, told
 from vms import actions, images, reconcile, reports, ssh_keys
 from vms.actions import PowerCommand, change_protection, create_vm, delete_vm, power, update_vm
@@ -37,7 +37,11 @@ from vms.ssh_keys import create_ssh_key, delete_ssh_key, update_ssh_key
 
 pytestmark = pytest.mark.django_db
 
-MODULES = (actions, hosts, images, reconcile, reports, ssh_keys, tokens, *network_stories.MODULES)
+MODULES = (
+    *(actions, hosts, images, reconcile, reports, ssh_keys, tokens),
+    *network_stories.MODULES,
+    *firewall_stories.MODULES,
+)
 # They compute, write what was seen and what the cloud keeps for itself, or call one with a story.
 SILENT: tuple[Callable[..., Any], ...] = (
     actions.check_hostname,
@@ -336,5 +340,5 @@ def named(function: Any) -> str:
 
 def test_every_model_that_people_change_is_audited() -> None:
     owned = {User, Project, ApiToken, Location, Host, Image, ServerType, SshKey, VM, Network}
-    owned |= {PrimaryIp, FloatingIp}
+    owned |= {PrimaryIp, FloatingIp, Firewall}
     assert owned <= set(snapshots.policies)

@@ -22,6 +22,7 @@ from tests import factories as make
 from tests.web.conftest import ready
 from vms import reports
 from vms.actions import delete_vm
+from vms.firewalls.actions import FirewallOrder, Target, create_firewall
 from vms.floating_ips import create_floating_ip
 from vms.models import VM, ImageCopy, SshKey, UsageSample
 
@@ -35,6 +36,7 @@ LISTS = (
     "cloud/location",
     "cloud/project",
     "networks/address",
+    "networks/firewall",
     "networks/floatingip",
     "networks/network",
     "networks/primaryip",
@@ -76,6 +78,8 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(
             project=make.project(f"project-{number}"), name="key", public_key="k", fingerprint="f"
         )
         User.objects.create_user(f"user-{number}")
+        targets = [Target(server=vm.pk), Target(selector=f"tier={number}")]
+        create_firewall(vm.project, FirewallOrder(f"firewall-{number}", apply_to=targets))
 
     def queries() -> int:
         with CaptureQueriesContext(

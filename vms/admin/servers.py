@@ -41,8 +41,10 @@ from cloud.models import Action, Project
 from vms.actions import create_vm, update_vm
 from vms.admin.advice import callouts
 from vms.admin.charts import charts
+from vms.admin.firewall_facts import guard_badge, why_guarded
 from vms.admin.forms import RenameForm, ServerForm
 from vms.admin.power import SERVER_OPERATIONS
+from vms.firewalls.effective import firewall_states
 from vms.lifecycle import Status
 from vms.models import VM, Nic
 
@@ -144,7 +146,7 @@ class ServerAdmin(FactsAdmin):
             callouts=callouts(row, now),
             cards=[_identity(row), _wanted(row), _seen(row)],
             charts=charts(row, now),
-            tables=[_nics(row), _disks(row), _actions(row)],
+            tables=[_nics(row), _firewalls(row), _disks(row), _actions(row)],
             reload_seconds=2 if restless else 10,
         )
 
@@ -310,6 +312,16 @@ def _dropped(nic: Nic) -> Cell:
     """Frames that its guest must not send, by reason."""
     counted = sorted((reason, count) for reason, count in nic.dropped.items() if count)
     return ", ".join(f"{reason} {count}" for reason, count in counted) or NOTHING
+
+
+def _firewalls(vm: VM) -> Table:
+    applied = firewall_states(vm)
+    rows: list[list[Cell]] = [
+        [link(use.firewall), why_guarded(use), guard_badge(applied[use.firewall_id])]
+        for use in vm.firewall_uses.select_related("firewall", "selector")
+    ]
+    headers = ("Firewall", "Because of", "State")
+    return Table("Firewalls", headers, rows, "It has none: everything may come in and go out.")
 
 
 def _disks(vm: VM) -> Table:
