@@ -1,6 +1,6 @@
 """Errands: what a user asked of a server, opened as Actions while its row is locked.
 
-Used by every module with functions that users call: `vms.actions`, `vms.primary_ips`,
+Used by the modules with functions that users call: `vms.actions`, `vms.primary_ips`,
 `vms.floating_ips`.
 """
 
@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.utils import timezone
 
 from cloud import steps
-from cloud.actions import Aim, Resource, end_action, open_action
+from cloud.actions import Aim, Resource, done_at_once, open_action
 from cloud.errors import Locked
 from cloud.models import Action
 from cloud.querysets import ActionQuerySet
@@ -81,6 +80,4 @@ def open_errand(vm: VM, errand: Errand, *, generation: int | None = None) -> Act
 
 def done_errand(vm: VM, command: str) -> Action:
     """An Action that had nothing to wait for."""
-    action = open_errand(vm, Errand(command, ActionGoal.APPLIED))
-    end_action(action, timezone.now())
-    return action
+    return done_at_once(vm.project, command, ("server", vm.pk))

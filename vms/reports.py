@@ -214,7 +214,7 @@ def _settle_addresses(vm: VM, report: VmReport) -> None:
     """Note what the host let go of, and what it saw at the interfaces."""
     if report.present and report.converged:
         finish_moves(withdrawn(vm.pk, report.generation, timezone.now()))
-    nics = {nic.index: nic for nic in vm.nics.all()}
+    nics = {nic.index: nic for nic in vm.nics.all()} if report.nics else {}
     for seen in report.nics:
         nic = nics.get(seen.index)
         facts = {"learned": list(seen.learned), "dropped": seen.dropped}
