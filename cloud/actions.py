@@ -15,6 +15,9 @@ from cloud.models import Action, ActionResource, Project
 
 Resource = tuple[str, int]
 
+# Seconds that an Action may take which ends at once.
+_AT_ONCE = 60
+
 
 @dataclass(frozen=True)
 class Aim:
@@ -60,3 +63,10 @@ def end_action(action: Action, now: datetime, *, code: str = "", message: str = 
             setattr(action, name, value)
         transaction.on_commit(ACTIONS.labels(action.command, status.value).inc)
     return bool(ended)
+
+
+def done_at_once(project: Project, command: str, resource: Resource) -> Action:
+    """An Action about something that had nothing to wait for."""
+    action = open_action(project, Aim(command, "applied", 1, _AT_ONCE), [resource])
+    end_action(action, timezone.now())
+    return action

@@ -7,6 +7,7 @@ The API turns it into the contract's error body, a host into a typed failure in 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -25,9 +26,16 @@ class CumuletError(Exception):
 
 def invalid(field: str, message: str) -> InvalidInput:
     """The contract's `invalid_input` for one request field."""
+    return invalid_fields({field: message})
+
+
+def invalid_fields(problems: Mapping[str, str]) -> InvalidInput:
+    """The contract's `invalid_input` for several request fields, with what is wrong with each."""
+    names = ", ".join(f"'{name}'" for name in problems)
     return InvalidInput(
-        f"invalid input in field '{field}': {message}",
-        details={"fields": [{"name": field, "messages": [message]}]},
+        f"invalid input in field{'s' if len(problems) > 1 else ''} {names}:"
+        f" {next(iter(problems.values()))}",
+        details={"fields": [{"name": name, "messages": [text]} for name, text in problems.items()]},
     )
 
 
@@ -77,6 +85,12 @@ class Protected(CumuletError):
 
     code = "protected"
     status = 423
+
+
+class InUse(CumuletError):
+    """Something still needs the object."""
+
+    code = "resource_in_use"
 
 
 class ResourceUnavailable(CumuletError):

@@ -68,7 +68,7 @@ def record_heartbeat(heartbeat: Heartbeat, sender: str) -> tuple[Host, bool] | N
         log.error("heartbeat under a foreign name dropped", host=heartbeat.name, sender=sender)
         return None
     with acting(Actor.host(sender)), transaction.atomic():
-        host = Host.objects.select_for_update().filter(name=heartbeat.name).first()
+        host = Host.objects.select_for_update(no_key=True).filter(name=heartbeat.name).first()
         if host is None:
             log.error("heartbeat of an unknown host dropped", host=heartbeat.name)
             return None

@@ -7,6 +7,7 @@ A selector is terms joined by commas, all of which must hold: `k`, `!k`, `k=v`, 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +63,23 @@ def parse_selector(text: str) -> tuple[Term, ...]:
     if text.rstrip().endswith(","):
         raise invalid("label_selector", "ends with a comma: remove it or add a term")
     return tuple(terms)
+
+
+def meets(labels: Mapping[str, str], terms: Iterable[Term]) -> bool:
+    """Whether the labels meet all terms, as `LabelledQuerySet.matching` decides it in SQL."""
+    return all(_holds(term, labels) for term in terms)
+
+
+def _holds(term: Term, labels: Mapping[str, str]) -> bool:
+    match term.operator:
+        case "exists":
+            return term.key in labels
+        case "absent":
+            return term.key not in labels
+        case "in":
+            return labels.get(term.key) in term.values
+        case "notin":
+            return labels.get(term.key) not in term.values
 
 
 def _term(match: re.Match[str]) -> Term:

@@ -112,6 +112,7 @@ class Location(models.Model):
             "disk_free_gb",
             "accelerator",
             "accelerator_reason",
+            "leftovers",
             "last_heartbeat",
         ),
     )
@@ -144,6 +145,12 @@ class Host(models.Model):
     disk_free_gb = models.PositiveIntegerField(default=0, editable=False)
     accelerator = models.CharField(max_length=8, blank=True, choices=Accelerator, editable=False)
     accelerator_reason = models.CharField(max_length=255, blank=True, editable=False)
+    leftovers = models.JSONField(
+        default=list,
+        blank=True,
+        editable=False,
+        help_text="What its network holds beyond its servers, in words.",
+    )
     last_heartbeat = models.DateTimeField(null=True, blank=True, db_index=True, editable=False)
     refused_uuid = models.UUIDField(
         null=True,

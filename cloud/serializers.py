@@ -114,6 +114,10 @@ class HostSerializer(serializers.Serializer[Host]):
     accelerator_reason = serializers.CharField()
     network_mode = serializers.CharField()
     uplink_ip = serializers.IPAddressField(allow_null=True)
+    leftovers = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="What its network holds beyond the inventory, in words.",
+    )
     agent_version = serializers.CharField()
     uuid = serializers.UUIDField(allow_null=True)
     refused_uuid = serializers.UUIDField(

@@ -139,6 +139,11 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/v1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "ENUM_NAME_OVERRIDES": {
+        "IpTypeEnum": "networks.models.IpType",
+        "AssigneeTypeEnum": ["server"],
+        "FirewallTargetEnum": ["server", "label_selector"],
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
@@ -151,3 +156,9 @@ SWEEP_SECONDS = env.float("CUMULET_SWEEP_SECONDS", 3.0)
 # Who may read /metrics from another machine; without it just operators, by their API tokens.
 METRICS_TOKEN = env.str("CUMULET_METRICS_TOKEN", "")
 API_REQUESTS_PER_HOUR = env.int("CUMULET_API_REQUESTS_PER_HOUR", 3600)
+
+# Networks that hosts and control talk through; pools of public addresses keep off them. How many
+# public IPs a project may have of each kind.
+FABRIC: list[str] = env.list("CUMULET_FABRIC", [])
+PROJECT_PRIMARY_IPS = env.int("CUMULET_PROJECT_PRIMARY_IPS", 1000)
+PROJECT_FLOATING_IPS = env.int("CUMULET_PROJECT_FLOATING_IPS", 100)

@@ -29,7 +29,8 @@ class Policy:
     field shows only whether it is set. A `digested` one, which users fill with whatever they
     want, shows its length and a keyed digest. `unrecorded` fields leave nothing: they are what
     hosts report, and bookkeeping. `many` maps many-to-many fields to the column that names what
-    they hold; reading them costs a query each.
+    they hold, `derived` are properties that tell what other tables say of the row; reading them
+    costs a query each.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Policy:
     digested: tuple[str, ...] = ()
     unrecorded: tuple[str, ...] = ()
     many: Mapping[str, str] = field(default_factory=dict)
+    derived: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def snapshot(row: Model) -> Snapshot:
     }
     for name, label in policy.many.items():
         seen[name] = sorted(getattr(row, name).values_list(label, flat=True))
-    return seen
+    return seen | {name: getattr(row, name) for name in policy.derived}
 
 
 def difference(

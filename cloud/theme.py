@@ -67,7 +67,10 @@ _SIDEBAR = [
         "separator": True,
         "items": [
             _page("Networks", "lan", "networks_network_changelist"),
+            _page("Primary IPs", "public", "networks_primaryip_changelist"),
+            _page("Floating IPs", "swap_horiz", "networks_floatingip_changelist"),
             _page("Addresses", "pin_drop", "networks_address_changelist"),
+            _page("Firewalls", "local_fire_department", "networks_firewall_changelist"),
         ],
     },
     {

@@ -13,8 +13,13 @@ from cloud.admin.recording import OwnPassword
 from cloud.api.views import NotOffered, UnknownRoute
 from cloud.scrape import scrape
 from cloud.views import Actions, AuditEntries, Hosts, Locations, ResourceActions
+from networks.address_views import AddressHistory
+from networks.models import FloatingIp, PrimaryIp
 from vms.actions import PowerCommand
+from vms.firewalls.views import Firewalls
 from vms.gauges import Inventory
+from vms.ip_views import FloatingIps, IpActions, PrimaryIps, PublicIps
+from vms.nic_views import HostNics
 from vms.views import (
     ACTIONS_NOT_OFFERED,
     Datacenters,
@@ -36,24 +41,18 @@ ONE_CHANGE: Methods = {"get": "retrieve", "put": "update", "delete": "destroy"}
 # Resources of the contract that this cloud does not have, and those whose actions are listed.
 NOT_OFFERED = (
     "certificates",
-    "firewalls",
-    "floating_ips",
     "isos",
     "load_balancer_types",
     "load_balancers",
     "networks",
     "placement_groups",
-    "primary_ips",
     "storage_box_types",
     "storage_boxes",
     "volumes",
     "zones",
 )
 NOT_OFFERED_WITH_ACTIONS = {
-    "firewalls": "firewall",
-    "floating_ips": "floating_ip",
     "networks": "network",
-    "primary_ips": "primary_ip",
     "volumes": "volume",
 }
 
@@ -68,6 +67,22 @@ def actions_of(
         path(f"{plural}/actions/<int:pk>", view.as_view(ONE, **options)),
         path(f"{plural}/<int:owner>/actions", view.as_view(LIST, **options)),
         path(f"{plural}/<int:owner>/actions/<int:pk>", view.as_view(ONE, **options)),
+    ]
+
+
+def public_ips(
+    view: type[PublicIps[Any]], kind: type[PrimaryIp] | type[FloatingIp]
+) -> list[URLPattern]:
+    """All paths of primary or of floating IPs."""
+    commands = ("assign", "unassign", "change_dns_ptr", "change_protection")
+    return [
+        path(view.plural, view.as_view(LIST_CREATE)),
+        path(f"{view.plural}/<int:pk>", view.as_view(ONE_CHANGE)),
+        *actions_of(view.plural, view.singular, IpActions, kind=kind),
+        *(
+            path(f"{view.plural}/<int:pk>/actions/{command}", view.as_view({"post": command}))
+            for command in commands
+        ),
     ]
 
 
@@ -103,13 +118,25 @@ api: list[URLPattern | URLResolver] = [
     path(
         "servers/<int:pk>/actions/change_protection", Servers.as_view({"post": "change_protection"})
     ),
+    path("servers/<int:pk>/actions/change_dns_ptr", Servers.as_view({"post": "change_dns_ptr"})),
     *(
         path(f"servers/<int:pk>/actions/{what}", Servers.as_view({"post": "refuse"}, what=what))
         for what in ACTIONS_NOT_OFFERED
     ),
+    *public_ips(PrimaryIps, PrimaryIp),
+    *public_ips(FloatingIps, FloatingIp),
+    path("addresses/<str:ip>/history", AddressHistory.as_view(LIST)),
+    path("firewalls", Firewalls.as_view(LIST_CREATE)),
+    path("firewalls/<int:pk>", Firewalls.as_view(ONE_CHANGE)),
+    *actions_of("firewalls", "firewall"),
+    *(
+        path(f"firewalls/<int:pk>/actions/{command}", Firewalls.as_view({"post": command}))
+        for command in ("set_rules", "apply_to_resources", "remove_from_resources")
+    ),
     path("pricing", Pricing.as_view()),
     path("hosts", Hosts.as_view(LIST)),
     path("hosts/<int:pk>", Hosts.as_view(ONE)),
+    path("hosts/<int:owner>/nics", HostNics.as_view(LIST)),
     path("audit", AuditEntries.as_view(LIST)),
     path("audit/<int:pk>", AuditEntries.as_view(ONE)),
     path("schema", SpectacularAPIView.as_view(), name="schema"),

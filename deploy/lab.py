@@ -27,6 +27,7 @@ NAMESPACES = Path("/run/netns")
 BRIDGE = "fabric"
 UPLINK = "uplink"
 PREFIX, PREFIX6 = 24, 64
+FABRIC, FABRIC6 = f"192.0.2.0/{PREFIX}", f"2001:db8::/{PREFIX6}"
 ROUTER, ROUTER6 = "192.0.2.1", "2001:db8::1"
 CONTROL = "192.0.2.2"
 # On-link in the fabric: hosts answer ARP and neighbour discovery for their guests.

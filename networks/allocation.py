@@ -1,41 +1,152 @@
-"""Lending addresses. Call inside the transaction that uses the address."""
+"""Lending addresses and taking them back. Call inside the transaction that uses the address.
+
+`cloud.locks` tells in which order rows are locked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
+from typing import ClassVar
 
-from cloud.errors import ResourceUnavailable
-from cloud.models import Location, Project
-from networks.addressing import first_free
-from networks.models import Address, Network
+from django.conf import settings
+
+from cloud.errors import CumuletError, LimitExceeded
+from cloud.locks import hold_project
+from cloud.models import Host, Location, Project
+from networks.addressing import IpNetwork, first_free
+from networks.ledger import end_tenures
+from networks.models import (
+    Address,
+    FloatingIp,
+    IpType,
+    Network,
+    PrimaryIp,
+    PublicIp,
+    Withdrawal,
+)
+from networks.querysets import NetworkQuerySet
+
+_VERSIONS = {IpType.IPV4: 4, IpType.IPV6: 6}
 
 
-def claim_public_ipv4(location: Location, project: Project, holder: str) -> Address:
-    """The lowest free public address of the location; raises ResourceUnavailable.
+class NoFreeAddress(CumuletError):
+    """No pool has an address left (HTTP 412)."""
 
-    Locking the pool's row makes parallel claims wait for each other; the unique constraint on
+    code: ClassVar[str] = "unavailable"
+    status: ClassVar[int] = 412
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which address is wanted, for whom, and from pools of which modes."""
+
+    project: Project
+    location: Location
+    type: IpType
+    modes: Collection[str] = (Network.Mode.ROUTED, Network.Mode.BRIDGED)
+
+
+def lend(wish: Wish) -> Address:
+    """The lowest free address that fits the wish; raises NoFreeAddress.
+
+    Locking the pools' rows makes parallel claims wait for each other; the unique constraint on
     held addresses is the guarantee behind it.
     """
-    pools = Network.objects.public_in(location.pk).select_for_update().order_by("pk")
-    for pool in pools:
+    for pool in pools_for(wish).filter(dhcp=False).select_for_update(of=("self",), no_key=True):
         held = pool.addresses.held().order_by("ip").values_list("ip", flat=True)
         free = first_free(
-            IPv4Network(str(pool.ip_range)),
-            (IPv4Address(str(ip)) for ip in held.iterator()),
-            {IPv4Address(ip) for ip in pool.excluded},
+            ip_network(str(pool.ip_range)),
+            (ip_address(str(ip)) for ip in held.iterator()),
+            never_lent(pool),
         )
         if free is not None:
-            return Address.objects.create(
-                network=pool, project=project, ip=str(free), holder=holder
-            )
-    raise ResourceUnavailable(
-        f"no free public IPv4 address in location {location}: delete a server that has one,"
-        " or add a pool with `manage.py pool_add`"
+            return Address.objects.create(network=pool, project=wish.project, ip=str(free))
+    raise NoFreeAddress(
+        f"no free public {wish.type.label} address in location {wish.location}: delete one that is"
+        " not needed, or add a pool with `manage.py pool_add`"
     )
 
 
-def release(address_ids: Iterable[int], now: datetime) -> int:
-    """End these lendings; only for addresses whose host proved that they are unused."""
-    return Address.objects.held().filter(pk__in=list(address_ids)).update(released_at=now)
+def pools_for(wish: Wish) -> NetworkQuerySet:
+    """The pools that may fulfil the wish, in the order in which they are asked."""
+    return Network.objects.for_project(wish.project.pk).filter(
+        location=wish.location, ip_range__family=_VERSIONS[wish.type], mode__in=list(wish.modes)
+    )
+
+
+def never_lent(pool: Network) -> list[IpNetwork]:
+    """What is excluded, and in a bridged pool also what stands on the wire already."""
+    barred = [ip_network(text) for text in pool.excluded]
+    if pool.mode == Network.Mode.BRIDGED:
+        hosts = Host.objects.filter(location=pool.location_id).exclude(uplink_ip=None)
+        taken = [*hosts.values_list("uplink_ip", flat=True), pool.gateway]
+        barred += [ip_network(str(ip)) for ip in taken if ip is not None]
+    return barred
+
+
+def take_share(project: Project, kind: type[PublicIp]) -> None:
+    """Raise LimitExceeded if the project has all the IPs of this kind that it may have.
+
+    Parallel requests are counted one after the other.
+    """
+    hold_project(project.pk)
+    most = _limits()[kind]
+    have = kind._default_manager.filter(project=project).count()
+    if have >= most:
+        raise LimitExceeded(
+            f"{kind.resource}_limit",
+            f"project {project} may have {most} {kind._meta.verbose_name_plural} and has {have}:"
+            " delete some, or ask the operator for more",
+        )
+
+
+def give_back(address: Address, now: datetime) -> None:
+    """End the lending; while a host may still have the address, it stays in quarantine."""
+    end_tenures([address.pk], now)
+    quarantine([address.pk])
+    release_proven([address.pk], now)
+
+
+def quarantine(address_ids: Iterable[int]) -> int:
+    """Note that these addresses are to be given back."""
+    held = Address.objects.filter(pk__in=list(address_ids), state=Address.State.HELD)
+    return held.update(state=Address.State.QUARANTINE)
+
+
+def withdrawn(server_id: int, generation: int | None, now: datetime) -> set[int]:
+    """The server's host proved a generation (None: that the server is gone).
+
+    Answers the addresses that it let go of by that; those in quarantine may be lent again.
+    """
+    proved = Withdrawal.objects.filter(server_id=server_id)
+    if generation is not None:
+        proved = proved.filter(generation__lte=generation)
+    addresses = set(proved.values_list("address_id", flat=True))
+    if addresses:
+        # Two hosts may prove at once that they let go; the later one must see the earlier.
+        # IPs are locked before addresses, and who ends a move needs both.
+        ips = FloatingIp.objects.select_for_update(no_key=True).filter(address__in=addresses)
+        list(ips.order_by("pk"))
+        rows = Address.objects.select_for_update(no_key=True).filter(pk__in=addresses)
+        list(rows.order_by("pk"))
+        proved.delete()
+        release_proven(addresses, now)
+    return addresses
+
+
+def release_proven(address_ids: Iterable[int], now: datetime) -> int:
+    """End the quarantine of those of these addresses that no host has any more."""
+    proved = Address.objects.provably_free().filter(pk__in=list(address_ids))
+    free = list(proved.values_list("pk", flat=True))
+    quarantined = Address.objects.filter(pk__in=free, state=Address.State.QUARANTINE)
+    return quarantined.update(state=Address.State.RELEASED, released_at=now)
+
+
+def _limits() -> dict[type[PublicIp], int]:
+    return {
+        PrimaryIp: settings.PROJECT_PRIMARY_IPS,
+        FloatingIp: settings.PROJECT_FLOATING_IPS,
+    }

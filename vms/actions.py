@@ -8,29 +8,36 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
 import bcrypt
-from django.db import IntegrityError, transaction
-from django.utils import timezone
+from django.db import transaction
 
 from cloud import steps
-from cloud.actions import Aim, end_action, open_action
 from cloud.audit import changing, created, write
-from cloud.errors import CumuletError, Locked, NotUnique, Protected, invalid
+from cloud.errors import CumuletError, Protected, invalid
 from cloud.labels import check_labels
+from cloud.locks import hold_project
 from cloud.models import Action, Project
-from cloud.querysets import ActionQuerySet
+from cloud.naming import names_are_unique
 from vms import dispatch
 from vms.allocation import ServerOrder, claim
-from vms.intent import want
+from vms.attachments import has_interface, let_go
+from vms.errands import (
+    Errand,
+    ask,
+    done_errand,
+    locked_vm,
+    open_actions,
+    open_errand,
+    refuse_if_exclusive,
+)
+from vms.firewalls.membership import follow_labels, guard_new, unguard
 from vms.lifecycle import ActionGoal, Status
 from vms.models import VM, Image
-from vms.querysets import EXCLUSIVE_COMMANDS
 from vms.spec import PowerGoal
 
 __all__ = ["Ordered", "PowerCommand", "ServerOrder", "create_vm", "delete_vm", "power"]
@@ -38,22 +45,11 @@ __all__ = ["Ordered", "PowerCommand", "ServerOrder", "create_vm", "delete_vm", "
 USER_DATA_BYTES = 32 * 1024
 # Seconds until an Action that did not get there is an error. A first start may fetch an image.
 CREATE_SECONDS = 900
-POWER_SECONDS = 90
 DELETE_SECONDS = 90
 
-
-@dataclass(frozen=True)
-class _Errand:
-    """What an Action is called, which observation ends it, and within how many seconds."""
-
-    command: str
-    goal: ActionGoal
-    seconds: int = POWER_SECONDS
-
-
-_CREATE = _Errand("create_server", ActionGoal.APPLIED, CREATE_SECONDS)
-_START_NEW = _Errand("start_server", ActionGoal.RUNNING, CREATE_SECONDS)
-_DELETE = _Errand("delete_server", ActionGoal.REMOVED, DELETE_SECONDS)
+_CREATE = Errand("create_server", ActionGoal.APPLIED, CREATE_SECONDS)
+_START_NEW = Errand("start_server", ActionGoal.RUNNING, CREATE_SECONDS)
+_DELETE = Errand("delete_server", ActionGoal.REMOVED, DELETE_SECONDS)
 
 _HOSTNAME_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
 
@@ -106,7 +102,9 @@ class Ordered:
 def create_vm(project: Project, order: ServerOrder) -> Ordered:
     """Claim everything a new server needs and start making it.
 
-    Raises InvalidInput, NotUnique (name) or ResourceUnavailable (no room, no address).
+    Raises InvalidInput, NotUnique (name), LimitExceeded, ResourceUnavailable (no room, no
+    address), or what `vms.attachments.claim_primary_ip` says of a primary IP that was named and
+    `vms.firewalls.membership.guard_new` of firewalls.
     """
     check_hostname(order.name)
     check_labels(order.labels or {})
@@ -114,17 +112,20 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
         raise invalid("image", f"{order.image} is {order.image.status}: {order.image.problem}")
     if len(order.user_data.encode()) > USER_DATA_BYTES:
         raise invalid("user_data", f"is longer than {USER_DATA_BYTES} bytes")
-    if order.start and not order.public_ipv4:
-        raise invalid("public_net", "a server needs an address to start: set start_after_create")
     password = None if order.ssh_keys else secrets.token_urlsafe(15)
     # A high cost (60 ms) protects what people could guess; 120 random bits need none.
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode() if password else ""
     with _names_are_unique(order.name), transaction.atomic():
         vm, placing = claim(project, order, hashed)
-        vm.action = create = _open(vm, _CREATE)
+        if order.start and not has_interface(vm):
+            raise invalid(
+                "public_net", "a server needs an address to start: see start_after_create"
+            )
+        guard_new(vm, order.firewalls)
+        vm.action = create = open_errand(vm, _CREATE)
         vm.request_id = create.request_id
         vm.save(update_fields=["action", "request_id"])
-        following = (_open(vm, _START_NEW),) if order.start else ()
+        following = (open_errand(vm, _START_NEW),) if order.start else ()
         steps.begin((create, *following), placing.host, placing)
         created(vm, action=create)
         dispatch.on_commit(vm)
@@ -132,9 +133,10 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
 
 
 def update_vm(vm: VM, *, name: str | None = None, labels: dict[str, str] | None = None) -> VM:
-    """Rename or relabel; the guest keeps its hostname.
+    """Rename or relabel; the guest keeps its hostname. Firewalls follow the labels at once.
 
-    Raises InvalidInput, NotUnique, or Conflict if another request did so meanwhile.
+    Raises InvalidInput, NotUnique, LimitExceeded (firewalls), or Conflict if another request did
+    so meanwhile.
     """
     wanted: dict[str, object] = {}
     if name is not None:
@@ -142,8 +144,12 @@ def update_vm(vm: VM, *, name: str | None = None, labels: dict[str, str] | None 
     if labels is not None:
         wanted["labels"] = check_labels(labels)
     if wanted:
-        with _names_are_unique(str(name)):
+        with _names_are_unique(name), transaction.atomic():
+            if labels is not None:
+                hold_project(vm.project_id)
             write(vm, wanted)
+            if labels is not None:
+                follow_labels(vm)
     return vm
 
 
@@ -152,7 +158,7 @@ def change_protection(vm: VM, *, delete: bool, rebuild: bool) -> Action:
     if delete != rebuild:
         raise invalid("rebuild", "must be equal to 'delete'")
     with transaction.atomic():
-        action = _done(vm, "change_protection")
+        action = done_errand(vm, "change_protection")
         protection = {"delete_protection": delete, "rebuild_protection": rebuild}
         write(vm, protection, "change_protection", action)
         return action
@@ -161,15 +167,18 @@ def change_protection(vm: VM, *, delete: bool, rebuild: bool) -> Action:
 def delete_vm(vm: VM) -> Action:
     """Begin to delete, from any state; repeating it answers the Action that is under way.
 
-    The server stays `deleting`, and keeps its address, until its host proved that it is gone.
+    The server stays `deleting`, and keeps its primary IPs, until its host proved that it is gone.
     """
-    with _locked(vm) as vm, changing(vm, "delete") as change:
+    with locked_vm(vm) as vm, changing(vm, "delete") as change:
         if vm.deleting:
-            return _open_actions(vm).filter(command=_DELETE.command).first() or _open(vm, _DELETE)
+            under_way = open_actions(vm).filter(command=_DELETE.command).first()
+            return under_way or open_errand(vm, _DELETE)
         if vm.delete_protection:
             raise Protected(f"server {vm.name} is protected from deletion: remove the protection")
         vm.deleting = True
-        change.action = _ask(vm, PowerGoal.OFF, _DELETE)
+        let_go(vm)
+        unguard(vm)
+        change.action = ask(vm, PowerGoal.OFF, _DELETE)
         return change.action
 
 
@@ -179,8 +188,8 @@ def power(vm: VM, command: PowerCommand) -> Action:
     A later command replaces one that is under way. Raises Locked while the server is being
     created or deleted, NotRunning for a reboot or reset of a server that is off.
     """
-    with _locked(vm) as vm, changing(vm, command.value) as change:
-        _refuse_if_exclusive(vm)
+    with locked_vm(vm) as vm, changing(vm, command.value) as change:
+        refuse_if_exclusive(vm)
         change.action = _press(vm, command)
         return change.action
 
@@ -200,12 +209,12 @@ def _press(vm: VM, command: PowerCommand) -> Action:
             return _power_on(vm)
         case PowerCommand.POWEROFF:
             if off and vm.status == Status.OFF:
-                return _done(vm, command.action)
-            return _ask(vm, PowerGoal.OFF, _Errand(command.action, ActionGoal.OFF))
+                return done_errand(vm, command.action)
+            return ask(vm, PowerGoal.OFF, Errand(command.action, ActionGoal.OFF))
         case PowerCommand.SHUTDOWN:
             if off:
-                return _done(vm, command.action)
-            return _ask(vm, PowerGoal.SHUTDOWN, _Errand(command.action, ActionGoal.PRESSED))
+                return done_errand(vm, command.action)
+            return ask(vm, PowerGoal.SHUTDOWN, Errand(command.action, ActionGoal.PRESSED))
         case PowerCommand.REBOOT | PowerCommand.RESET:
             if off:
                 raise NotRunning(f"server {vm.name} is off: switch it on first")
@@ -213,62 +222,17 @@ def _press(vm: VM, command: PowerCommand) -> Action:
                 vm.reset_serial += 1
             else:
                 vm.reboot_serial += 1
-            return _ask(vm, PowerGoal.RUNNING, _Errand(command.action, ActionGoal.APPLIED))
+            return ask(vm, PowerGoal.RUNNING, Errand(command.action, ActionGoal.APPLIED))
 
 
 def _power_on(vm: VM) -> Action:
     command = PowerCommand.POWERON.action
     if vm.goal == PowerGoal.RUNNING and vm.status == Status.RUNNING:
-        return _done(vm, command)
-    if not vm.nics.exists():
+        return done_errand(vm, command)
+    if not has_interface(vm):
         raise NoInterface(f"server {vm.name} has no network interface: give it one first")
-    return _ask(vm, PowerGoal.RUNNING, _Errand(command, ActionGoal.RUNNING))
+    return ask(vm, PowerGoal.RUNNING, Errand(command, ActionGoal.RUNNING))
 
 
-@contextmanager
-def _locked(vm: VM) -> Iterator[VM]:
-    """The VM as it is now, its row locked until the transaction ends."""
-    with transaction.atomic():
-        yield VM.objects.for_spec().select_for_update(of=("self",)).get(pk=vm.pk)
-
-
-def _refuse_if_exclusive(vm: VM) -> None:
-    busy = _open_actions(vm).filter(command__in=EXCLUSIVE_COMMANDS).first()
-    if vm.deleting or busy:
-        what = "being deleted" if vm.deleting else f"locked by action {busy}"
-        raise Locked(f"server {vm.name} is {what}: wait until that has ended")
-
-
-def _open_actions(vm: VM) -> ActionQuerySet:
-    return Action.objects.open().of("server", vm.pk)
-
-
-def _ask(vm: VM, goal: PowerGoal, errand: _Errand) -> Action:
-    """Open the Action and raise the generation that it waits for."""
-    action = _open(vm, errand, generation=vm.generation + 1)
-    steps.begin((action,), vm.host.name)
-    want(vm, goal, action)
-    return action
-
-
-def _open(vm: VM, errand: _Errand, *, generation: int | None = None) -> Action:
-    generation = vm.generation if generation is None else generation
-    aim = Aim(errand.command, errand.goal, generation, errand.seconds)
-    return open_action(vm.project, aim, [("server", vm.pk)])
-
-
-def _done(vm: VM, command: str) -> Action:
-    """An Action that had nothing to wait for."""
-    action = _open(vm, _Errand(command, ActionGoal.APPLIED))
-    end_action(action, timezone.now())
-    return action
-
-
-@contextmanager
-def _names_are_unique(name: str) -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        if "vm_name_unique" not in str(error):
-            raise
-        raise NotUnique("name", f"server name '{name}' is already used") from error
+def _names_are_unique(name: str | None) -> AbstractContextManager[None]:
+    return names_are_unique("vm_name_unique", "server", name)

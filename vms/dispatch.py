@@ -10,7 +10,9 @@ from django.db import transaction
 from cloud import logs, requestid
 from cloud.celery import hint
 from cloud.wire import Cause
-from networks.spec import NicSpec
+from networks.models import Network
+from networks.spec import ROUTED_GATEWAY, ROUTED_GATEWAY6, NicSpec
+from vms.firewalls.effective import effective_firewall
 from vms.models import VM, Image, ImageCopy, Nic
 from vms.spec import (
     DiskFormat,
@@ -78,7 +80,7 @@ def spec_of(vm: VM) -> VmSpec:
             DiskSpec(disk_id=disk.pk, index=disk.index, size_gb=disk.size_gb)
             for disk in vm.disks.all()
         ),
-        nics=tuple(nic_spec(nic) for nic in vm.nics.all()),
+        nics=tuple(nic_spec(vm, nic) for nic in vm.nics.all() if nic.mode),
         ssh_keys=tuple(vm.ssh_keys),
         user_data=vm.user_data,
         root_password_hash=vm.root_password_hash or None,
@@ -103,15 +105,34 @@ def cause_of(vm: VM) -> Cause | None:
     return Cause(vm.request_id, vm.action_id) if vm.request_id else None
 
 
-def nic_spec(nic: Nic) -> NicSpec:
+def nic_spec(vm: VM, nic: Nic) -> NicSpec:
+    """A NIC of the VM that has an address or gets one from outside."""
+    pool4 = nic.ipv4.address.network if nic.ipv4 else nic.dhcp_network
+    pool6 = nic.ipv6.address.network if nic.ipv6 else None
+    bridged4 = pool4 is not None and pool4.mode == Network.Mode.BRIDGED
+    resolvers = [server for pool in nic.pools for server in pool.dns]
     return NicSpec(
         nic_id=nic.pk,
         index=nic.index,
         mac=nic.mac,
-        mode="public_routed",
-        ipv4=str(nic.address.ip),
-        dns=tuple(nic.address.network.dns),
+        mode="public_bridged" if nic.mode == Network.Mode.BRIDGED else "public_routed",
+        ipv4=str(nic.ipv4.address.ip) if nic.ipv4 else None,
+        prefix4=pool4.ip_range.prefixlen if pool4 and bridged4 else 32,
+        gateway=_gateway(pool4) or ROUTED_GATEWAY,
+        ipv6=str(nic.ipv6.address) if nic.ipv6 else None,
+        gateway6=_gateway(pool6) or ROUTED_GATEWAY6,
+        dhcp=nic.dhcp_network is not None,
+        floating=tuple(str(one.floating_ip.address) for one in nic.floating.all()),
+        dns=tuple(dict.fromkeys(resolvers)),
+        firewall=effective_firewall(vm),
+        mbit_in=vm.server_type.mbit_in,
+        mbit_out=vm.server_type.mbit_out,
     )
+
+
+def _gateway(pool: Network | None) -> str | None:
+    """The pool's own gateway; None where the host is it."""
+    return str(pool.gateway) if pool and pool.gateway else None
 
 
 def image_spec(image: Image) -> ImageSpec:

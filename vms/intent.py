@@ -14,6 +14,7 @@ from django.utils import timezone
 from cloud import requestid
 from cloud.models import Action
 from vms import dispatch
+from vms.attachments import let_go
 from vms.lifecycle import Facts, status_of
 from vms.models import VM
 from vms.spec import Power, PowerGoal
@@ -47,6 +48,7 @@ def want(vm: VM, goal: PowerGoal, action: Action | None = None) -> None:
 def abandon(vm: VM) -> None:
     """Take back a server that could not be made; like `want`."""
     vm.deleting = True
+    let_go(vm)
     want(vm, PowerGoal.OFF)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 
-from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.utils import timezone
@@ -18,147 +18,24 @@ from django.utils import timezone
 from cloud.models import Action, Host, Project
 from cloud.snapshots import Policy, audited
 from networks.addressing import new_mac
-from networks.models import Address
+from networks.models import Firewall, FirewallSelector, FloatingIp, Network, PrimaryIp
+from vms.catalogue import Image, ImageCopy, ServerType, SshKey
 from vms.lifecycle import Status
-from vms.querysets import ImageQuerySet, SshKeyQuerySet, UsageQuerySet, VMQuerySet
+from vms.querysets import UsageQuerySet, VMQuerySet
 from vms.spec import Power, PowerGoal
 
-sha256_hex = RegexValidator(r"^[0-9a-f]{64}\Z", "Use the 64 lower-case hex digits of SHA-256.")
-
-
-@audited(Policy("server_type", ("create", "update", "delete")))
-class ServerType(models.Model):
-    """A size that servers can have."""
-
-    class CpuType(models.TextChoices):
-        SHARED = "shared", "Shared"
-        DEDICATED = "dedicated", "Dedicated"
-
-    name = models.CharField(max_length=64, unique=True)
-    description = models.CharField(max_length=255, blank=True)
-    cores = models.PositiveSmallIntegerField(validators=[MinValueValidator(1)])
-    memory_mb = models.PositiveIntegerField(validators=[MinValueValidator(64)])
-    disk_gb = models.PositiveIntegerField(
-        validators=[MinValueValidator(1), MaxValueValidator(65536)]
-    )
-    cpu_type = models.CharField(max_length=16, choices=CpuType, default=CpuType.SHARED)
-    architecture = models.CharField(max_length=8, default="x86")
-    deprecated_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        ordering = ["id"]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@audited(Policy("image", ("register", "retire"), unrecorded=("status", "problem")))
-class Image(models.Model):
-    """A base image. Its files live in the hosts' stores under their checksums."""
-
-    class Type(models.TextChoices):
-        SYSTEM = "system", "System"
-
-    class Status(models.TextChoices):
-        CREATING = "creating", "Being fetched"
-        AVAILABLE = "available", "Available"
-        UNAVAILABLE = "unavailable", "Unavailable"
-
-    class Format(models.TextChoices):
-        QCOW2 = "qcow2", "qcow2"
-        RAW = "raw", "raw"
-
-    project = models.ForeignKey(
-        Project, models.CASCADE, null=True, blank=True, help_text="None: everybody may use it."
-    )
-    name = models.CharField(max_length=128)
-    type = models.CharField(max_length=16, choices=Type, default=Type.SYSTEM)
-    status = models.CharField(max_length=16, choices=Status, default=Status.CREATING)
-    problem = models.TextField(blank=True, help_text="Why it is unavailable.")
-    description = models.CharField(max_length=255, blank=True)
-    os_flavor = models.CharField(max_length=32, default="unknown")
-    os_version = models.CharField(max_length=32, blank=True)
-    architecture = models.CharField(max_length=8, default="x86")
-    format = models.CharField(max_length=8, choices=Format, default=Format.QCOW2)
-    url = models.CharField(max_length=2048)
-    sha256 = models.CharField(max_length=64, validators=[sha256_hex])
-    bytes = models.PositiveBigIntegerField(help_text="Size of the file.")
-    virtual_bytes = models.PositiveBigIntegerField(help_text="Size of the disk inside.")
-    boot_files = models.JSONField(
-        default=dict, blank=True, help_text="kernel and initrd for direct boot: url, sha256, bytes."
-    )
-    cmdline = models.CharField(max_length=1024, blank=True, help_text="Kernel command line.")
-    labels = models.JSONField(default=dict, blank=True)
-    delete_protection = models.BooleanField(default=False)
-    created = models.DateTimeField(default=timezone.now, editable=False)
-    deprecated_at = models.DateTimeField(null=True, blank=True)
-    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
-
-    objects = ImageQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["id"]
-        constraints = [
-            UniqueConstraint(
-                fields=["name", "architecture"],
-                condition=Q(type="system", deleted_at=None),
-                name="system_image_name_unique",
-            )
-        ]
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def disk_gb(self) -> int:
-        """Whole GiB that a disk needs to hold this image."""
-        return max(1, -(-self.virtual_bytes // 2**30))
-
-
-class ImageCopy(models.Model):
-    """How far one host is with one image."""
-
-    image = models.ForeignKey(Image, models.CASCADE, related_name="copies")
-    host = models.ForeignKey(Host, models.CASCADE, related_name="image_copies")
-    ready = models.BooleanField(default=False)
-    progress = models.PositiveSmallIntegerField(default=0, help_text="Percent.")
-    failure_code = models.CharField(max_length=64, blank=True)
-    failure_message = models.TextField(blank=True)
-    updated = models.DateTimeField(default=timezone.now)
-    attempts = models.PositiveIntegerField(default=0)
-    next_dispatch_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        verbose_name_plural = "image copies"
-        constraints = [UniqueConstraint(fields=["image", "host"], name="image_copy_unique")]
-
-    def __str__(self) -> str:
-        return f"{self.image} on {self.host}"
-
-
-@audited(Policy("ssh_key", ("create", "update", "delete")))
-class SshKey(models.Model):
-    """A public key that new servers accept. `fingerprint`: MD5 in colon-separated hex pairs."""
-
-    project = models.ForeignKey(Project, models.CASCADE, related_name="ssh_keys")
-    name = models.CharField(max_length=128)
-    public_key = models.TextField()
-    fingerprint = models.CharField(max_length=47)
-    labels = models.JSONField(default=dict, blank=True)
-    created = models.DateTimeField(default=timezone.now, editable=False)
-
-    objects = SshKeyQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["id"]
-        verbose_name = "SSH key"
-        constraints = [
-            UniqueConstraint(fields=["project", "name"], name="ssh_key_name_unique"),
-            UniqueConstraint(fields=["project", "fingerprint"], name="ssh_key_unique"),
-        ]
-
-    def __str__(self) -> str:
-        return self.name
+__all__ = [
+    "VM",
+    "Disk",
+    "FirewallUse",
+    "FloatingAssignment",
+    "Image",
+    "ImageCopy",
+    "Nic",
+    "ServerType",
+    "SshKey",
+    "UsageSample",
+]
 
 
 @audited(
@@ -186,6 +63,7 @@ class SshKey(models.Model):
             "request_id",  # the entry has its own
             "action",
             "observed_generation",
+            "applied_generation",
             "observed_seq",
             "observed_power",
             "observed_at",
@@ -234,6 +112,9 @@ class VM(models.Model):
     )
 
     observed_generation = models.PositiveBigIntegerField(default=0)
+    applied_generation = models.PositiveBigIntegerField(
+        default=0, help_text="The newest one that its host carried out whole."
+    )
     observed_seq = models.PositiveBigIntegerField(default=0)
     observed_power = models.CharField(
         max_length=16, choices=[(p.value, p.value) for p in Power], default=Power.UNKNOWN
@@ -299,13 +180,45 @@ class Disk(models.Model):
         return f"{self.vm} disk {self.index}"
 
 
+class NicManager(models.Manager["Nic"]):
+    """A NIC is always read with its addresses, so lists of servers need one query for all."""
+
+    def get_queryset(self) -> models.QuerySet[Nic]:
+        return (
+            super()
+            .get_queryset()
+            .select_related("ipv4__address__network", "ipv6__address__network", "dhcp_network")
+        )
+
+
 class Nic(models.Model):
-    """A network interface of a VM."""
+    """A network interface of a VM. All its addresses are of pools of one mode.
+
+    Without any address it does not exist on the host, but keeps its MAC for the next one.
+    """
 
     vm = models.ForeignKey(VM, models.CASCADE, related_name="nics")
     index = models.PositiveSmallIntegerField(default=0)
     mac = models.CharField(max_length=17, unique=True, default=new_mac)
-    address = models.OneToOneField(Address, models.PROTECT, related_name="nic")
+    ipv4 = models.OneToOneField(
+        PrimaryIp, models.PROTECT, null=True, blank=True, related_name="nic4"
+    )
+    ipv6 = models.OneToOneField(
+        PrimaryIp, models.PROTECT, null=True, blank=True, related_name="nic6"
+    )
+    dhcp_network = models.ForeignKey(
+        Network,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="dhcp_nics",
+        help_text="The pool whose outside DHCP gives it an address.",
+    )
+    # Written by reports of the host, as it saw them.
+    learned = models.JSONField(default=list, blank=True, editable=False)
+    dropped = models.JSONField(default=dict, blank=True, editable=False)
+
+    objects = NicManager()
 
     class Meta:
         ordering = ["index"]
@@ -316,10 +229,84 @@ class Nic(models.Model):
                 name="nic_mac_form",
                 condition=Q(mac__regex=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"),
             ),
+            CheckConstraint(
+                name="nic_has_ipv4_from_one_source",
+                condition=Q(ipv4=None) | Q(dhcp_network=None),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.vm} nic{self.index}"
+
+    @property
+    def primary_ips(self) -> list[PrimaryIp]:
+        return [ip for ip in (self.ipv4, self.ipv6) if ip is not None]
+
+    @property
+    def pools(self) -> list[Network]:
+        """The pools that its addresses are from, that of IPv4 first."""
+        dhcp = [self.dhcp_network] if self.dhcp_network else []
+        return [*dhcp, *(ip.address.network for ip in self.primary_ips)]
+
+    @property
+    def mode(self) -> str | None:
+        """How it is connected; None if it has no address and so does not exist."""
+        return next((pool.mode for pool in self.pools), None)
+
+    @property
+    def lent(self) -> list[str]:
+        """The addresses that are lent to it, as text: primary, then floating."""
+        floating = [one.floating_ip.address for one in self.floating.all()]
+        return [str(address) for address in (*(ip.address for ip in self.primary_ips), *floating)]
+
+
+class FloatingAssignmentManager(models.Manager["FloatingAssignment"]):
+    """Always read with the address, like NICs."""
+
+    def get_queryset(self) -> models.QuerySet[FloatingAssignment]:
+        return super().get_queryset().select_related("floating_ip__address__network")
+
+
+class FloatingAssignment(models.Model):
+    """A floating IP is led to a NIC. Written by `vms.floating_ips` and `vms.attachments` alone."""
+
+    floating_ip = models.OneToOneField(FloatingIp, models.CASCADE, related_name="assignment")
+    nic = models.ForeignKey(Nic, models.CASCADE, related_name="floating")
+
+    objects = FloatingAssignmentManager()
+
+    class Meta:
+        ordering = ["floating_ip"]
+
+    def __str__(self) -> str:
+        return f"{self.floating_ip} at {self.nic_id}"
+
+
+class FirewallUse(models.Model):
+    """Why a firewall guards a server: it was applied to it, or to a selector that it meets.
+
+    `generation` is the VM's first one that carries the firewall as it is now.
+    """
+
+    vm = models.ForeignKey(VM, models.CASCADE, related_name="firewall_uses")
+    firewall = models.ForeignKey(Firewall, models.PROTECT, related_name="uses")
+    selector = models.ForeignKey(
+        FirewallSelector, models.CASCADE, null=True, blank=True, related_name="uses"
+    )
+    generation = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            UniqueConstraint(
+                fields=["vm", "firewall", "selector"],
+                nulls_distinct=False,
+                name="firewall_use_unique",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.firewall} on {self.vm}"
 
 
 class UsageSample(models.Model):

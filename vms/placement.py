@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Which pools a host can give addresses of, by its own network mode.
+_PUBLIC_MODES = {"routed": frozenset({"routed"}), "bridged": frozenset({"routed", "bridged"})}
+
 
 @dataclass(frozen=True)
 class Demand:
@@ -35,6 +38,8 @@ class Candidate:
     free_disk_gb: int
     vm_count: int
     has_image: bool
+    # Modes of the pools that its location has for the VM.
+    pool_modes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ class Placement:
         chosen = next(host for host in self.ranked if host.name == name)
         others = {h.name: _less_suitable(h, chosen) for h in self.ranked if h.name != name}
         return self.rejected | others
+
+
+def public_modes(network_mode: str) -> frozenset[str]:
+    """Modes of the pools that a host of this network mode can give addresses of."""
+    return _PUBLIC_MODES.get(network_mode, frozenset())
 
 
 def place(demand: Demand, candidates: list[Candidate]) -> Placement:
@@ -88,8 +98,8 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
         return "is closed for new servers"
     if not candidate.speaking:
         return "does not answer"
-    if demand.public_ip and candidate.network_mode not in ("routed", "bridged"):
-        return "cannot give public addresses"
+    if demand.public_ip and (reason := _unreachable(candidate)):
+        return reason
     if demand.cores > candidate.cores:
         return f"has only {candidate.cores} cores of {demand.cores} needed"
     short = (
@@ -100,4 +110,15 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
     for unit, needed, free in short:
         if needed > free:
             return f"has {max(free, 0)} {unit} free of {needed} needed"
+    return None
+
+
+def _unreachable(candidate: Candidate) -> str | None:
+    """Why the host cannot give the VM a public address, or None if it can."""
+    able = public_modes(candidate.network_mode)
+    if not able:
+        return "cannot give public addresses"
+    if candidate.pool_modes and not candidate.pool_modes & able:
+        pools = " and ".join(sorted(candidate.pool_modes))
+        return f"is {candidate.network_mode}, but the addresses for it are {pools}"
     return None

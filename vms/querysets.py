@@ -53,7 +53,7 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         )
         return (
             self.select_related("host__location", "server_type", "image")
-            .prefetch_related("nics__address")
+            .prefetch_related("nics__floating", "firewall_uses")
             .annotate(locked=Exists(exclusive))
         )
 
@@ -61,7 +61,11 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         """With all that the host is told about a VM."""
         return self.select_related(
             "host__location", "server_type", "image", "project"
-        ).prefetch_related("nics__address__network", "disks")
+        ).prefetch_related("nics__floating", "disks", "firewall_uses__firewall")
+
+    def without_interface(self) -> Self:
+        """Those that no address leads to."""
+        return self.filter(nics__ipv4=None, nics__ipv6=None, nics__dhcp_network=None)
 
     def for_admin(self) -> Self:
         """With all that an operator's list and page show."""

@@ -21,10 +21,13 @@ from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, record_heartbeat
 from cloud.metrics import DEAD_LETTERS, observe_step
 from cloud.models import Action
-from networks.allocation import release
+from networks.allocation import withdrawn
+from vms.attachments import let_go, set_free
+from vms.firewalls.membership import unguard
+from vms.floating_ips import finish_moves, is_moving
 from vms.intent import abandon, set_status, want
-from vms.lifecycle import ActionGoal, outcome_of
-from vms.models import VM, Image, ImageCopy
+from vms.lifecycle import SUCCESS, ActionGoal, outcome_of
+from vms.models import VM, Image, ImageCopy, Nic
 from vms.spec import HostReport, ImageReport, PowerGoal, VmReport
 
 log = structlog.get_logger(__name__)
@@ -44,6 +47,7 @@ def vm_report(report: VmReport, sender: str) -> None:
             return
         actions = list(Action.objects.settled_by("server", vm.pk, report.generation))
         _note_steps(actions, vm, report)
+        _settle_addresses(vm, report)
         _settle(actions, report)
         if vm.deleting and not report.present and report.generation >= vm.generation:
             _forget(vm)
@@ -64,6 +68,7 @@ def host_report(report: HostReport, sender: str) -> None:
         "disk_free_gb": report.disk_free_gb,
         "accelerator": report.accelerator,
         "accelerator_reason": report.accelerator_reason[:255],
+        "leftovers": list(report.leftovers),
     }
     recorded = record_heartbeat(Heartbeat(report.host, uuid.UUID(report.host_uuid), facts), sender)
     if recorded is None:
@@ -155,7 +160,9 @@ def _observe(vm: VM, report: VmReport) -> None:
     vm.observed_power = report.power
     vm.observed_at = timezone.now()
     vm.converged = current and report.converged and report.present
-    vm.provisioned |= report.present and report.converged
+    if report.present and report.converged:
+        vm.provisioned = True
+        vm.applied_generation = report.generation
     vm.failure_code = failure.code if failure else ""
     vm.failure_message = failure.message if failure else ""
     vm.failure_final = failure is not None and not failure.retryable
@@ -166,6 +173,8 @@ def _observe(vm: VM, report: VmReport) -> None:
         # It could not be made at all: give back what it claimed, half-made helps nobody.
         log.error("server given up", vm=vm.pk, code=vm.failure_code, reason=vm.failure_message)
         with changing(vm, "give_up"):
+            let_go(vm)
+            unguard(vm)
             abandon(vm)
     elif report.guest_halted and current and vm.goal == PowerGoal.RUNNING:
         # The guest switched itself off: that is the user's wish now, or it would be restarted.
@@ -197,14 +206,25 @@ def _settle(actions: list[Action], report: VmReport) -> None:
         if action.status != Action.Status.RUNNING:
             continue
         outcome = outcome_of(ActionGoal(action.goal), action.generation, report)
-        if outcome:
+        if outcome and not (outcome is SUCCESS and is_moving(action)):
             end_action(action, now, code=outcome.code, message=outcome.message)
 
 
+def _settle_addresses(vm: VM, report: VmReport) -> None:
+    """Note what the host let go of, and what it saw at the interfaces."""
+    if report.present and report.converged:
+        finish_moves(withdrawn(vm.pk, report.generation, timezone.now()))
+    nics = {nic.index: nic for nic in vm.nics.all()} if report.nics else {}
+    for seen in report.nics:
+        nic = nics.get(seen.index)
+        facts = {"learned": list(seen.learned), "dropped": seen.dropped}
+        if nic and facts != {"learned": nic.learned, "dropped": nic.dropped}:
+            Nic.objects.filter(pk=nic.pk).update(**facts)
+
+
 def _forget(vm: VM) -> None:
-    """The host proved that nothing is left: only now may the address be lent again."""
-    addresses = [nic.address_id for nic in vm.nics.all()]
+    """The host proved that nothing is left: only now may the addresses be lent again."""
     log.info("server gone", vm=vm.pk, name=vm.name)
     with changing(vm, "gone"):
-        vm.delete()
-    release(addresses, timezone.now())
+        let_go_of = set_free(vm)
+    finish_moves(let_go_of)

@@ -13,9 +13,11 @@ from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.fields import empty
 
-from cloud.api.fields import Labels, NotYet, Reference, RequestSerializer, Text, find
+from cloud.api.fields import Id, Labels, NotYet, Reference, RequestSerializer, Text, find
 from cloud.models import Location, Project
+from networks.models import Firewall, PrimaryIp
 from vms.actions import ServerOrder
+from vms.attachments import PublicNet
 from vms.models import Image, ServerType, SshKey
 from vms.querysets import offered
 from vms.usage import SERIES, Period
@@ -53,8 +55,32 @@ class ProtectionRequest(RequestSerializer):
 class PublicNetRequest(RequestSerializer):
     enable_ipv4 = serializers.BooleanField(default=True)
     enable_ipv6 = serializers.BooleanField(default=True)
-    ipv4 = NotYet(required=False)
-    ipv6 = NotYet(required=False)
+    ipv4 = serializers.IntegerField(required=False, help_text="Id of a primary IP.")
+    ipv6 = serializers.IntegerField(required=False, help_text="Id of a primary IP.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """All of it as a `PublicNet`."""
+        own = PrimaryIp.objects.select_related("address__network", "location")
+        own = own.filter(project=self.context["project"])
+        named = {}
+        for family in ("ipv4", "ipv6"):
+            if family not in attrs:
+                continue
+            if not attrs[f"enable_{family}"]:
+                raise serializers.ValidationError({family: f"enable_{family} is false"})
+            named[family] = find(own, attrs[family], family)
+        return {
+            "net": PublicNet(
+                ipv4=attrs["enable_ipv4"],
+                ipv6=attrs["enable_ipv6"],
+                primary4=named.get("ipv4"),
+                primary6=named.get("ipv6"),
+            )
+        }
+
+
+class FirewallReference(RequestSerializer):
+    firewall = Id()
 
 
 class ServerCreateRequest(RequestSerializer):
@@ -73,7 +99,7 @@ class ServerCreateRequest(RequestSerializer):
     automount = serializers.BooleanField(required=False)
     volumes = NotYet(required=False)
     networks = NotYet(required=False)
-    firewalls = NotYet(required=False)
+    firewalls = serializers.ListField(child=FirewallReference(), default=list, max_length=100)
     placement_group = NotYet(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -90,14 +116,18 @@ class ServerCreateRequest(RequestSerializer):
             name=attrs["name"],
             server_type=server_type,
             image=find(fitting, attrs["image"], "image"),
-            location=_location(attrs),
+            location=location_of(attrs),
             ssh_keys=tuple(
                 dict.fromkeys(find(keys, reference, "ssh_keys") for reference in attrs["ssh_keys"])
             ),
             user_data=attrs["user_data"],
             labels=attrs["labels"],
             start=attrs["start_after_create"],
-            public_ipv4=attrs.get("public_net", {}).get("enable_ipv4", True),
+            public_net=attrs.get("public_net", {}).get("net", PublicNet()),
+            firewalls=tuple(
+                find(Firewall.objects.filter(project=project), one["firewall"], "firewalls")
+                for one in attrs["firewalls"]
+            ),
         )
         return {"order": order}
 
@@ -139,7 +169,7 @@ class MetricsRequest(serializers.Serializer[Any]):
         return {"types": sorted(attrs["type"]), "period": period}
 
 
-def _location(attrs: dict[str, Any]) -> Location | None:
+def location_of(attrs: dict[str, Any]) -> Location | None:
     """The location asked for; None if the choice is ours."""
     locations = Location.objects.all()
     location, datacenter = attrs.get("location"), attrs.get("datacenter")

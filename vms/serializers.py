@@ -18,9 +18,11 @@ from rest_framework import serializers
 from cloud.api.fields import Constant
 from cloud.models import Host, Location
 from cloud.serializers import ActionSerializer, LocationSerializer
-from networks.models import Address
+from networks.models import PrimaryIp
+from networks.public_ips import dns_names
+from vms.firewalls.effective import firewall_states
 from vms.lifecycle import Status
-from vms.models import VM, Image, ServerType, SshKey
+from vms.models import VM, Image, Nic, ServerType, SshKey
 from vms.querysets import NOTICE, offered
 from vms.usage import Period, Values
 
@@ -178,29 +180,54 @@ class SshKeySerializer(serializers.Serializer[SshKey]):
     created = serializers.DateTimeField()
 
 
-class PublicIpv4Serializer(serializers.Serializer[Address]):
+class DnsPtrSerializer(serializers.Serializer[Any]):
+    ip = serializers.IPAddressField()
+    dns_ptr = serializers.CharField()
+
+
+class PublicIpv4Serializer(serializers.Serializer[PrimaryIp]):
     id = serializers.IntegerField()
-    ip = serializers.IPAddressField(protocol="ipv4")
+    ip = serializers.CharField(source="address")
     blocked = Constant(False)
     dns_ptr = serializers.SerializerMethodField()
 
-    def get_dns_ptr(self, instance: Address) -> str:
-        octets = str(instance.ip).split(".")
-        return f"static.{'.'.join(reversed(octets))}.cumulet.invalid"
+    def get_dns_ptr(self, instance: PrimaryIp) -> str:
+        return dns_names(instance)[0]["dns_ptr"]
 
 
-class PublicNetSerializer(serializers.Serializer[VM]):
+class PublicIpv6Serializer(serializers.Serializer[PrimaryIp]):
+    id = serializers.IntegerField()
+    ip = serializers.CharField(source="address", help_text="A /64.")
+    blocked = Constant(False)
+    dns_ptr = serializers.SerializerMethodField()
+
+    @extend_schema_field(DnsPtrSerializer(many=True))
+    def get_dns_ptr(self, instance: PrimaryIp) -> list[dict[str, str]]:
+        return dns_names(instance)
+
+
+class ServerFirewallSerializer(serializers.Serializer[Any]):
+    id = serializers.IntegerField()
+    status = serializers.ChoiceField(["applied", "pending"])
+
+
+class PublicNetSerializer(serializers.Serializer[Nic]):
     """Clients need all four keys, whatever the server has."""
 
-    ipv4 = serializers.SerializerMethodField()
-    ipv6 = Constant(None)
-    floating_ips = Constant([])
-    firewalls = Constant([])
+    ipv4 = PublicIpv4Serializer(allow_null=True)
+    ipv6 = PublicIpv6Serializer(allow_null=True)
+    floating_ips = serializers.SerializerMethodField()
+    firewalls = serializers.SerializerMethodField()
 
-    @extend_schema_field(PublicIpv4Serializer(allow_null=True))
-    def get_ipv4(self, instance: VM) -> dict[str, Any] | None:
-        address = next((nic.address for nic in instance.nics.all()), None)
-        return PublicIpv4Serializer(address).data if address else None
+    @extend_schema_field(ServerFirewallSerializer(many=True))
+    def get_firewalls(self, instance: Nic) -> list[dict[str, Any]]:
+        return [
+            {"id": pk, "status": "applied" if applied else "pending"}
+            for pk, applied in firewall_states(instance.vm).items()
+        ]
+
+    def get_floating_ips(self, instance: Nic) -> list[int]:
+        return [one.floating_ip_id for one in instance.floating.all()] if instance.pk else []
 
 
 class ServerProtectionSerializer(serializers.Serializer[VM]):
@@ -220,7 +247,7 @@ class ServerSerializer(serializers.Serializer[VM]):
     image = ImageSerializer(allow_null=True)
     iso = Constant(None)
     placement_group = Constant(None)
-    public_net = PublicNetSerializer(source="*")
+    public_net = serializers.SerializerMethodField()
     private_net = Constant([])
     primary_disk_size = serializers.IntegerField(source="disk_gb", help_text="GiB")
     volumes = Constant([])
@@ -233,6 +260,11 @@ class ServerSerializer(serializers.Serializer[VM]):
     included_traffic = Constant(None)
     protection = ServerProtectionSerializer(source="*")
     labels = serializers.DictField(child=serializers.CharField())
+
+    @extend_schema_field(PublicNetSerializer)
+    def get_public_net(self, instance: VM) -> dict[str, Any]:
+        nic = next(iter(instance.nics.all()), None) or Nic(vm=instance)
+        return PublicNetSerializer(nic).data
 
     def to_representation(self, instance: VM) -> dict[str, Any]:
         shown = super().to_representation(instance)

@@ -15,6 +15,7 @@ from cloud.audit import changing, created, write
 from cloud.errors import NotFound, NotUnique, invalid
 from cloud.labels import check_labels
 from cloud.models import Project
+from cloud.naming import check_name
 from vms.models import SshKey
 from vms.spec import SSH_KEY_LENGTH
 
@@ -28,7 +29,7 @@ def create_ssh_key(
     text = public_key.strip()
     key = SshKey(
         project=project,
-        name=_checked_name(name),
+        name=check_name(name),
         public_key=text,
         fingerprint=fingerprint_of(text),
         labels=check_labels(labels),
@@ -45,7 +46,7 @@ def update_ssh_key(
     """Rename or relabel; raises InvalidInput, NotUnique, or Conflict (changed meanwhile)."""
     wanted: dict[str, object] = {}
     if name is not None:
-        wanted["name"] = _checked_name(name)
+        wanted["name"] = check_name(name)
     if labels is not None:
         wanted["labels"] = check_labels(labels)
     if wanted:
@@ -78,12 +79,6 @@ def fingerprint_of(public_key: str) -> str:
         raise invalid("public_key", f"must have at most {SSH_KEY_LENGTH} characters")
     digest = hashlib.md5(blob, usedforsecurity=False).hexdigest()
     return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
-
-
-def _checked_name(name: str) -> str:
-    if not name or len(name) > 128:
-        raise invalid("name", "must have 1 to 128 characters")
-    return name
 
 
 @contextmanager

@@ -21,7 +21,9 @@ from cloud.serializers import ActionSerializer
 from cloud.views import ResourceActions
 from vms.actions import PowerCommand, change_protection, create_vm, delete_vm, power, update_vm
 from vms.filters import DatacenterFilter, ImageFilter, ServerFilter, SshKeyFilter
+from vms.ip_requests import DnsPtrRequest
 from vms.models import VM, Image, ServerType, SshKey
+from vms.primary_ips import change_server_dns_ptr
 from vms.querysets import offered
 from vms.requests import (
     ImageUpdateRequest,
@@ -53,7 +55,6 @@ ACTIONS_NOT_OFFERED = (
     "attach_iso",
     "attach_to_network",
     "change_alias_ips",
-    "change_dns_ptr",
     "change_type",
     "create_image",
     "detach_from_network",
@@ -186,6 +187,7 @@ class Servers(Offering[VM]):
         "create": ServerCreateRequest,
         "update": NameAndLabelsRequest,
         "change_protection": ProtectionRequest,
+        "change_dns_ptr": DnsPtrRequest,
     }
     filterset_class = ServerFilter
     sort_keys = ("name", "created")
@@ -212,8 +214,8 @@ class Servers(Offering[VM]):
     @once
     def update(self, request: Request, pk: int) -> Response:
         """Rename or relabel; the guest keeps its hostname."""
-        vm = update_vm(self.find(pk), **self.body())
-        return Response({self.singular: self.show(vm)})
+        update_vm(self.find(pk), **self.body())
+        return self.retrieve(request, pk)
 
     @extend_schema(responses={200: ACTION})
     @once
@@ -235,6 +237,12 @@ class Servers(Offering[VM]):
         vm = self.find(pk)
         wanted = {"delete": vm.delete_protection, "rebuild": vm.rebuild_protection, **self.body()}
         return self._begun(change_protection(vm, **wanted))
+
+    @extend_schema(responses={201: ACTION})
+    @once
+    def change_dns_ptr(self, request: Request, pk: int) -> Response:
+        """Name an address of its primary IPs in reverse. The name is stored, not served."""
+        return self._begun(change_server_dns_ptr(self.find(pk), **self.body()))
 
     @extend_schema(exclude=True)
     @once

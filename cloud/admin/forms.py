@@ -71,9 +71,16 @@ class Cards(forms.RadioSelect):
 
 
 class Ticks(forms.CheckboxSelectMultiple):
-    """Several choices, each a line with a box."""
+    """Several choices, each a line with a box; `none` answers what to say if there are none."""
 
     template_name = "cloud/admin/ticks.html"
+
+    def __init__(self, none: Callable[[], str]) -> None:
+        super().__init__()
+        self.none = none
+
+    def get_context(self, *args: Any) -> dict[str, Any]:
+        return {**super().get_context(*args), "none": self.none()}
 
 
 class LabelsField(forms.CharField):

@@ -36,7 +36,7 @@ from cloud.admin.display import (
 )
 from cloud.admin.forms import FormPage, OrderForm, Section, answer_form
 from cloud.admin.operations import Effect, Operation
-from cloud.admin.page import Callout, Card, Fact, Page, Table
+from cloud.admin.page import Callout, Card, Cell, Fact, Page, Table
 from cloud.admin.secret import Secret, show_secret
 from cloud.hosts import add_host, set_schedulable
 from cloud.models import Host, Location, host_name
@@ -254,7 +254,7 @@ class HostAdmin(FactsAdmin):
                     icon="monitor_heart",
                 ),
             ],
-            tables=[_servers(row), _images(row)],
+            tables=[_servers(row), _images(row), _leftovers(row)],
             reload_seconds=5,
         )
 
@@ -324,6 +324,11 @@ def _images(host: Any) -> Table:
     copies = host.image_copies.filter(image__deleted_at=None).select_related("image")
     rows = [[link(copy.image), copy_state(copy), ago(copy.updated)] for copy in copies]
     return Table("Images", ("Image", "Copy", "Reported"), rows, "No images planned for it yet.")
+
+
+def _leftovers(host: Host) -> Table:
+    rows: list[list[Cell]] = [[code(leftover)] for leftover in host.leftovers]
+    return Table("Beyond the inventory", ("In its network",), rows, "Nothing that nobody owns.")
 
 
 def copy_state(copy: Any) -> SafeString:

@@ -51,6 +51,9 @@ class Page(BrowsableAPIRenderer):
     template = "cloud/api.html"
     resources = (
         "servers",
+        "primary_ips",
+        "floating_ips",
+        "firewalls",
         "actions",
         "images",
         "ssh_keys",

@@ -17,6 +17,7 @@ from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.fields import get_error_detail
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 
 from cloud import requestid
 from cloud.errors import Conflict, CumuletError, InvalidInput, NotFound
@@ -172,7 +173,8 @@ def _flatten(detail: object, name: str) -> Iterator[tuple[str, list[str]]]:
     """DRF's nested errors as dotted field names with their messages."""
     if isinstance(detail, Mapping):
         for key, inner in detail.items():
-            yield from _flatten(inner, f"{name}.{key}" if name else str(key))
+            parts = [name, "" if key == api_settings.NON_FIELD_ERRORS_KEY else str(key)]
+            yield from _flatten(inner, ".".join(filter(None, parts)))
     elif isinstance(detail, Sequence) and not isinstance(detail, str):
         texts = [str(item) for item in detail if isinstance(item, str)]
         if texts:

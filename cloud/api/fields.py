@@ -56,6 +56,13 @@ class Reference(serializers.Field[int | str, Any, Any, Any]):
         return data
 
 
+class Id(serializers.IntegerField):
+    """Names an object by its id alone; clients count to 2^53."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(min_value=1, max_value=2**53 - 1, **kwargs)
+
+
 @extend_schema_field({"type": "array", "items": {}, "maxItems": 0})
 class NotYet(serializers.Field[None, Any, None, Any]):
     """A list or object of the contract that may be sent, but only empty."""

@@ -131,7 +131,9 @@ def obedient_host() -> Iterator[None]:
 
     def obey() -> None:
         unmet = Q(observed_generation__lt=F("generation")) | Q(converged=False)
-        while not done.wait(0.05):
+        over = False
+        while not over:
+            over = done.wait(0.05)  # and one last round, for what was asked meanwhile
             for vm in VM.objects.select_related("host").filter(unmet):
                 host_says(vm)
         connections.close_all()

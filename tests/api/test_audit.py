@@ -33,10 +33,11 @@ def entries(api: Api, query: str = "") -> list[dict[str, Any]]:
 def test_a_token_is_named_with_its_request(operator: Api, order: dict[str, Any]) -> None:
     token = ApiToken.objects.get()
     created = operator.post("servers", order, **{"X-Request-ID": "req-1"})
-    (found,) = entries(operator, "request_id=req-1")
+    found, address = entries(operator, "request_id=req-1")
     server = created.json["server"]
     assert found["actor"] == {"type": "token", "id": token.pk, "name": "default/token 0"}
-    assert found["verb"] == "server.create"
+    assert (found["verb"], address["verb"]) == ("server.create", "primary_ip.create")
+    assert address["after"]["server_id"] == server["id"]
     assert found["resource"] == {"type": "server", "id": server["id"], "name": "web-1"}
     assert found["project"] == {"id": make.project().pk, "name": "default"}
     assert found["before"] is None
@@ -123,11 +124,12 @@ def test_it_is_searched_by_who_what_and_when(operator: Api, order: dict[str, Any
     def verbs(query: str) -> list[str]:
         return [found["verb"] for found in entries(operator, query)]
 
-    assert verbs("") == ["ssh_key.create", "server.create", "token.issue"]
-    assert verbs("sort=id") == ["token.issue", "server.create", "ssh_key.create"]
+    made = ["ssh_key.create", "server.create", "primary_ip.create"]
+    assert verbs("") == [*made, "token.issue"]
+    assert verbs("sort=id") == ["token.issue", *reversed(made)]
     assert verbs("sort=verb:desc&per_page=1") == ["token.issue"]
     assert verbs("verb=server.create") == ["server.create"]
-    assert verbs("actor=default/token 0") == ["ssh_key.create", "server.create"]
+    assert verbs("actor=default/token 0") == made
     assert verbs(f"actor_type=token&actor_id={ApiToken.objects.get().pk}&resource_type=server") == [
         "server.create"
     ]
@@ -136,7 +138,7 @@ def test_it_is_searched_by_who_what_and_when(operator: Api, order: dict[str, Any
     assert verbs("actor=nobody") == verbs("resource_id=4242") == verbs("request_id=none") == []
     middle = AuditEntry.objects.get(verb="server.create").at
     assert verbs(f"since={stamp(middle)}") == ["ssh_key.create", "server.create"]
-    assert verbs(f"until={stamp(middle)}") == ["token.issue"]
+    assert verbs(f"until={stamp(middle)}") == ["primary_ip.create", "token.issue"]
     assert verbs(f"since={stamp(middle + timedelta(hours=1))}") == []
 
 

@@ -93,6 +93,85 @@ def test_the_life_of_a_server(hcloud: Cli, tmp_path: Path) -> None:
     hcloud("ssh-key", "delete", "mine")
 
 
+def test_the_life_of_a_primary_ip(hcloud: Cli) -> None:
+    make.pool("2001:db8::/56")
+    hcloud("primary-ip", "create", "--name", "kept", "--type", "ipv4", "--datacenter", "lab-dc1")
+    with obedient_host():
+        hcloud("server", "create", "--name", "web-1", "--type", "nano", "--image", "micro",
+               "--primary-ipv4", "kept", "--start-after-create=false")  # fmt: skip
+        server = hcloud.json("server", "describe", "web-1")
+        assert server["public_net"]["ipv4"]["ip"] == "203.0.113.1"
+        assert server["public_net"]["ipv6"]["ip"] == "2001:db8::/64"
+        assert "kept" in hcloud("primary-ip", "list")
+        assert "assigned" in hcloud.refused("primary-ip", "delete", "kept")
+        hcloud("server", "set-rdns", "web-1", "--ip", "203.0.113.1", "--hostname", "a.example.org")
+        assert "a.example.org" in hcloud("primary-ip", "describe", "kept")
+        hcloud("primary-ip", "unassign", "kept")
+        hcloud("primary-ip", "assign", "kept", "--server", "web-1")
+        hcloud("server", "delete", "web-1")
+    hcloud("primary-ip", "set-rdns", "kept", "--ip", "203.0.113.1", "--hostname", "b.example.org")
+    hcloud("primary-ip", "update", "kept", "--name", "mine")
+    hcloud("primary-ip", "enable-protection", "mine")
+    assert "protected" in hcloud.refused("primary-ip", "delete", "mine")
+    hcloud("primary-ip", "disable-protection", "mine")
+    hcloud("primary-ip", "delete", "mine")
+
+
+def test_the_life_of_a_floating_ip(hcloud: Cli) -> None:
+    with obedient_host():
+        for name in ("old", "new"):
+            hcloud("server", "create", "--name", name, "--type", "nano", "--image", "micro")
+        hcloud("floating-ip", "create", "--type", "ipv4", "--name", "vip", "--server", "old")
+        assert "old" in hcloud("floating-ip", "list", "-o", "noheader")
+        hcloud("floating-ip", "assign", "vip", "new")
+        assert "Name:\tnew" in hcloud("floating-ip", "describe", "vip").replace("\t\t", "\t")
+        hcloud("floating-ip", "set-rdns", "vip", "--hostname", "vip.example.org")
+        hcloud("floating-ip", "add-label", "vip", "env=test")
+        hcloud("floating-ip", "enable-protection", "vip", "delete")
+        hcloud("floating-ip", "disable-protection", "vip", "delete")
+        hcloud("floating-ip", "unassign", "vip")
+    hcloud("floating-ip", "update", "vip", "--description", "unused")
+    hcloud("floating-ip", "delete", "vip")
+
+
+def test_the_life_of_a_firewall(hcloud: Cli, tmp_path: Path) -> None:
+    rules = [{"direction": "out", "protocol": "udp", "port": "53",
+              "destination_ips": ["192.0.2.53/32"], "description": "names"}]  # fmt: skip
+    (tmp_path / "rules.json").write_text(json.dumps(rules))
+    with obedient_host():
+        hcloud("server", "create", "--name", "web-1", "--type", "nano", "--image", "micro")
+        hcloud("firewall", "create", "--name", "web", "--label", "a=b")
+        hcloud("firewall", "add-rule", "web", "--direction", "in", "--protocol", "tcp", "--port",
+               "80-443", "--source-ips", "0.0.0.0/0", "--source-ips", "::/0")  # fmt: skip
+        hcloud("firewall", "add-rule", "web", "--direction", "in", "--protocol", "icmp",
+               "--source-ips", "192.0.2.0/24", "--description", "ping")  # fmt: skip
+        hcloud("firewall", "apply-to-resource", "web", "--type", "server", "--server", "web-1")
+        described = hcloud("firewall", "describe", "web")
+        assert "80-443" in described
+        assert "web-1" in described
+        server = hcloud.json("server", "describe", "web-1")
+        assert [one["status"] for one in server["public_net"]["firewalls"]] == ["applied"]
+        assert "in use" in hcloud.refused("firewall", "delete", "web")
+        hcloud("firewall", "delete-rule", "web", "--direction", "in", "--protocol", "icmp",
+               "--source-ips", "192.0.2.0/24", "--description", "ping")  # fmt: skip
+        hcloud("firewall", "replace-rules", "web", "--rules-file", str(tmp_path / "rules.json"))
+        (rule,) = hcloud.json("firewall", "describe", "web")["rules"]
+        assert (rule["port"], rule["description"]) == ("53", "names")
+        hcloud("firewall", "remove-from-resource", "web", "--type", "server", "--server", "web-1")
+        hcloud("firewall", "apply-to-resource", "web", "--type", "label_selector",
+               "--label-selector", "env=prod")  # fmt: skip
+        hcloud("server", "add-label", "web-1", "env=prod")
+        hcloud("firewall", "remove-from-resource", "web", "--type", "label_selector",
+               "--label-selector", "env=prod")  # fmt: skip
+        hcloud("firewall", "update", "web", "--name", "www")
+        hcloud("firewall", "add-label", "www", "tier=web")
+        assert "www" in hcloud("firewall", "list", "-l", "tier=web", "-o", "noheader")
+        hcloud("server", "create", "--name", "web-2", "--type", "nano", "--image", "micro",
+               "--firewall", "www")  # fmt: skip
+        hcloud("server", "delete", "web-2")
+        hcloud("firewall", "delete", "www")
+
+
 def test_errors_say_what_is_wrong(hcloud: Cli) -> None:
     order = ["server", "create", "--name", "web-1", "--image", "micro", "--type", "nano"]
     assert "not_a_hostname" in hcloud.refused(*order, "--name", "not_a_hostname")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hcloud import APIException, Client
+from hcloud.firewalls import FirewallResource, FirewallResourceLabelSelector, FirewallRule
 from hcloud.images import Image
 from hcloud.locations import Location
 from hcloud.server_types import ServerType
@@ -82,6 +83,56 @@ def test_the_life_of_a_server(client: Client) -> None:
     assert key.delete()
 
 
+def test_the_life_of_a_firewall(client: Client) -> None:
+    web = FirewallRule(direction="in", protocol="tcp", port="80", source_ips=["0.0.0.0/0", "::/0"])
+    ping = FirewallRule(direction="in", protocol="icmp", source_ips=["192.0.2.0/24"])
+    prod = FirewallResource(
+        "label_selector", label_selector=FirewallResourceLabelSelector("env=prod")
+    )
+    with obedient_host():
+        made = client.firewalls.create("web", rules=[web], labels={"a": "b"})
+        firewall = made.firewall
+        created = client.servers.create(name="web-1", firewalls=[firewall], **ORDER)
+        created.action.wait_until_finished()
+        server = client.servers.get_by_name("web-1")
+        assert [one.firewall.id for one in server.public_net.firewalls] == [firewall.id]
+        assert server.public_net.firewalls[0].status == "applied"
+
+        for action in firewall.set_rules([ping, web]):
+            action.wait_until_finished()
+        firewall = client.firewalls.get_by_name("web")
+        assert [rule.protocol for rule in firewall.rules] == ["icmp", "tcp"]
+        assert firewall.applied_to[0].server.id == server.id
+
+        for action in firewall.apply_to_resources([prod]):
+            action.wait_until_finished()
+        server.update(labels={"env": "prod"})
+        firewall.reload()
+        (by_label,) = [one for one in firewall.applied_to if one.type == "label_selector"]
+        assert [one.server.id for one in by_label.applied_to_resources] == [server.id]
+        with pytest.raises(APIException) as refused:
+            firewall.delete()
+        assert refused.value.code == "resource_in_use"
+
+        for action in firewall.remove_from_resources(
+            [FirewallResource("server", server=server), prod]
+        ):
+            action.wait_until_finished()
+        server.reload()
+        assert server.public_net.firewalls == []
+        assert firewall.get_actions(sort=["id:desc"])[0].command == "remove_firewall"
+    renamed = firewall.update(name="www")
+    assert renamed.delete()
+    assert client.firewalls.get_all() == []
+
+
+def test_a_wrong_rule_is_named_by_its_place(client: Client) -> None:
+    rule = FirewallRule(direction="in", protocol="tcp", port="80", source_ips=["10.0.0.1/8"])
+    with pytest.raises(APIException) as refused:
+        client.firewalls.create("web", rules=[rule])
+    assert refused.value.details["fields"][0]["name"] == "rules.0.source_ips.0"
+
+
 def test_a_server_that_is_not_to_start_is_off(client: Client) -> None:
     with obedient_host():
         created = client.servers.create(name="cold", start_after_create=False, **ORDER)
@@ -100,6 +151,67 @@ def test_a_server_may_have_no_address(client: Client) -> None:
     )
     assert created.server.public_net.ipv4 is None
     assert created.server.public_net.ipv6 is None
+
+
+def test_primary_ips_are_kept_assigned_and_named(client: Client) -> None:
+    make.pool("2001:db8::/56")
+    place = Location(name="lab")
+    kept = client.primary_ips.create(type="ipv4", name="kept", location=place).primary_ip
+    assert kept.assignee_id is None
+    with obedient_host():
+        created = client.servers.create(
+            name="web-1",
+            start_after_create=False,
+            public_net=ServerCreatePublicNetwork(ipv4=kept, enable_ipv6=True),
+            **ORDER,
+        )
+        created.action.wait_until_finished()
+        server = client.servers.get_by_name("web-1")
+        net = server.public_net
+        assert (net.ipv4.ip, net.primary_ipv4.id) == (kept.ip, kept.id)
+        assert (net.ipv6.ip, net.ipv6.network_mask) == ("2001:db8::/64", "64")
+        server.change_dns_ptr(kept.ip, "web.example.org").wait_until_finished()
+        net.primary_ipv6.change_dns_ptr("2001:db8::1", "six.example.org").wait_until_finished()
+        kept.reload()
+        assert kept.dns_ptr == [{"ip": kept.ip, "dns_ptr": "web.example.org"}]
+        with pytest.raises(APIException) as refused:
+            kept.delete()
+        assert refused.value.code == "must_be_unassigned"
+        kept.unassign().wait_until_finished()
+        kept.assign(server.id, "server").wait_until_finished()
+        server.delete().wait_until_finished()
+    # What was kept before stays, what came with the server went with it.
+    (left,) = client.primary_ips.get_all()
+    assert (left.id, left.assignee_id) == (kept.id, None)
+    left.update(labels={"env": "test"})
+    left.change_protection(delete=True).wait_until_finished()
+    assert client.primary_ips.get_all(label_selector="env")[0].protection == {"delete": True}
+    left.change_protection(delete=False)
+    assert left.delete()
+
+
+def test_a_floating_ip_moves_between_servers(client: Client) -> None:
+    with obedient_host():
+        old, new = (client.servers.create(name=name, **ORDER) for name in ("old", "new"))
+        for created in (old, new):
+            for action in (created.action, *created.next_actions):
+                action.wait_until_finished()
+        made = client.floating_ips.create(type="ipv4", server=old.server, description="vip")
+        made.action.wait_until_finished()
+        ip = made.floating_ip
+        assert (ip.server.id, ip.home_location.name) == (old.server.id, "lab")
+        ip.assign(new.server).wait_until_finished()
+        new.server.reload()
+        assert [one.id for one in new.server.public_net.floating_ips] == [ip.id]
+        ip.change_dns_ptr(ip.ip, "vip.example.org").wait_until_finished()
+        ip.unassign().wait_until_finished()
+        ip.update(description="unused", name="vip")
+    assert client.floating_ips.get_by_name("vip").description == "unused"
+    commands = [action.command for action in ip.get_actions_list()[0]]
+    assert commands == [
+        "assign_floating_ip", "assign_floating_ip", "change_dns_ptr", "unassign_floating_ip",
+    ]  # fmt: skip
+    assert ip.delete()
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,13 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from cloud.models import Host
+from networks.models import IpType
+from networks.public_ips import IpOrder
 from tests import factories as make
 from tests.api.conftest import Api, api_of
 from vms.actions import create_vm
+from vms.floating_ips import create_floating_ip
 from vms.ssh_keys import create_ssh_key
 
 
@@ -21,11 +25,15 @@ def queries_of(api: Api, path: str) -> int:
 @pytest.mark.parametrize(
     ("path", "most"),
     [
-        ("servers?per_page=50", 8),
+        ("servers?per_page=50", 9),
         ("actions?per_page=50", 4),
         ("servers/actions?per_page=50", 4),
         ("hosts", 3),
         ("audit?per_page=50&verb=server.create", 3),
+        ("hosts/{host}/nics?per_page=50", 5),
+        ("primary_ips?per_page=50", 7),
+        ("floating_ips?per_page=50", 7),
+        ("addresses/203.0.113.1/history", 4),
     ],
 )
 def test_a_list_takes_as_many_queries_for_thirty_as_for_three(
@@ -33,14 +41,17 @@ def test_a_list_takes_as_many_queries_for_thirty_as_for_three(
 ) -> None:
     make.host("h2", disk_gb=1000)
     make.pool("203.0.113.64/26")
+    make.pool("2001:db8::/56")
     project = make.project()
     key = create_ssh_key(project, name="key", public_key=make.SSH_KEY, labels={})
     api = api_of(project, operator=True)
+    path = path.format(host=Host.objects.get(name="h1").pk)
     api.get("servers")
 
     def order(first: int, last: int) -> None:
         for number in range(first, last):
-            create_vm(project, make.order(f"web-{number}", ssh_keys=(key,)))
+            vm = create_vm(project, make.order(f"web-{number}", ssh_keys=(key,))).vm
+            create_floating_ip(project, IpOrder(IpType.IPV4, make.location()), vm)
 
     order(0, 3)
     few = queries_of(api, path)

@@ -12,9 +12,13 @@ from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
 from cloud.models import AuditEntry
+from networks.models import IpType
+from networks.public_ips import IpOrder
 from tests import factories as make
 from tests.api.conftest import Api, api_of
 from vms.actions import create_vm
+from vms.firewalls.actions import FirewallOrder, Target, create_firewall
+from vms.floating_ips import create_floating_ip
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +50,36 @@ def test_the_document_and_its_page_are_served_to_everybody(lab: None) -> None:
         "/v1/actions/{id}", "/v1/images", "/v1/images/{id}", "/v1/server_types",
         "/v1/server_types/{id}", "/v1/locations", "/v1/locations/{id}", "/v1/ssh_keys",
         "/v1/servers/{id}/metrics", "/v1/datacenters/{id}", "/v1/hosts", "/v1/hosts/{id}",
-        "/v1/pricing", "/v1/audit", "/v1/audit/{id}",
+        "/v1/hosts/{owner}/nics", "/v1/pricing", "/v1/audit", "/v1/audit/{id}",
+        "/v1/primary_ips", "/v1/primary_ips/{id}", "/v1/floating_ips", "/v1/floating_ips/{id}",
+        "/v1/floating_ips/{owner}/actions", "/v1/addresses/{ip}/history",
+        "/v1/firewalls", "/v1/firewalls/{id}", "/v1/firewalls/{owner}/actions",
     ],
 )  # fmt: skip
 def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any], path: str) -> None:
+    make.pool("2001:db8::/56")
     ordered = create_vm(make.project(), make.order())
+    order = IpOrder(IpType.IPV4, make.location())
+    floating, _ = create_floating_ip(make.project(), order, ordered.vm)
+    targets = (Target(server=ordered.vm.pk), Target(selector="env"))
+    rule = {"direction": "in", "protocol": "icmp", "source_ips": ["::/0"]}
+    web = FirewallOrder("web", rules=[rule], apply_to=targets)
     ids = {
+        "firewalls": create_firewall(make.project(), web)[0].pk,
         "servers": ordered.vm.pk,
         "actions": ordered.action.pk,
         "images": ordered.vm.image_id,
         "server_types": ordered.vm.server_type_id,
         "hosts": ordered.vm.host_id,
         "audit": AuditEntry.objects.latest("id").pk,
+        "primary_ips": ordered.vm.nics.get().ipv4_id,
+        "floating_ips": floating.pk,
     }
     owner = path.split("/")[2]
     kind = "actions" if "actions" in path else owner
-    asked = path.format(id=ids.get(kind, make.location().pk), owner=ids.get(owner))
+    asked = path.format(
+        id=ids.get(kind, make.location().pk), owner=ids.get(owner), ip=floating.address
+    )
     if kind == "servers" and path.endswith("/metrics"):
         asked += "?type=cpu&start=2026-11-01T12:00:00Z&end=2026-11-01T13:00:00Z"
     answer = api_of(make.project(), operator=True).get(asked.removeprefix("/v1/"))
@@ -75,10 +93,31 @@ def test_answers_to_writes_are_what_the_document_says(
     created = api.post("servers", order)
     conforms(document, "/v1/servers", "post", 201, created.json)
     server = created.json["server"]["id"]
+    to = [{"type": "server", "server": {"id": server}}]
+    firewall = api.post("firewalls", {"name": "web", "apply_to": to})
+    conforms(document, "/v1/firewalls", "post", 201, firewall.json)
+    path = "/v1/firewalls/{id}/actions/set_rules"
+    set_rules = api.post(f"{path.format(id=firewall.json['firewall']['id'])[4:]}", {"rules": []})
+    conforms(document, path, "post", 201, set_rules.json)
     deleted = api.delete(f"servers/{server}")
     conforms(document, "/v1/servers/{id}", "delete", 200, deleted.json)
     refused = api.post("servers", {})
     conforms(document, "/v1/servers", "post", "default", refused.json)
+
+
+def test_answers_about_public_ips_are_what_the_document_says(
+    api: Api, document: dict[str, Any]
+) -> None:
+    for plural, body in (
+        ("primary_ips", {"name": "mine", "location": "lab"}),
+        ("floating_ips", {"home_location": "lab"}),
+    ):
+        created = api.post(plural, {"type": "ipv4", **body})
+        conforms(document, f"/v1/{plural}", "post", 201, created.json)
+        number = created.json[plural.removesuffix("s")]["id"]
+        protected = api.post(f"{plural}/{number}/actions/change_protection", {"delete": True})
+        path = f"/v1/{plural}/{{id}}/actions/change_protection"
+        conforms(document, path, "post", 201, protected.json)
 
 
 def conforms(

@@ -14,14 +14,19 @@ T = TypeVar("T")
 
 
 @pytest.fixture
-def parallel() -> Callable[[Callable[[int], T], int], list[T | Exception]]:
-    """Run `work(0..n-1)` at the same moment, each on its own connection; errors are results."""
+def parallel() -> Callable[..., list[T | Exception]]:
+    """Run `work(0..n-1)` at the same moment, each on its own connection; errors are results.
 
-    def run(work: Callable[[int], T], count: int) -> list[T | Exception]:
-        together = Barrier(count)
+    With `at_once`, so many begin together and the others follow as soon as one has ended.
+    """
+
+    def run(work: Callable[[int], T], count: int, at_once: int = 0) -> list[T | Exception]:
+        width = at_once or count
+        together = Barrier(width)
 
         def one(number: int) -> T | Exception:
-            together.wait(timeout=10)
+            if number < width:
+                together.wait(timeout=10)
             try:
                 return work(number)
             except Exception as error:
@@ -29,7 +34,7 @@ def parallel() -> Callable[[Callable[[int], T], int], list[T | Exception]]:
             finally:
                 connections.close_all()
 
-        with ThreadPoolExecutor(count) as threads:
+        with ThreadPoolExecutor(width) as threads:
             return list(threads.map(one, range(count)))
 
     return run

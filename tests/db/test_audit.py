@@ -292,13 +292,14 @@ def test_policies_name_only_what_the_models_have() -> None:
     assert set(policies) <= models
     for model, policy in policies.items():
         assert set(policy.many) <= {column.name for column in model._meta.many_to_many}
+        assert all(isinstance(getattr(model, name), property) for name in policy.derived)
 
 
-def test_an_entry_costs_a_new_server_one_insert_and_nothing_else(vm: VM) -> None:
+def test_a_new_servers_entry_and_its_address_cost_one_insert_each_and_nothing_else(vm: VM) -> None:
     order = make.order("web-2")
     project = Project.objects.get()
     with CaptureQueriesContext(connection) as seen:
         make.create_vm(project, order)
     told = [query["sql"] for query in seen if "cloud_auditentry" in query["sql"]]
-    assert len(told) == 1
-    assert told[0].startswith("INSERT")
+    assert len(told) == 2
+    assert all(sql.startswith("INSERT") for sql in told)

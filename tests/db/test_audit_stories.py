@@ -22,9 +22,10 @@ from cloud import hosts, snapshots, tokens
 from cloud.hosts import Heartbeat, add_host, record_heartbeat, set_schedulable
 from cloud.models import ApiToken, AuditEntry, Host, Location, Project
 from cloud.tokens import issue_token, revoke_token
-from networks import pools
-from networks.pools import Pool, describe_pool, ensure_pool
+from networks.models import Firewall, FloatingIp, Network, PrimaryIp
 from tests import factories as make
+from tests.db import firewall_stories, network_stories
+from tests.db.stories import running, stories, story, told
 from vms import actions, images, reconcile, reports, ssh_keys
 from vms.actions import PowerCommand, change_protection, create_vm, delete_vm, power, update_vm
 from vms.images import Manifest, register_image, retire_image
@@ -36,12 +37,15 @@ from vms.ssh_keys import create_ssh_key, delete_ssh_key, update_ssh_key
 
 pytestmark = pytest.mark.django_db
 
-MODULES = (actions, hosts, images, pools, reconcile, reports, ssh_keys, tokens)
+MODULES = (
+    *(actions, hosts, images, reconcile, reports, ssh_keys, tokens),
+    *network_stories.MODULES,
+    *firewall_stories.MODULES,
+)
 # They compute, write what was seen and what the cloud keeps for itself, or call one with a story.
 SILENT: tuple[Callable[..., Any], ...] = (
     actions.check_hostname,
     images.read_manifest,
-    pools.usable,
     reconcile.backoff,
     reconcile.dispatch_due_images,
     reconcile.dispatch_due_vms,
@@ -55,30 +59,8 @@ SILENT: tuple[Callable[..., Any], ...] = (
     ssh_keys.fingerprint_of,
     tokens.find_token,
     tokens.note_use,
+    *network_stories.SILENT,
 )
-
-Story = Callable[[], object]
-stories: dict[str, Story] = {}
-told: set[Callable[..., Any]] = set()
-
-
-def story(verb: str, *functions: Callable[..., Any]) -> Callable[[Story], Story]:
-    """Declares what leads to the verb, and which functions it shows."""
-
-    def declare(tell: Story) -> Story:
-        stories[verb] = tell
-        told.update(functions)
-        return tell
-
-    return declare
-
-
-def running() -> VM:
-    make.host()
-    make.pool()
-    vm = make.ordered().vm
-    reports.vm_report(make.report(vm), "host-h1")
-    return vm
 
 
 def key() -> SshKey:
@@ -93,10 +75,6 @@ def token() -> ApiToken:
 def manifest() -> Manifest:
     disk = {"url": "http://192.0.2.2/d.qcow2", "sha256": "ab" * 32, "bytes": 10}
     return Manifest("debian", "Debian", "debian", "12", "qcow2", 2**30, disk)
-
-
-def pool() -> Pool:
-    return Pool("public", "203.0.113.0/28", make.location())
 
 
 def heartbeat(machine: uuid.UUID) -> None:
@@ -213,16 +191,6 @@ def _() -> None:
 @story("image.retire", retire_image)
 def _() -> None:
     retire_image(register_image(manifest())[0])
-
-
-@story("pool.add", ensure_pool)
-def _() -> None:
-    ensure_pool(pool())
-
-
-@story("pool.update", describe_pool)
-def _() -> None:
-    describe_pool(ensure_pool(pool()), name="front", excluded=["203.0.113.1"], dns=[])
 
 
 @story("token.issue", issue_token)
@@ -371,5 +339,6 @@ def named(function: Any) -> str:
 
 
 def test_every_model_that_people_change_is_audited() -> None:
-    owned = {User, Project, ApiToken, Location, Host, Image, ServerType, SshKey, VM}
-    assert owned < set(snapshots.policies)
+    owned = {User, Project, ApiToken, Location, Host, Image, ServerType, SshKey, VM, Network}
+    owned |= {PrimaryIp, FloatingIp, Firewall}
+    assert owned <= set(snapshots.policies)

@@ -161,9 +161,10 @@ def heartbeat(host: Host, **values: object) -> HostReport:
 
 
 def test_a_heartbeat_brings_the_hosts_facts(vm: VM) -> None:
-    reports.host_report(heartbeat(vm.host), SENDER)
+    reports.host_report(heartbeat(vm.host, leftovers=("interface tap-x",)), SENDER)
     host = Host.objects.get()
     assert (host.cores, host.memory_mb, host.boot_id) == (8, 4096, "boot-2")
+    assert host.leftovers == ["interface tap-x"]
 
 
 def test_the_first_machine_claims_the_name_and_a_second_is_refused() -> None:

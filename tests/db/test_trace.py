@@ -68,6 +68,7 @@ def test_rows_and_logs_are_one_story_in_order(action: Action, logs: Path) -> Non
         ("", "web", "request"),
         ("h1", "row", "placed"),
         ("h1", "row", "placed"),
+        ("", "row", "primary_ip.create by system undeclared"),
         ("", "row", "create_server asked for"),
         ("", "row", "start_server asked for"),
         ("h1", "row", "queued"),
@@ -76,7 +77,7 @@ def test_rows_and_logs_are_one_story_in_order(action: Action, logs: Path) -> Non
         ("", "row", "start_server ended: error"),
         ("h1", "agent", "step failed"),
     ]
-    asked, ended, failed = story[4], story[-2], story[-1]
+    asked, ended, failed = story[5], story[-2], story[-1]
     assert asked["fields"]["server"] == action.resources.get().resource_id
     assert asked["fields"]["deadline"]
     assert ended["fields"]["reason"] == "the host did not start it"

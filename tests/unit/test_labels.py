@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.errors import InvalidInput
-from cloud.labels import Term, check_labels, parse_selector
+from cloud.labels import Term, check_labels, meets, parse_selector
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,25 @@ def test_legal_labels_are_kept(labels: dict[str, str]) -> None:
 def test_illegal_labels_are_refused(labels: object) -> None:
     with pytest.raises(InvalidInput):
         check_labels(labels)
+
+
+@pytest.mark.parametrize(
+    ("selector", "met"),
+    [
+        ("env", True),
+        ("!env", False),
+        ("tier", False),
+        ("!tier", True),
+        ("env=prod", True),
+        ("env=test", False),
+        ("env!=test", True),
+        ("tier!=web", True),
+        ("env in (test,prod)", True),
+        ("tier in (web)", False),
+        ("env notin (test,prod)", False),
+        ("env=prod,!tier", True),
+        ("env=prod,tier", False),
+    ],
+)
+def test_labels_meet_a_selector_or_not(selector: str, met: bool) -> None:
+    assert meets({"env": "prod"}, parse_selector(selector)) is met

@@ -22,7 +22,9 @@ HOST = Candidate(
     free_disk_gb=100,
     vm_count=0,
     has_image=True,
+    pool_modes=frozenset({"routed"}),
 )
+BRIDGED = frozenset({"bridged"})
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,10 @@ HOST = Candidate(
         ({"schedulable": False}, "is closed for new servers"),
         ({"speaking": False}, "does not answer"),
         ({"network_mode": "vde"}, "cannot give public addresses"),
+        (
+            {"pool_modes": BRIDGED},
+            "is routed, but the addresses for it are bridged",
+        ),
         ({"cores": 1}, "has only 1 cores of 2 needed"),
         ({"free_cores": 1}, "has 1 cores free of 2 needed"),
         ({"free_memory_mb": 512}, "has 512 MiB of memory free of 1024 needed"),
@@ -65,3 +71,13 @@ def test_among_equals_the_emptier_host_wins() -> None:
 def test_without_a_location_any_host_will_do() -> None:
     anywhere = replace(DEMAND, location=None)
     assert place(anywhere, [replace(HOST, location="moon")]).ranked
+
+
+def test_a_bridged_host_gives_addresses_of_either_kind() -> None:
+    for modes in (frozenset({"routed"}), BRIDGED, BRIDGED | {"routed"}):
+        assert place(DEMAND, [replace(HOST, network_mode="bridged", pool_modes=modes)]).ranked
+
+
+def test_pools_do_not_matter_to_a_vm_without_public_addresses() -> None:
+    inside = replace(DEMAND, public_ip=False)
+    assert place(inside, [replace(HOST, network_mode="vde", pool_modes=BRIDGED)]).ranked

@@ -44,14 +44,14 @@ def test_the_list_shows_state_address_and_host_of_each_server(page: Page) -> Non
     page.locator("#nav-sidebar a[href='/admin/vms/vm/']").click()
     row = page.locator("#result_list tbody tr", has_text="web-1")
     expect(row).to_contain_text("running")
-    expect(row).to_contain_text(str(vm.nics.get().address.ip))
+    expect(row).to_contain_text(str(vm.nics.get().ipv4.address))
     expect(row).to_contain_text("h1")
     expect(row.locator("time")).to_have_text(re.compile("ago|now"))
 
 
 def test_a_search_by_address_finds_its_server(page: Page) -> None:
     ready("web-1")
-    other = ready("web-2").nics.get().address.ip
+    other = ready("web-2").nics.get().ipv4.address
     page.goto("/admin/vms/vm/")
     page.get_by_placeholder("Name, address").fill(str(other))
     page.keyboard.press("Enter")

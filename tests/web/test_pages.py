@@ -16,11 +16,14 @@ from cloud.hosts import set_schedulable
 from cloud.models import Action, ApiToken, Host
 from cloud.tokens import find_token, issue_token
 from cloud.wire import Failure
-from networks.models import Address, Network
+from networks.models import Address, FloatingIp, IpType, Network, PrimaryIp
+from networks.public_ips import IpOrder, create_ip
 from tests import factories as make
 from tests.web.conftest import ready
 from vms import reports
 from vms.actions import delete_vm
+from vms.firewalls.actions import FirewallOrder, Target, create_firewall
+from vms.floating_ips import create_floating_ip
 from vms.models import VM, ImageCopy, SshKey, UsageSample
 
 pytestmark = pytest.mark.django_db
@@ -33,7 +36,10 @@ LISTS = (
     "cloud/location",
     "cloud/project",
     "networks/address",
+    "networks/firewall",
+    "networks/floatingip",
     "networks/network",
+    "networks/primaryip",
     "vms/image",
     "vms/servertype",
     "vms/sshkey",
@@ -63,12 +69,17 @@ def test_the_number_of_queries_does_not_grow_with_the_rows(
         make.image(f"image-{number}")
         make.server_type(f"type-{number}")
         make.location(f"place-{number}")
-        make.pool(f"198.51.100.{number * 16}/28")
+        pool = make.pool(f"198.51.100.{number * 16}/28")
+        kept = IpOrder(IpType.IPV4, pool.location)
+        create_ip(PrimaryIp, make.project(), kept)
+        create_floating_ip(make.project(), kept, vm)
         issue_token(make.project(f"project-{number}"), "laptop")
         SshKey.objects.create(
             project=make.project(f"project-{number}"), name="key", public_key="k", fingerprint="f"
         )
         User.objects.create_user(f"user-{number}")
+        targets = [Target(server=vm.pk), Target(selector=f"tier={number}")]
+        create_firewall(vm.project, FirewallOrder(f"firewall-{number}", apply_to=targets))
 
     def queries() -> int:
         with CaptureQueriesContext(
@@ -163,6 +174,13 @@ def test_a_second_machine_under_a_hosts_name_is_warned_about(client: Client, vm:
     assert "A second machine claims this name" in page
 
 
+def test_what_nobody_owns_on_a_host_is_listed_on_its_page(client: Client, vm: VM) -> None:
+    Host.objects.update(leftovers=["interface tap-old (not ours)"])
+    page = client.get(f"/admin/cloud/host/{vm.host_id}/change/").content.decode()
+    assert "Beyond the inventory" in page
+    assert "interface tap-old (not ours)" in page
+
+
 def test_a_host_is_closed_and_opened_for_new_servers(client: Client, vm: VM) -> None:
     host = f"/admin/cloud/host/{vm.host_id}"
     client.post(f"{host}/close/")
@@ -201,7 +219,34 @@ def test_the_ledger_tells_who_held_an_address_when(client: Client, vm: VM) -> No
     reports.vm_report(make.report(vm), "host-h1")
     page = client.get(f"/admin/networks/address/{address.pk}/change/").content.decode()
     assert f"server web-1 #{vm.pk}" in page
-    assert "given back" in page
+    assert "released" in page
+
+
+def test_an_ip_is_shown_with_its_server_and_given_back(client: Client, vm: VM) -> None:
+    order = IpOrder(IpType.IPV4, vm.host.location, name="vip")
+    ip = create_floating_ip(vm.project, order, vm)[0]
+    path = f"/admin/networks/floatingip/{ip.pk}"
+    assert "web-1" in client.get(f"{path}/change/").content.decode()
+    refused = client.post(f"{path}/destroy/", follow=True).content.decode()
+    assert "unassign it first" in refused
+    for step in ("unassign", "destroy"):
+        client.post(f"{path}/{step}/")
+    assert not FloatingIp.objects.exists()
+    address = Address.objects.get(pk=ip.address_id)
+    page = client.get(f"/admin/networks/address/{address.pk}/change/").content.decode()
+    # Its host has not said yet that it let go.
+    assert "in quarantine" in page
+    assert "floating IP vip" in page
+    primary = vm.nics.get().ipv4
+    page = client.get(f"/admin/networks/primaryip/{primary.pk}/change/").content.decode()
+    assert "goes too" in page
+
+
+def test_a_pool_in_use_stays(client: Client, vm: VM) -> None:
+    pool = Network.objects.get()
+    page = f"/admin/networks/network/{pool.pk}"
+    assert b"will be refused" in client.get(f"{page}/remove/").content
+    assert b"still in use" in client.post(f"{page}/remove/", follow=True).content
 
 
 def test_an_action_outlives_its_server_and_says_so(client: Client, vm: VM) -> None:
@@ -220,12 +265,17 @@ def test_open_actions_come_first(client: Client, vm: VM) -> None:
 
 def test_a_pool_that_overlaps_another_is_refused_at_the_form(client: Client) -> None:
     pool = make.pool("203.0.113.0/28")
-    order = {"name": "second", "location": pool.location_id, "cidr": "203.0.113.8/29"}
+    order = {
+        "name": "second",
+        "location": pool.location_id,
+        "cidr": "203.0.113.8/29",
+        "mode": "routed",
+    }
     answer = client.post("/admin/networks/network/add/", order)
     assert answer.status_code == 200
     assert "overlaps a pool" in answer.context["form"].errors["cidr"][0]
-    wrong = client.post("/admin/networks/network/add/", {**order, "cidr": "2001:db8::/64"})
-    assert "is not IPv4" in wrong.context["form"].errors["cidr"][0]
+    wrong = client.post("/admin/networks/network/add/", {**order, "cidr": "2001:db8::/72"})
+    assert "is not from /32 to /64" in wrong.context["form"].errors["cidr"][0]
     client.post("/admin/networks/network/add/", {**order, "cidr": "203.0.113.16/28"})
     assert Network.objects.count() == 2
 

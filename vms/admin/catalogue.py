@@ -36,6 +36,9 @@ from cloud.admin.resources import register
 from vms.images import retire_image
 from vms.models import Image, ServerType
 
+# Of a server type that exists.
+_CHANGEABLE = ("description", "deprecated_at")
+
 register(
     "image",
     "vms_image",
@@ -193,6 +196,8 @@ class ServerTypeAdmin(CatalogueAdmin):
         "memory_mb",
         "disk_gb",
         "cpu_type",
+        "mbit_in",
+        "mbit_out",
         "deprecated_at",
     )
     empty_list = (
@@ -208,7 +213,7 @@ class ServerTypeAdmin(CatalogueAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         # Clients know a type by name and expect its size to stay.
-        return ("name", "cores", "memory_mb", "disk_gb", "cpu_type") if obj else ()
+        return tuple(name for name in self.fields if name not in _CHANGEABLE) if obj else ()
 
     @display(description="Type", ordering="name")
     def title(self, kind: ServerType) -> SafeString:

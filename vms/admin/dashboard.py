@@ -99,7 +99,7 @@ def _figures(now: datetime, hosts: Sequence[Host], slices: list[Slice]) -> list[
     limit = settings.HOST_SILENT_SECONDS
     speaking = sum(not host.is_silent(now, limit) for host in hosts)
     held = total = 0
-    for pool in Network.objects.with_use():
+    for pool in Network.objects.of_version(4).with_use():
         held, total = held + pool.held_count, total + usable(pool)
     recent = Action.objects.aggregate(
         running=Count("pk", filter=Q(status=Action.Status.RUNNING)),
@@ -123,7 +123,7 @@ def _figures(now: datetime, hosts: Sequence[Host], slices: list[Slice]) -> list[
             Tone.BAD if speaking < len(hosts) else Tone.GOOD if hosts else Tone.IDLE,
         ),
         Figure(
-            "Addresses",
+            "IPv4 addresses",
             str(held),
             f"of {total} lent",
             list_url(Network),

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django import forms
+from django.urls import reverse
+from django.utils.html import format_html
 
 from cloud.admin.display import byte_size, mib
 from cloud.admin.forms import Cards, LabelsField, OrderForm, Section, Ticks
 from cloud.models import Host, Location, Project
+from networks.models import Firewall
 from vms.actions import ServerOrder
+from vms.attachments import PublicNet
 from vms.models import Image, ServerType, SshKey
 
 
@@ -23,6 +27,21 @@ def describe_image(image: Image) -> str:
     return f"{words} · {byte_size(image.bytes)}"
 
 
+def _no_keys() -> str:
+    return format_html(
+        'This project has no SSH keys yet: <a class="c-link" href="{}">add one</a>, or log in with'
+        " a password.",
+        reverse("admin:vms_sshkey_add"),
+    )
+
+
+def _no_firewalls() -> str:
+    return format_html(
+        'This project has no firewalls yet: <a class="c-link" href="{}">add one</a>.',
+        reverse("admin:networks_firewall_add"),
+    )
+
+
 class ServerForm(OrderForm):
     """A server in one project: keys and private images of other projects are not offered."""
 
@@ -31,7 +50,8 @@ class ServerForm(OrderForm):
         Section("Image", ("image",)),
         Section("Type", ("server_type",)),
         Section("Access", ("ssh_keys",), "Without a key root gets a password, shown once."),
-        Section("Place", ("location", "public_ipv4", "start")),
+        Section("Firewalls", ("firewalls",), "Without one everything may come in."),
+        Section("Place", ("location", "public_ipv4", "public_ipv6", "start")),
         Section("First boot", ("user_data",)),
     )
 
@@ -51,13 +71,20 @@ class ServerForm(OrderForm):
         widget=Cards(describe_type),
     )
     ssh_keys = forms.ModelMultipleChoiceField(
-        SshKey.objects.none(), label="", required=False, widget=Ticks()
+        SshKey.objects.none(), label="", required=False, widget=Ticks(_no_keys)
+    )
+    firewalls = forms.ModelMultipleChoiceField(
+        Firewall.objects.none(), label="", required=False, widget=Ticks(_no_firewalls)
     )
     location = forms.ModelChoiceField(
         Location.objects.all(), required=False, empty_label="Wherever there is room"
     )
-    public_ipv4 = forms.BooleanField(
-        required=False, initial=True, label="Public IPv4 address", help_text="Needed to start it."
+    public_ipv4 = forms.BooleanField(required=False, initial=True, label="Public IPv4 address")
+    public_ipv6 = forms.BooleanField(
+        required=False,
+        initial=True,
+        label="Public IPv6 network",
+        help_text="Where the location has some. It needs one of both to start.",
     )
     start = forms.BooleanField(required=False, initial=True, label="Start it when it is ready")
     user_data = forms.CharField(
@@ -78,6 +105,7 @@ class ServerForm(OrderForm):
         )
         self.fields["image"].queryset = images  # type: ignore[attr-defined]
         self.fields["ssh_keys"].queryset = project.ssh_keys.all()  # type: ignore[attr-defined]
+        self.fields["firewalls"].queryset = project.firewalls.all()  # type: ignore[attr-defined]
         self.initial.setdefault("image", images.first())
         self.initial.setdefault("server_type", ServerType.objects.first())
 
@@ -109,7 +137,8 @@ class ServerForm(OrderForm):
             user_data=data["user_data"],
             labels=data["labels"],
             start=data["start"],
-            public_ipv4=data["public_ipv4"],
+            public_net=PublicNet(ipv4=data["public_ipv4"], ipv6=data["public_ipv6"]),
+            firewalls=tuple(data["firewalls"]),
         )
 
 

@@ -51,8 +51,9 @@ def delete_effect(vm: VM) -> Effect:
         return Effect("is being deleted already")
     if vm.delete_protection:
         return Effect("is protected: will be refused", Tone.WARN)
-    addresses = ", ".join(str(nic.address.ip) for nic in vm.nics.all())
-    kept = f" {addresses} goes back to its pool when the host is done." if addresses else ""
+    primary = [ip for nic in vm.nics.all() for ip in nic.primary_ips]
+    lost = ", ".join(str(ip.address) for ip in primary if ip.auto_delete)
+    kept = f" {lost} goes back to its pool when the host is done." if lost else ""
     return Effect(f"is destroyed, its {vm.disk_gb} GiB disk with it.{kept}", Tone.BAD)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -40,10 +41,12 @@ from cloud.models import Action, Project
 from vms.actions import create_vm, update_vm
 from vms.admin.advice import callouts
 from vms.admin.charts import charts
+from vms.admin.firewall_facts import guard_badge, why_guarded
 from vms.admin.forms import RenameForm, ServerForm
 from vms.admin.power import SERVER_OPERATIONS
+from vms.firewalls.effective import firewall_states
 from vms.lifecycle import Status
-from vms.models import VM
+from vms.models import VM, Nic
 
 register(
     "server",
@@ -56,8 +59,7 @@ _MOVING = (Status.INITIALIZING, Status.STARTING, Status.STOPPING, Status.DELETIN
 
 def addresses(vm: VM) -> SafeString:
     """The server's addresses, ready to be copied; needs its NICs prefetched."""
-    shown = format_html_join("<br>", "{}", ((code(nic.address.ip),) for nic in vm.nics.all()))
-    return shown or NOTHING
+    return _codes(text for nic in vm.nics.all() for text in (*nic.lent, *nic.learned))
 
 
 def server_badge(vm: VM) -> SafeString:
@@ -76,7 +78,7 @@ class ServerAdmin(FactsAdmin):
         ("image", RelatedDropdownFilter),
         ("project", RelatedDropdownFilter),
     )
-    search_fields = ("name", "host__name", "image__name", "^nics__address__ip", "=uuid")
+    search_fields = ("name", "host__name", "image__name", "^nics__ipv4__address__ip", "=uuid")
     search_help_text = "Name, address, host, image or UUID"
     ordering = ("-id",)
     operations = SERVER_OPERATIONS
@@ -144,7 +146,7 @@ class ServerAdmin(FactsAdmin):
             callouts=callouts(row, now),
             cards=[_identity(row), _wanted(row), _seen(row)],
             charts=charts(row, now),
-            tables=[_nics(row), _disks(row), _actions(row)],
+            tables=[_nics(row), _firewalls(row), _disks(row), _actions(row)],
             reload_seconds=2 if restless else 10,
         )
 
@@ -287,11 +289,39 @@ def _seen(vm: VM) -> Card:
 
 def _nics(vm: VM) -> Table:
     rows: list[list[Cell]] = [
-        [nic.index, code(nic.address.ip), link(nic.address.network), code(nic.mac)]
+        [
+            nic.index,
+            _codes(nic.lent),
+            _codes(nic.learned),
+            format_html_join(", ", "{}", ((link(pool),) for pool in nic.pools)) or NOTHING,
+            nic.mode or "not connected",
+            code(nic.mac),
+            _dropped(nic),
+        ]
         for nic in vm.nics.all()
     ]
-    headers = ("NIC", "Address", "Network", "MAC")
+    headers = ("NIC", "Addresses", "Learned", "Networks", "Mode", "MAC", "Dropped")
     return Table("Network interfaces", headers, rows, "It has no network interface.")
+
+
+def _codes(texts: Iterable[str]) -> SafeString:
+    return format_html_join("<br>", "{}", ((code(text),) for text in texts)) or NOTHING
+
+
+def _dropped(nic: Nic) -> Cell:
+    """Frames that its guest must not send, by reason."""
+    counted = sorted((reason, count) for reason, count in nic.dropped.items() if count)
+    return ", ".join(f"{reason} {count}" for reason, count in counted) or NOTHING
+
+
+def _firewalls(vm: VM) -> Table:
+    applied = firewall_states(vm)
+    rows: list[list[Cell]] = [
+        [link(use.firewall), why_guarded(use), guard_badge(applied[use.firewall_id])]
+        for use in vm.firewall_uses.select_related("firewall", "selector")
+    ]
+    headers = ("Firewall", "Because of", "State")
+    return Table("Firewalls", headers, rows, "It has none: everything may come in and go out.")
 
 
 def _disks(vm: VM) -> Table:

@@ -24,7 +24,37 @@ function keepFresh() {
   }, seconds * 1000);
 }
 
+// Rows of firewall rules: added, also from presets, and dropped.
+function editRules(rules) {
+  const blank = rules.querySelector("template");
+  const ready = (row) => {
+    const [protocol, port] = ["protocol", "port"].map((name) => row.querySelector(`[name$="-${name}"]`));
+    const drop = row.querySelector(".c-rule-drop");
+    const fit = () => { port.readOnly = !["tcp", "udp"].includes(protocol.value); if (port.readOnly) port.value = ""; };
+    protocol.addEventListener("change", fit);
+    fit();
+    drop.hidden = false;
+    drop.addEventListener("click", () => row.remove());
+  };
+  const untouched = (row) => [...row.querySelectorAll("input, textarea")].every((field) => !field.value);
+  rules.querySelectorAll(".c-rule:not(.c-rule-head)").forEach(ready);
+  const buttons = rules.querySelector("[data-rule-buttons]");
+  buttons.hidden = false;
+  buttons.addEventListener("click", ({ target }) => {
+    const values = target.closest("[data-rule]")?.dataset.rule;
+    if (!values) return;
+    const row = blank.content.firstElementChild.cloneNode(true);
+    for (const [name, value] of Object.entries(JSON.parse(values))) row.querySelector(`[name$="-${name}"]`).value = value;
+    const last = blank.previousElementSibling;
+    if (!last.matches(".c-rule-head") && untouched(last)) last.remove();
+    blank.before(row);
+    ready(row);
+    row.querySelector("input").focus();
+  });
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("[data-rules]").forEach(editRules);
   for (const button of document.querySelectorAll("[data-copy]")) {
     button.hidden = false;
     button.addEventListener("click", async () => {

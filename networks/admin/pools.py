@@ -1,4 +1,4 @@
-"""The admin of networks and of the address ledger: who holds what, and who held it when."""
+"""The admin of pools: what they lend, to whom, and how hosts connect it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import RadioFilter, RelatedDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.decorators import display
 
 from cloud.admin.base import FactsAdmin
 from cloud.admin.display import (
     Tone,
     ago,
-    badge,
     bar,
     code,
-    lasted,
     link,
     list_url,
     page_url,
-    stacked,
 )
 from cloud.admin.forms import FormPage, OrderForm, Section, answer_form, done
+from cloud.admin.operations import Effect, Operation
 from cloud.admin.page import Card, Fact, Page, Table
-from cloud.models import Location
+from cloud.models import Location, Project
+from networks.admin.ledger import current_holders, holder_now
 from networks.models import Address, Network
-from networks.pools import Pool, describe_pool, ensure_pool, usable
+from networks.pools import Pool, describe_pool, ensure_pool, remove_pool, usable
 
 
 class PoolChangeForm(OrderForm):
@@ -40,7 +38,7 @@ class PoolChangeForm(OrderForm):
     excluded = forms.CharField(
         required=False,
         label="Never lent",
-        help_text="Addresses of the range, one a line: routers, for example.",
+        help_text="Addresses and networks of the range, one a line: routers, for example.",
         widget=forms.Textarea(attrs={"rows": 3}),
     )
     dns = forms.CharField(
@@ -53,15 +51,49 @@ class PoolChangeForm(OrderForm):
 
 class PoolForm(PoolChangeForm):
     cidr = forms.CharField(
-        label="Range", widget=forms.TextInput(attrs={"placeholder": "198.51.100.0/24"})
+        label="Range",
+        help_text="IPv4, or IPv6 from /32 to /64, which is lent in networks of /64.",
+        widget=forms.TextInput(attrs={"placeholder": "198.51.100.0/24"}),
     )
     location = forms.ModelChoiceField(Location.objects.all(), empty_label=None)
+    owner = forms.ModelChoiceField(
+        Project.objects.all(), required=False, empty_label="Every project"
+    )
+    mode = forms.ChoiceField(
+        choices=Network.Mode.choices,
+        help_text="Routed: it lies behind the hosts. Bridged: it is the network of their uplinks.",
+    )
+    gateway = forms.CharField(
+        required=False,
+        help_text="Of a bridged pool.",
+        widget=forms.TextInput(attrs={"placeholder": "198.51.100.1"}),
+    )
+    dhcp = forms.BooleanField(
+        required=False,
+        label="Outside DHCP",
+        help_text="The DHCP of the bridged network gives the addresses.",
+    )
+
+
+def remove_effect(network: Any) -> Effect:
+    if network.held_count:
+        return Effect("has lent addresses: will be refused", Tone.WARN)
+    return Effect("lends no more, if it never did", Tone.BAD)
+
+
+def _remove(network: Network) -> str:
+    remove_pool(network)
+    return f"Pool {network} is removed."
 
 
 @admin.register(Network)
 class NetworkAdmin(FactsAdmin):
-    list_display = ("title", "range", "lent", "kind", "where", "resolvers", "made")
-    list_filter = (("location", RelatedDropdownFilter),)
+    list_display = ("title", "range", "lent", "connection", "for_", "where", "made")
+    list_filter = (
+        ("location", RelatedDropdownFilter),
+        ("mode", ChoicesDropdownFilter),
+        ("owner", RelatedDropdownFilter),
+    )
     search_fields = ("name", "location__name")
     search_help_text = "Name or location"
     empty_list = (
@@ -70,12 +102,26 @@ class NetworkAdmin(FactsAdmin):
         "manage.py pool_add NAME 198.51.100.0/24 --location LOCATION",
     )
     add_label = "Add a pool"
+    operations = (
+        Operation(
+            name="remove",
+            verb="Remove",
+            icon="delete",
+            permission="networks.delete_network",
+            explanation="Only a pool that never lent an address can go: the history of addresses"
+            " is kept. To lend no more of another one, exclude its whole range.",
+            effect=remove_effect,
+            run=_remove,
+            dangerous=True,
+            bulk=False,
+        ),
+    )
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("networks.add_network")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Network]:
-        return Network.objects.with_use().select_related("location").order_by("name")
+        return Network.objects.with_use().select_related("location", "owner").order_by("name")
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.describe_view)
@@ -83,10 +129,11 @@ class NetworkAdmin(FactsAdmin):
         return [describe, *super().get_urls()]
 
     def buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
+        found = super().buttons(request, row)
         if not request.user.has_perm("networks.change_network"):
-            return []
+            return found
         url = reverse("admin:networks_network_describe", args=[row.pk])
-        return [{"verb": "Change", "icon": "edit", "dangerous": False, "url": url}]
+        return [{"verb": "Change", "icon": "edit", "dangerous": False, "url": url}, *found]
 
     @display(description="Network", ordering="name")
     def title(self, network: Network) -> SafeString:
@@ -97,23 +144,27 @@ class NetworkAdmin(FactsAdmin):
         return code(network.ip_range)
 
     @display(description="Lent", ordering="held_count")
-    def lent(self, network: Any) -> SafeString:
+    def lent(self, network: Any) -> SafeString | str:
         return lent_bar(network)
 
     @display(description="Location", ordering="location")
     def where(self, network: Network) -> SafeString:
         return link(network.location)
 
-    @display(description="Resolvers")
-    def resolvers(self, network: Network) -> str:
-        return ", ".join(network.dns) or "none"
+    @display(description="Connection", ordering="mode")
+    def connection(self, network: Network) -> str:
+        return connection(network)
+
+    @display(description="For", ordering="owner")
+    def for_(self, network: Network) -> SafeString | str:
+        return link(network.owner) if network.owner else "everybody"
 
     @display(description="Created", ordering="created")
     def made(self, network: Network) -> SafeString:
         return ago(network.created)
 
     def page(self, request: HttpRequest, row: Any) -> Page:
-        held = row.addresses.held().select_related("project", "nic__vm").order_by("ip")[:100]
+        held = current_holders(row.addresses.held()).order_by("ip")[:100]
         return Page(
             title=row.name,
             icon="lan",
@@ -122,7 +173,9 @@ class NetworkAdmin(FactsAdmin):
                 Card(
                     "Pool",
                     [
-                        Fact("Kind", row.get_kind_display()),
+                        Fact("Connection", connection(row)),
+                        Fact("Gateway", code(row.gateway) if row.gateway else None),
+                        Fact("For", link(row.owner) if row.owner else "everybody"),
                         Fact("Lent", lent_bar(row)),
                         Fact("Never lent", ", ".join(row.excluded)),
                         Fact("Resolvers", ", ".join(row.dns)),
@@ -136,7 +189,7 @@ class NetworkAdmin(FactsAdmin):
                     "Held now",
                     ("Address", "Holder", "Project", "Since"),
                     [
-                        [link(one), holder(one), link(one.project), ago(one.held_since)]
+                        [link(one), holder_now(one), link(one.project), ago(one.held_since)]
                         for one in held
                     ],
                     "All of its addresses are free.",
@@ -155,6 +208,10 @@ class NetworkAdmin(FactsAdmin):
                 location=data["location"],
                 excluded=tuple(data["excluded"].split()),
                 dns=tuple(data["dns"].split()),
+                mode=data["mode"],
+                gateway=data["gateway"] or None,
+                dhcp=data["dhcp"],
+                owner=data["owner"],
             )
             network = ensure_pool(pool)
             self.log_addition(request, network, "Added.")
@@ -162,7 +219,10 @@ class NetworkAdmin(FactsAdmin):
 
         page = FormPage(
             title="Add a pool of public addresses",
-            sections=(Section("Pool", ("name", "location", "cidr", "excluded", "dns")),),
+            sections=(
+                Section("Pool", ("name", "location", "owner", "cidr", "excluded", "dns")),
+                Section("Connection", ("mode", "gateway", "dhcp")),
+            ),
             button="Add",
             permission="networks.add_network",
             submit=submit,
@@ -199,126 +259,15 @@ class NetworkAdmin(FactsAdmin):
         return answer_form(self, request, PoolChangeForm(request.POST or None, initial=known), page)
 
 
-def lent_bar(network: Any) -> SafeString:
+def connection(network: Network) -> str:
+    """How guests get to its addresses."""
+    mode = network.get_mode_display()
+    return f"{mode}, addresses by outside DHCP" if network.dhcp else mode
+
+
+def lent_bar(network: Any) -> SafeString | str:
     """How much of the pool is lent; needs `with_use`."""
     total = usable(network)
+    if network.dhcp:
+        return "not by us"
     return bar(network.held_count, total, f"{network.held_count} of {total}")
-
-
-class HeldFilter(RadioFilter):
-    title = "lending"
-    parameter_name = "held"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "Held now"), ("no", "Given back")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Address]) -> QuerySet[Address]:
-        if self.value() == "yes":
-            return queryset.filter(released_at=None)
-        if self.value() == "no":
-            return queryset.exclude(released_at=None)
-        return queryset
-
-
-@admin.register(Address)
-class AddressAdmin(FactsAdmin):
-    list_display = ("title", "state", "holder_", "project", "since", "until", "lasted")
-    list_filter = (
-        HeldFilter,
-        ("network", RelatedDropdownFilter),
-        ("project", RelatedDropdownFilter),
-    )
-    search_fields = ("^ip", "holder")
-    search_help_text = "Address or holder"
-    ordering = ("ip", "-held_since")
-    empty_list = (
-        "No address has been lent yet",
-        "Every address that a server gets is written here, with its holder and its times.",
-        "",
-    )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Address]:
-        return Address.objects.select_related("network", "project", "nic__vm")
-
-    @display(description="Address", ordering="ip")
-    def title(self, address: Address) -> SafeString:
-        return stacked(code(address.ip), address.network.name)
-
-    @display(description="State", ordering="released_at")
-    def state(self, address: Address) -> SafeString:
-        return lending_badge(address)
-
-    @display(description="Holder", ordering="holder")
-    def holder_(self, address: Address) -> SafeString | str:
-        return holder(address)
-
-    @display(description="Since", ordering="held_since")
-    def since(self, address: Address) -> SafeString:
-        return ago(address.held_since)
-
-    @display(description="Until", ordering="released_at")
-    def until(self, address: Address) -> SafeString:
-        return ago(address.released_at)
-
-    @display(description="Held for")
-    def lasted(self, address: Address) -> str:
-        return held_for(address)
-
-    def page(self, request: HttpRequest, row: Address) -> Page:
-        others = Address.objects.filter(ip=row.ip).select_related("project", "nic__vm")
-        lendings = others.order_by("-held_since")[:50]
-        return Page(
-            title=str(row.ip),
-            icon="pin_drop",
-            badges=[lending_badge(row)],
-            subtitle=holder(row),
-            cards=[
-                Card(
-                    "Lending",
-                    [
-                        Fact("Network", link(row.network)),
-                        Fact("Project", link(row.project)),
-                        Fact("Holder", holder(row)),
-                        Fact("Since", ago(row.held_since)),
-                        Fact("Until", ago(row.released_at)),
-                        Fact("Held for", held_for(row)),
-                    ],
-                    icon="pin_drop",
-                    note="An address is given back only after its host proved that nothing uses"
-                    " it any more.",
-                )
-            ],
-            tables=[
-                Table(
-                    "Who held it when",
-                    ("Holder", "Project", "Since", "Until", "Held for"),
-                    [
-                        [
-                            holder(one),
-                            link(one.project),
-                            ago(one.held_since),
-                            ago(one.released_at),
-                            held_for(one),
-                        ]
-                        for one in lendings
-                    ],
-                    "Nobody.",
-                )
-            ],
-        )
-
-
-def lending_badge(address: Address) -> SafeString:
-    if address.released_at:
-        return badge("given back", Tone.IDLE)
-    return badge("held", Tone.GOOD)
-
-
-def holder(address: Address) -> SafeString | str:
-    """The server that has the address, as a link while it exists; else the ledger's words."""
-    nic = getattr(address, "nic", None)
-    return link(nic.vm) if nic else address.holder
-
-
-def held_for(address: Address) -> str:
-    return lasted((address.released_at or timezone.now()) - address.held_since)

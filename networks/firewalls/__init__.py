@@ -1,0 +1,1 @@
+"""Firewalls of the contract: named lists of rules, and the label selectors that they follow."""

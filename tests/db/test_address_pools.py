@@ -1,0 +1,165 @@
+"""Pools that are added, changed and removed: nobody's address is lent, and none twice."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from pytest_django.fixtures import Settings
+
+from cloud.errors import InUse, InvalidInput, NotUnique
+from networks.models import Network
+from networks.pools import Pool, describe_pool, ensure_pool, remove_pool, usable
+from tests import factories as make
+from vms.actions import delete_vm
+from vms.reports import vm_report
+
+pytestmark = pytest.mark.django_db
+
+
+def pool(cidr: str, name: str = "", **values: Any) -> Network:
+    return ensure_pool(Pool(name or f"pool {cidr}", cidr, make.location(), **values))
+
+
+def bridged(cidr: str, gateway: str, **values: Any) -> Network:
+    return pool(cidr, mode="bridged", gateway=gateway, **values)
+
+
+def test_a_pool_excludes_addresses_of_its_own_kind_only() -> None:
+    pool = ensure_pool(Pool("v4", "203.0.113.0/28", make.location(), excluded=("203.0.113.1",)))
+    with pytest.raises(InvalidInput):
+        ensure_pool(Pool("v4", "203.0.113.0/28", make.location(), excluded=("2001:db8::1",)))
+    with pytest.raises(InvalidInput):
+        describe_pool(pool, name="v4", excluded=("2001:db8::1",), dns=())
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("203.0.113.0/24", "203.0.113.128/25"),
+        ("203.0.113.128/25", "203.0.113.0/24"),
+        ("2001:db8::/32", "2001:db8:ffff::/48"),
+        ("2001:db8:0:7::/64", "2001:db8::/56"),
+    ],
+)
+def test_no_pool_overlaps_another_of_either_family(first: str, second: str) -> None:
+    pool(first)
+    with pytest.raises(NotUnique, match="overlaps a pool"):
+        pool(second)
+
+
+@pytest.mark.parametrize("cidr", ["2001:db8::/31", "2001:db8::/65", "203.0.113.1/24", "pool"])
+def test_a_range_that_is_none_is_refused(cidr: str) -> None:
+    with pytest.raises(InvalidInput):
+        pool(cidr)
+
+
+def test_a_pool_says_how_many_it_can_lend() -> None:
+    assert usable(pool("203.0.113.0/24", excluded=("203.0.113.0/28", "203.0.113.3"))) == 239
+    assert usable(pool("2001:db8::/48", excluded=("2001:db8:0:8000::/49",))) == 2**15
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"gateway": "203.0.113.1"}, "gateway"),
+        ({"dhcp": True}, "dhcp"),
+        ({"mode": "bridged"}, "gateway"),
+        ({"mode": "bridged", "gateway": "198.51.100.1"}, "gateway"),
+        ({"mode": "bridged", "gateway": "2001:db8::1"}, "gateway"),
+        ({"mode": "bridged", "gateway": "here"}, "gateway"),
+        ({"mode": "sideways"}, "mode"),
+    ],
+)
+def test_a_gateway_belongs_to_a_bridged_pool_and_into_its_range(
+    values: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        pool("203.0.113.0/24", **values)
+    assert refused.value.details == {
+        "fields": [{"name": field, "messages": refused.value.details["fields"][0]["messages"]}]
+    }
+
+
+def test_outside_dhcp_gives_ipv4_only() -> None:
+    with pytest.raises(InvalidInput, match="IPv4"):
+        pool("2001:db8::/64", mode="bridged", dhcp=True)
+
+
+def test_a_routed_pool_keeps_off_the_fabric(settings: Settings) -> None:
+    settings.FABRIC = ["192.0.2.0/24", "2001:db8:f::/48"]
+    for cidr in ("192.0.2.0/24", "192.0.2.128/25", "192.0.0.0/16", "2001:db8:f:1::/64"):
+        with pytest.raises(InvalidInput, match="fabric"):
+            pool(cidr)
+    assert pool("2001:db8:e::/48")
+
+
+def test_a_bridged_pool_is_the_whole_network_of_its_uplinks(settings: Settings) -> None:
+    settings.FABRIC = ["192.0.2.0/24"]
+    make.host(uplink_ip="192.0.2.11")
+    for cidr in ("192.0.2.0/25", "192.0.0.0/16"):
+        with pytest.raises(InvalidInput, match="fabric"):
+            bridged(cidr, "192.0.2.1")
+    assert bridged("192.0.2.0/24", "192.0.2.1")
+
+
+def test_no_pool_holds_the_address_of_a_host_that_it_does_not_connect() -> None:
+    make.host(uplink_ip="203.0.113.7", location=make.location("moon"))
+    with pytest.raises(InvalidInput, match=r"203\.0\.113\.7, the address of host h1"):
+        pool("203.0.113.0/24")
+    with pytest.raises(InvalidInput, match="host h1"):
+        bridged("203.0.113.0/24", "203.0.113.1")
+
+
+def test_a_pool_in_use_stays_and_so_does_one_with_a_history() -> None:
+    make.host()
+    network = make.pool()
+    vm = make.ordered().vm
+    with pytest.raises(InUse, match="1 of its addresses"):
+        remove_pool(network)
+    delete_vm(vm)
+    vm_report(make.report(vm), "host-h1")
+    with pytest.raises(InUse, match="history"):
+        remove_pool(network)
+    unused = make.pool("198.51.100.0/24")
+    remove_pool(unused)
+    assert Network.objects.get() == network
+
+
+def test_how_a_pool_is_connected_stays_while_its_addresses_are_lent() -> None:
+    make.host()
+    pool("203.0.113.0/24", "public")
+    make.ordered()
+    assert pool("203.0.113.0/24", "public", dns=("192.0.2.53",)).dns == ["192.0.2.53"]
+    with pytest.raises(InvalidInput, match="its mode stays"):
+        ensure_pool(
+            Pool("public", "203.0.113.0/24", make.location(), mode="bridged", gateway="203.0.113.1")
+        )
+
+
+def test_pools_are_added_and_removed_from_a_shell() -> None:
+    make.location()
+    make.project("rich")
+    out = StringIO()
+    call_command(
+        "pool_add", "six", "2001:db8::/56", "--location", "lab", "--owner", "rich",
+        "--mode", "bridged", "--gateway", "fe80::1", "--exclude", "2001:db8::/64", stdout=out,
+    )  # fmt: skip
+    assert "255 networks of /64" in out.getvalue()
+    network = Network.objects.get()
+    assert (network.mode, str(network.gateway), str(network.owner)) == (
+        "bridged",
+        "fe80::1",
+        "rich",
+    )
+    with pytest.raises(CommandError, match="no project"):
+        call_command("pool_add", "x", "203.0.113.0/24", "--location", "lab", "--owner", "nobody")
+    with pytest.raises(CommandError, match="overlaps"):
+        call_command("pool_add", "x", "2001:db8::/48", "--location", "lab")
+    call_command("pool_remove", "six", stdout=out)
+    with pytest.raises(CommandError, match="no pool 'six'"):
+        call_command("pool_remove", "six")
+    assert not Network.objects.exists()

@@ -1,0 +1,1 @@
+"""Firewalls at servers: which guard which, and their doors."""
