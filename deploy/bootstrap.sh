@@ -23,7 +23,7 @@ runtime_packages() {
 }
 test_packages() {
     runtime_packages
-    echo iputils-ping busybox-static
+    echo iputils-ping busybox-static curl
     . /etc/os-release
     case $ID in
         ubuntu) ;; # Chromium is a snap there, which cannot be driven headless as root
