@@ -231,12 +231,19 @@ def has_interface(vm: VM) -> bool:
 
 
 def _claim_ipv4(nic: Nic, modes: Iterable[str]) -> None:
-    """An address of ours, or else a place in a network whose own DHCP gives them."""
+    """An address of ours, or else a place in a network whose own DHCP gives them.
+
+    The project's own pools come first, whichever kind they are.
+    """
+    pools = pools_for(_wish(nic.vm, IpType.IPV4, modes))
+    preferred = pools.first()
+    if preferred and preferred.dhcp:
+        nic.dhcp_network = preferred
+        return
     try:
         nic.ipv4 = _new_primary_ip(nic.vm, IpType.IPV4, modes)
     except ResourceUnavailable:
-        wish = _wish(nic.vm, IpType.IPV4, modes)
-        nic.dhcp_network = pools_for(wish).filter(dhcp=True).first()
+        nic.dhcp_network = pools.filter(dhcp=True).first()
         if nic.dhcp_network is None:
             raise
 

@@ -190,6 +190,13 @@ def test_where_the_outside_gives_addresses_a_server_has_none_of_ours() -> None:
     assert not Address.objects.exists()
 
 
+def test_a_project_s_own_network_with_dhcp_comes_before_pools_of_all() -> None:
+    make.host(network_mode="bridged")
+    make.pool()
+    own = make.pool("10.0.0.0/24", name="own", mode="bridged", dhcp=True, owner=make.project())
+    assert make.ordered().vm.nics.get().dhcp_network == own
+
+
 def test_one_name_is_given_once(parallel: Parallel) -> None:
     make.host()
     make.pool()

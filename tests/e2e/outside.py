@@ -106,10 +106,12 @@ def dhcp(world: World, gateway: str, leases: str, home: Path) -> Iterator[None]:
         ],
         log=home / "dnsmasq.log",
     )
-    yield
-    server.terminate()
-    server.wait(10)
-    run(world, "ip", "address", "del", f"{gateway}/24", "dev", lab.BRIDGE)
+    try:
+        yield
+    finally:
+        server.terminate()
+        server.wait(10)
+        run(world, "ip", "address", "del", f"{gateway}/24", "dev", lab.BRIDGE)
 
 
 @contextmanager
@@ -157,6 +159,8 @@ def lan(world: World) -> Iterator[None]:
     legs = (f"{LAN_GATEWAY}/24", f"{LAN_GATEWAY6}/48")
     for leg in legs:
         run(world, "ip", "address", "replace", leg, "dev", lab.BRIDGE)
-    yield
-    for leg in legs:
-        run(world, "ip", "address", "del", leg, "dev", lab.BRIDGE)
+    try:
+        yield
+    finally:
+        for leg in legs:
+            run(world, "ip", "address", "del", leg, "dev", lab.BRIDGE)

@@ -150,7 +150,7 @@ def test_the_outside_network_s_own_dhcp_gives_the_address_that_control_then_show
     anywhere: World, tmp_path: Path
 ) -> None:
     leasing = project(anywhere, "leasing", [DHCP_LAN, "--gateway", DHCP_GATEWAY, "--dhcp"])
-    with outside.dhcp(anywhere, DHCP_GATEWAY, LEASES, tmp_path):
+    with outside.dhcp(anywhere, DHCP_GATEWAY, LEASES, tmp_path), clean(leasing):
         server = site(leasing, "leased")
 
         def learned() -> str:
@@ -160,7 +160,6 @@ def test_the_outside_network_s_own_dhcp_gives_the_address_that_control_then_show
 
         until(lambda: learned().startswith("10.78.0."), "control knows", seconds=60)
         serves(leasing, learned(), "leased")
-        leasing.delete_all()
 
 
 def finish(actions: list[Any]) -> None:
@@ -172,6 +171,17 @@ def finish(actions: list[Any]) -> None:
 def floating(world: World, kind: str) -> Iterator[BoundFloatingIP]:
     home = world.api.locations.get_by_name("lab")
     ip = world.api.floating_ips.create(type=kind, home_location=home, name="vip").floating_ip
-    yield ip
-    world.delete_all()
-    world.api.floating_ips.delete(ip)
+    try:
+        with clean(world):
+            yield ip
+    finally:
+        world.api.floating_ips.delete(ip)
+
+
+@contextmanager
+def clean(world: World) -> Iterator[None]:
+    """Whatever happens, none of its servers is left."""
+    try:
+        yield
+    finally:
+        world.delete_all()
