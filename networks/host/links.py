@@ -188,5 +188,8 @@ def _default_interface(netlink: Any) -> int | None:
 
 
 def host_mac(nic: NicSpec) -> str:
-    """The host's end of the link: the guest's MAC under a first byte that no guest gets."""
-    return f"fe{nic.mac[2:]}"
+    """The host's end of the link: the guest's MAC under another first byte, by which it is known.
+
+    Two ends with one MAC would hear nothing of each other.
+    """
+    return f"{'fa' if nic.mac.startswith('fe') else 'fe'}{nic.mac[2:]}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec import structs
 
-from networks.host import rules
+from networks.host import links, rules
 from tests.documents import SPEC
 
 NIC = SPEC.nics[0]
@@ -145,3 +146,11 @@ def test_taking_rules_away_works_whether_or_not_they_are_there() -> None:
     assert rules.no_nic_rules("cu7-0") == (
         "add table netdev cumulet_cu7-0\ndelete table netdev cumulet_cu7-0\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("guest", "host"),
+    [("02:00:00:00:00:07", "fe:00:00:00:00:07"), ("fe:00:00:00:00:07", "fa:00:00:00:00:07")],
+)
+def test_the_two_ends_of_a_link_never_have_one_mac(guest: str, host: str) -> None:
+    assert links.host_mac(structs.replace(SPEC.nics[0], mac=guest)) == host
