@@ -62,6 +62,7 @@ def test_the_last_addresses_go_to_as_many_creates_and_to_none_twice(parallel: Pa
     assert Action.objects.count() == 12
 
 
+@pytest.mark.public
 def test_of_two_hundred_creates_on_199_addresses_one_is_refused_and_none_is_lost(
     parallel: Parallel,
 ) -> None:

@@ -85,9 +85,11 @@ def _ipv6(source: str, sender: str, protocol: int, body: bytes) -> bytes:
 
 
 def checksum(data: bytes) -> int:
+    """RFC 1071, of an even number of bytes."""
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total & 0xFFFF) + (total >> 16)
-    return ~(total + (total >> 16)) & 0xFFFF
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
 
 
 @dataclass

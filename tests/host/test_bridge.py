@@ -26,6 +26,8 @@ from tests.host.world import World, until
 from vms.host import bridging, facts
 from vms.host.host import Host
 
+pytestmark = pytest.mark.public
+
 ADDRESS = lab.uplink_address(1)
 PING_SECONDS = 0.05
 # More than the few milliseconds that the addresses are under way would need.

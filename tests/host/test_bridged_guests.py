@@ -29,6 +29,8 @@ from vms.host import bridging, seed
 from vms.host.host import Host
 from vms.spec import PowerGoal, VmSpec
 
+pytestmark = pytest.mark.public
+
 NAME = "cu7-0"
 NIC: NicSpec = structs.replace(
     SPEC.nics[0],

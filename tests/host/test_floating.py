@@ -21,6 +21,8 @@ from tests.documents import SPEC
 from tests.host.wire import ARP, IPV6, Wire, arrives, capture, ip, plugged
 from tests.host.world import World
 
+pytestmark = pytest.mark.public
+
 NIC = structs.replace(SPEC.nics[0], ipv6="2001:db8:a:7::/64")
 FLOATING, FLOATING6 = "203.0.113.77", "2001:db8:a:77::/64"
 FIRST6 = "2001:db8:a:77::1"

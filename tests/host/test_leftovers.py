@@ -18,6 +18,8 @@ from vms.host import store
 from vms.host.leftovers import Leftovers
 from vms.spec import PowerGoal
 
+pytestmark = pytest.mark.public
+
 NIC = structs.replace(SPEC.nics[0], ipv6="2001:db8:a:7::/64")
 TAP = Tap("cu7-0", NIC, None)
 

@@ -33,6 +33,8 @@ from tests.host.wire import (
 )
 from tests.host.world import World
 
+pytestmark = pytest.mark.public
+
 NIC = structs.replace(
     SPEC.nics[0],
     ipv6="2001:db8:a:7::/64",

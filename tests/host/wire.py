@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import socket
@@ -17,30 +16,16 @@ from pyroute2 import netns
 
 from networks.host.links import Tap
 from networks.spec import NicSpec
+from tests.host.frames import ARP, BROADCAST, ICMPV6, IPV4, IPV6, UDP, checksum, mac, opened
 from tests.host.world import World, until
 
-BROADCAST = "ff:ff:ff:ff:ff:ff"
-ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
-UDP, ICMP, ICMPV6 = 17, 1, 58
+ICMP = 1
 ARP_REPLY = bytes((0, 2))
 SOLICITATION, ADVERTISEMENT, ROUTER_ADVERTISEMENT = 135, 136, 134
-_TUNSETIFF = 0x400454CA
-_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
-
-
-def mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))
 
 
 def ip(text: str) -> bytes:
     return ip_address(text).packed
-
-
-def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 @dataclass
@@ -135,14 +120,9 @@ class Wire:
 @contextmanager
 def plugged(world: World, tap: Tap) -> Iterator[Wire]:
     """The guest holds its end of the link."""
-    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    try:
-        request = struct.pack("16sH22x", tap.name.encode(), _IFF_TAP | _IFF_NO_PI)
-        fcntl.ioctl(descriptor, _TUNSETIFF, request)
+    with opened(tap.name) as port:
         until(lambda: "state UP" in world.seen("ip", "link", "show", tap.name), "the link is up")
-        yield Wire(descriptor, tap.nic)
-    finally:
-        os.close(descriptor)
+        yield Wire(port.descriptor, tap.nic)
 
 
 @contextmanager
