@@ -7,7 +7,7 @@ touches anything. Part of `vms.spec.VmSpec`; pure, no Django.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -20,6 +20,8 @@ Cidr = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}/[0-9]{1,3}\Z")]
 AddressOrCidr = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}(/[0-9]{1,3})?\Z")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Mbit = Annotated[int, Meta(ge=1, le=400_000)]
+
+MOST_LEARNED: Final = 16
 
 # The on-link next hops of every routed guest, answered by its host on the guest's own link.
 ROUTED_GATEWAY = "172.31.1.1"
@@ -82,7 +84,7 @@ class NicReport(Struct, frozen=True):
     """
 
     index: Annotated[int, Meta(ge=0, le=7)]
-    learned: Annotated[tuple[IpAddress, ...], Meta(max_length=16)] = ()
+    learned: Annotated[tuple[IpAddress, ...], Meta(max_length=MOST_LEARNED)] = ()
     dropped: dict[str, int] = {}
 
 

@@ -6,7 +6,7 @@ A guest can send nothing before its rules are in place, because its interface is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -32,7 +32,10 @@ from networks.host.addresses import Network
 from networks.host.bridge_firewall import Leads
 from networks.host.bridge_plan import BRIDGE
 from networks.host.links import NoUplink, Tap, Uplink
-from networks.spec import NicReport, NicSpec, Presence
+from networks.spec import MOST_LEARNED, NicReport, NicSpec, Presence
+
+# Asks the guest itself, if it can be asked, which addresses a NIC has.
+Told = Callable[[NicSpec], Sequence[str]]
 
 
 class NetworkRefused(CumuletError):
@@ -129,7 +132,7 @@ def remove_nics(names: Sequence[str], known: Iterable[Network], around: Surround
         )
 
 
-def reports(taps: Sequence[Tap]) -> tuple[NicReport, ...]:
+def reports(taps: Sequence[Tap], told: Told = lambda nic: ()) -> tuple[NicReport, ...]:
     """What was seen at these NICs; raises NetworkRefused or CommandError."""
     try:
         with nft.asking(nft.NETDEV) as netfilter:
@@ -138,15 +141,16 @@ def reports(taps: Sequence[Tap]) -> tuple[NicReport, ...]:
         raise _refused(error) from error
     return tuple(
         # Without a table there is nothing to have learned from.
-        NicReport(tap.nic.index, learned=learn(tap) if counts else (), dropped=counts)
+        NicReport(tap.nic.index, learned=learn(tap, told) if counts else (), dropped=counts)
         for tap, counts in zip(taps, dropped, strict=True)
     )
 
 
-def learn(tap: Tap) -> tuple[str, ...]:
+def learn(tap: Tap, told: Told) -> tuple[str, ...]:
     """The addresses that the guest got from the outside network; the last lease holds alone.
 
-    A guest that took none tells by ARP what it uses. Raises CommandError.
+    Without a lease it is what the guest's agent tells, or else what the guest uses in ARP.
+    Raises CommandError.
     """
     if not tap.nic.dhcp:
         return ()
@@ -157,7 +161,8 @@ def learn(tap: Tap) -> tuple[str, ...]:
     )
     if leased[1:]:
         nft.apply(bridge_rules.forget(tap.name, leased[1:]))
-    return (*(leased[:1] or spoken), *spoken6)
+    known = leased[:1] or told(tap.nic) or spoken
+    return tuple(dict.fromkeys((*known, *spoken6)))[:MOST_LEARNED]
 
 
 def host_text(uplink: Uplink, around: Surroundings) -> str:

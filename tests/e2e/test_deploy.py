@@ -20,6 +20,8 @@ from deploy.lab import Lab
 from deploy.state import Instance
 from deploy.supervise import Supervisor
 from tests.e2e.machine import Machine, left_by
+from tests.e2e.world import until
+from vms.host import guestagent
 
 pytestmark = pytest.mark.first_vm
 DEPLOY = state.CHECKOUT / "deploy"
@@ -77,6 +79,7 @@ def test_from_a_checkout_to_a_debian_that_answers_ssh_and_back(checkout: Checkou
     assert login, told
     assert 'VERSION_ID="12"' in checkout.ssh(login[1], "cat /etc/os-release")
 
+    the_guests_agent_tells_its_address(checkout, login[1])
     the_env_file_serves_debians_hcloud(checkout)
     a_second_run_changes_nothing(checkout)
     secrets_are_private(checkout)
@@ -135,6 +138,12 @@ def test_after_a_power_cut_up_brings_the_same_cloud_back(small: Checkout) -> Non
     assert small.instance == instance
     assert small.boot_of_first() != boot
     assert small.servers() == before
+
+
+def the_guests_agent_tells_its_address(checkout: Checkout, address: str) -> None:
+    mac = checkout.ssh(address, "cat /sys/class/net/eth0/address").strip()
+    (agent,) = checkout.instance.run.glob("h*/*/agent")
+    until(lambda: address in guestagent.addresses(agent, mac), "the agent runs", seconds=60)
 
 
 def the_env_file_serves_debians_hcloud(checkout: Checkout) -> None:

@@ -7,7 +7,7 @@ import structlog
 from cloud.errors import CumuletError
 from networks.host import nics
 from networks.spec import NicReport, Presence
-from vms.host import disks, images, qemu, qmp
+from vms.host import disks, guestagent, images, qemu, qmp
 from vms.host.counters import NET_DEV, parse_net_dev
 from vms.host.host import Host
 from vms.host.paths import VmPaths
@@ -48,7 +48,8 @@ def nic_reports(host: Host, spec: VmSpec) -> tuple[NicReport, ...]:
     if not host.routes_networks or not spec.nics:
         return ()
     try:
-        return nics.reports(host.taps(spec))
+        agent = host.paths.vm(spec.vm_id).guest_agent
+        return nics.reports(host.taps(spec), lambda nic: guestagent.addresses(agent, nic.mac))
     except CumuletError as error:
         log.warning("interfaces not seen", vm=spec.vm_id, reason=error.message)
         return ()

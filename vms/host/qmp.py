@@ -19,6 +19,8 @@ from cloud.errors import CumuletError
 
 CONNECT_SECONDS = 2.0
 EXECUTE_SECONDS = 3.0
+# A guest has its agent running or not; while one is asked, its VM waits.
+AGENT_SECONDS = 0.5
 
 # The library logs what it also raises.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
@@ -55,9 +57,13 @@ class QmpRefused(QmpFailure):
 
 
 @asynccontextmanager
-async def connected(socket: Path) -> AsyncIterator[QMPClient]:
-    """A client on `socket`; raises QmpAbsent or QmpSilent."""
+async def connected(socket: Path, *, greeting: bool = True) -> AsyncIterator[QMPClient]:
+    """A client on `socket`, where QEMU greets and a guest's agent does not.
+
+    Raises QmpAbsent or QmpSilent.
+    """
     client = QMPClient()
+    client.await_greeting = client.negotiate = greeting
     try:
         await _limited(client.connect(str(socket)), CONNECT_SECONDS, socket)
         yield client
@@ -72,10 +78,12 @@ async def connected(socket: Path) -> AsyncIterator[QMPClient]:
             await asyncio.wait_for(client.disconnect(), CONNECT_SECONDS)
 
 
-async def execute(client: QMPClient, name: str, **arguments: object) -> Any:
+async def execute(
+    client: QMPClient, name: str, *, seconds: float = EXECUTE_SECONDS, **arguments: object
+) -> Any:
     """Run one command; raises QmpRefused or QmpSilent."""
     try:
-        return await _limited(client.execute(name, arguments or None), EXECUTE_SECONDS, name)
+        return await _limited(client.execute(name, arguments or None), seconds, name)
     except ExecuteError as error:
         raise QmpRefused(f"QEMU refused {name}: {error}") from error
     except QMPError as error:
@@ -112,6 +120,11 @@ def ask(socket: Path, *commands: str) -> list[Any]:
     return asyncio.run(_ask(socket, commands))
 
 
+def ask_agent(socket: Path, command: str) -> Any:
+    """As `ask`, of the agent in the guest."""
+    return asyncio.run(_ask_agent(socket, command))
+
+
 def run_state(socket: Path) -> str:
     """QEMU's RunState, such as "running" or "shutdown"; raises QmpFailure."""
     (status,) = ask(socket, "query-status")
@@ -121,6 +134,11 @@ def run_state(socket: Path) -> str:
 async def _ask(socket: Path, commands: tuple[str, ...]) -> list[Any]:
     async with connected(socket) as client:
         return [await execute(client, command) for command in commands]
+
+
+async def _ask_agent(socket: Path, command: str) -> Any:
+    async with connected(socket, greeting=False) as client:
+        return await execute(client, command, seconds=AGENT_SECONDS)
 
 
 async def _limited(step: Awaitable[Answer], seconds: float, what: object) -> Answer:
