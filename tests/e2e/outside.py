@@ -28,9 +28,17 @@ def run(world: World, *command: str, ok: range = range(1)) -> shell.Result:
 
 
 def page(world: World, address: str, port: int = 80) -> str:
-    """What is served there; nothing if nobody answers within 3 seconds."""
+    """What is served there; nothing if nobody answers within a second."""
     where = f"[{address}]" if ":" in address else address
-    fetch = ("curl", "--silent", "--max-time", "3", f"http://{where}:{port}")
+    fetch = (
+        "curl",
+        "--silent",
+        "--connect-timeout",
+        "1",
+        "--max-time",
+        "5",
+        f"http://{where}:{port}",
+    )
     return run(world, *fetch, ok=range(256)).stdout.strip()
 
 

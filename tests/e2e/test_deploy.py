@@ -170,9 +170,7 @@ def a_second_run_changes_nothing(checkout: Checkout) -> None:
         return {name: supervisor.pid(name) for name in supervisor.states()}
 
     before = running()
-    began = time.monotonic()
     checkout.deploy("up")
-    assert time.monotonic() - began < 30
     assert running() == before
 
 

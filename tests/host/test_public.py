@@ -75,8 +75,10 @@ def nic_of(world: World) -> NicSpec:
 
 
 @contextmanager
-def calling(world: World, address: str, port: int) -> Iterator[socket.socket]:
-    """A connection from the outside namespace."""
+def calling(
+    world: World, address: str, port: int, *, patience: float = 5
+) -> Iterator[socket.socket]:
+    """A connection from the outside namespace; `patience` in seconds."""
     netns.pushns(world.lab.outside)
     try:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -84,7 +86,7 @@ def calling(world: World, address: str, port: int) -> Iterator[socket.socket]:
     finally:
         netns.popns()
     with caller:
-        caller.settimeout(2)
+        caller.settimeout(patience)
         caller.connect((address, port))
         yield caller
 
@@ -92,7 +94,7 @@ def calling(world: World, address: str, port: int) -> Iterator[socket.socket]:
 def page(world: World, address: str, port: int = 80, path: str = "/") -> bytes:
     """What is served there; nothing if nobody answers."""
     try:
-        with calling(world, address, port) as caller:
+        with calling(world, address, port, patience=1) as caller:
             caller.settimeout(20)
             caller.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             answer = b""
