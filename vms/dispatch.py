@@ -9,7 +9,7 @@ from django.db import transaction
 
 from cloud import logs, requestid
 from cloud.celery import hint
-from cloud.wire import Cause
+from cloud.wire import Cause, encode
 from networks.spec import NicSpec
 from vms.models import VM, Image, ImageCopy, Nic
 from vms.spec import (
@@ -21,7 +21,6 @@ from vms.spec import (
     PowerGoal,
     VmRemoval,
     VmSpec,
-    encode,
 )
 
 
