@@ -8,7 +8,7 @@ which a host answers with a `NetworkReport`. Pure, no Django.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -28,6 +28,8 @@ Mbit = Annotated[int, Meta(ge=1, le=400_000)]
 # The on-link next hops of every routed guest, answered by its host on the guest's own link.
 ROUTED_GATEWAY = "172.31.1.1"
 ROUTED_GATEWAY6 = "fe80::1"
+# Where a host's tunnel listens unless its documents say otherwise.
+TUNNEL_PORT: Final = 51820
 
 
 class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True):
@@ -149,7 +151,7 @@ class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
     vni: Annotated[int, Meta(ge=1, lt=2**24)]
     ip_range: Cidr
     tunnel_ip: IpAddress
-    port: Port = 51820
+    port: Port = TUNNEL_PORT
     mtu: Annotated[int, Meta(ge=1280, le=9216)] | None = None
     egress: bool = False
     subnets: Annotated[tuple[SubnetSpec, ...], Meta(max_length=50)] = ()

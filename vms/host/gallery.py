@@ -100,7 +100,7 @@ def waiting(host: Host, image: ImageSpec) -> list[int]:
     """The VMs that are made of this image."""
     found = []
     for vm_id in store.vm_ids(host):
-        with suppress(store.DamagedStore):
+        with suppress(documents.DamagedStore):
             spec = store.spec(host.paths.vm(vm_id))
             if spec and spec.image.image_id == image.image_id:
                 found.append(vm_id)

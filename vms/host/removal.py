@@ -9,7 +9,7 @@ from contextlib import suppress
 from cloud.wire import StepName
 from networks.host import addresses, nics
 from networks.host.addresses import Network
-from vms.host import leases, qemu, store
+from vms.host import documents, leases, qemu, store
 from vms.host.host import Host
 from vms.host.paths import VmPaths, tap_name
 from vms.spec import VmRemoval
@@ -48,8 +48,8 @@ def _remove_files(paths: VmPaths) -> None:
 
 
 def _networks(paths: VmPaths) -> list[Network]:
-    with suppress(store.DamagedStore):
+    with suppress(documents.DamagedStore):
         spec = store.spec(paths)
         if spec:
-            return [network for nic in spec.nics for network in addresses.led_to(nic)]
+            return addresses.public(spec.nics)
     return []

@@ -22,6 +22,7 @@ from vms.host import (
     imagecheck,
     images,
     leases,
+    networks,
     qemu,
     qmp,
     seed,
@@ -160,12 +161,14 @@ class Steps:
             )
         if any(nic.mode == "public_bridged" for nic in self._spec.nics):
             bridging.require(self._host)
-        nics.ensure_nics(self._host.taps(self._spec), self._host.surroundings)
+        taps = self._host.taps(self._spec)
+        networks.require(taps)
+        nics.ensure_nics(taps, self._host.surroundings)
         leases.serve(self._host, self._spec)
 
     def _remove_links(self) -> None:
         taps = self._host.taps(self._spec)
-        known = [network for tap in taps for network in addresses.led_to(tap.nic)]
+        known = addresses.public(self._spec.nics)
         leases.forget(self._host, [tap.name for tap in taps])
         nics.remove_nics([tap.name for tap in taps], known, self._host.surroundings)
 
