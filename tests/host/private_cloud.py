@@ -1,0 +1,135 @@
+"""Several hosts and the documents that control would send them about private networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any
+from uuid import UUID, uuid5
+
+from msgspec import structs
+
+from deploy import lab
+from networks.host import wireguard
+from networks.host.links import Tap
+from networks.spec import (
+    MemberSpec,
+    NetworkRemoval,
+    NetworkReport,
+    NetworkSpec,
+    NicSpec,
+    PeerSpec,
+    SubnetSpec,
+)
+from tests.documents import a_spec
+from tests.host.wire import Wire, plugged
+from tests.host.world import World
+from vms.host import networks, steps
+from vms.spec import VmSpec
+
+RANGE = "10.0.0.0/16"
+SUBNETS = (SubnetSpec("10.0.1.0/24", "10.0.1.1"), SubnetSpec("10.0.2.0/24", "10.0.2.1"))
+
+
+def tunnel_ip(world: World) -> str:
+    return f"10.255.0.{world.number}"
+
+
+@dataclass
+class Network:
+    """What control knows of one network: its settings, and which NIC is on which host."""
+
+    network_id: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    placed: list[tuple[World, NicSpec]] = field(default_factory=list)
+    generation: int = 0
+
+    @property
+    def hosts(self) -> list[World]:
+        return list({world.number: world for world, _ in self.placed}.values())
+
+    def nic(self, address: str, **changes: Any) -> NicSpec:
+        """A NIC with this address; its MAC is made of network and address."""
+        subnet = next(one for one in SUBNETS if address.startswith(one.gateway[:-1]))
+        digits = "".join(f"{int(byte):02x}" for byte in address.split(".")[1:])
+        mac = f"02{self.network_id:04x}{digits}"
+        basis = NicSpec(
+            nic_id=self.network_id * 1000 + int(address.rpartition(".")[2]),
+            index=0,
+            mac=":".join(mac[at : at + 2] for at in range(0, 12, 2)),
+            mode="private",
+            ipv4=address,
+            prefix4=ip_network(subnet.ip_range).prefixlen,
+            gateway=subnet.gateway,
+            network_id=self.network_id,
+            routes=(RANGE,),
+        )
+        return structs.replace(basis, **changes)
+
+    def spec(self, world: World, *, without: World | None = None) -> NetworkSpec:
+        others = [one for one in self.hosts if one not in (world, without)]
+        basis = NetworkSpec(
+            network_id=self.network_id,
+            host_uuid=world.host.uuid,
+            generation=self.generation,
+            vni=self.network_id,
+            ip_range=RANGE,
+            tunnel_ip=tunnel_ip(world),
+            subnets=SUBNETS,
+            members=tuple(
+                MemberSpec(nic.mac, host.host.uuid, (str(nic.ipv4), *nic.floating))
+                for host, nic in self.placed
+                if host is not without
+            ),
+            peers=tuple(map(peer, others)),
+        )
+        return structs.replace(basis, **self.settings)
+
+    def tell(self, *worlds: World, **more: Any) -> list[NetworkReport]:
+        """Tell these hosts, or all that have a member."""
+        self.generation += 1
+        reports = []
+        for world in worlds or self.hosts:
+            with world.inside():
+                reports.append(world.tell(self.spec(world, **more)))
+        return reports
+
+    def leave(self, world: World) -> NetworkReport:
+        """The host has no member any more."""
+        self.placed = [one for one in self.placed if one[0] is not world]
+        self.generation += 1
+        with world.inside():
+            gone = NetworkRemoval(self.network_id, world.host.uuid, self.generation)
+            return world.tell(gone)
+
+
+def peer(world: World) -> PeerSpec:
+    with world.inside():
+        key = wireguard.ensure_key(networks.tunnel_place(world.host))
+    endpoint = f"{lab.uplink_address(world.number)}:51820"
+    return PeerSpec(world.host.uuid, key, tunnel_ip(world), endpoint)
+
+
+@contextmanager
+def played(world: World, vm_id: int, nic: NicSpec) -> Iterator[Wire]:
+    """A guest that a test plays itself, at the end of a link that the host made for it."""
+    with world.inside():
+        tap = linked(world, vm_id, nic)
+        with plugged(world, tap) as wire:
+            yield wire
+
+
+def linked(world: World, vm_id: int, nic: NicSpec) -> Tap:
+    spec = vm(world, vm_id, nic)
+    made = steps.Steps(world.host, networks.fitted(world.host, spec), steps.VmMemory())
+    failure = made.take(steps.Step.ADD_LINKS)
+    assert failure is None, failure
+    (tap,) = world.host.taps(spec)
+    return tap
+
+
+def vm(world: World, vm_id: int, *nics: NicSpec) -> VmSpec:
+    uuid = str(uuid5(UUID(world.host.uuid), f"server {vm_id}"))
+    return a_spec(vm_id=vm_id, uuid=uuid, host_uuid=world.host.uuid, nics=nics)
