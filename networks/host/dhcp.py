@@ -32,9 +32,7 @@ _WORLD = IPv4Network("0.0.0.0/0")
 PUBLIC = ("cu*", BRIDGE)
 
 
-def configuration(
-    place: Path, local: Sequence[str], interfaces: Sequence[str] = PUBLIC
-) -> str:
+def configuration(place: Path, local: Sequence[str], interfaces: Sequence[str] = PUBLIC) -> str:
     """dnsmasq's own. `local`: the host's addresses on the interfaces that guests ask on."""
     lines = [
         "port=0",
@@ -138,9 +136,7 @@ def forget(place: Path, names: Iterable[str]) -> None:
         _read_again(place)
 
 
-def ensure_server(
-    place: Path, local: Sequence[str], interfaces: Sequence[str] = PUBLIC
-) -> None:
+def ensure_server(place: Path, local: Sequence[str], interfaces: Sequence[str] = PUBLIC) -> None:
     """Run dnsmasq if there is anybody to answer, in the caller's namespace. Raises CommandError."""
     if not _hosts(place).exists() or not any(_hosts(place).iterdir()):
         return

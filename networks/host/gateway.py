@@ -162,9 +162,7 @@ def _furnish(
 
 def _hold(within: Any, spec: NetworkSpec, inner: int | None) -> None:
     """The gateway addresses of all subnets, and no others."""
-    held = {
-        (subnet.gateway, ip_network(subnet.ip_range).prefixlen) for subnet in spec.subnets
-    }
+    held = {(subnet.gateway, ip_network(subnet.ip_range).prefixlen) for subnet in spec.subnets}
     seen = {
         (str(entry.get_attr("IFA_LOCAL")), int(entry["prefixlen"]))
         for entry in within.get_addr(index=inner)

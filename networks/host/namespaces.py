@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,9 +35,11 @@ class NoNamespace(CumuletError):
 def find(place: Path) -> int | None:
     """The pid of the keeper, None if there is no namespace. It has left the host's by then."""
     pid = processes.find(_KEEPER, str(_file(place)), _pid(place))
-    if pid is None or _namespace(pid) == _namespace(os.getpid()):
+    if pid is None:
         return None
-    return pid
+    with suppress(OSError):  # it ended meanwhile
+        return pid if _namespace(str(pid)) != _namespace("thread-self") else None
+    return None
 
 
 def ensure(place: Path) -> tuple[int, bool]:
@@ -46,7 +48,7 @@ def ensure(place: Path) -> tuple[int, bool]:
     if pid is not None:
         return pid, False
     _file(place).touch()
-    argv = ["unshare", "--net", _KEEPER, "-s", "3600", "-f", _file(place)]
+    argv = ["unshare", "--net", _KEEPER, "-s", "3600", "-f", str(_file(place))]
     shell.detach(argv, log=place / "log")
     deadline = time.monotonic() + _SECONDS
     while (pid := find(place)) is None:
@@ -77,8 +79,8 @@ def inside(pid: int) -> Iterator[None]:
         os.close(home)
 
 
-def _namespace(pid: int) -> str:
-    return os.readlink(f"/proc/{pid}/ns/net" if pid != os.getpid() else "/proc/thread-self/ns/net")
+def _namespace(process: str) -> Path:
+    return Path(f"/proc/{process}/ns/net").readlink()
 
 
 def _file(place: Path) -> Path:

@@ -33,7 +33,7 @@ from networks.host.addresses import Network
 from networks.host.bridge_firewall import Leads
 from networks.host.bridge_plan import BRIDGE
 from networks.host.links import NoUplink, Tap, Uplink
-from networks.spec import NicReport, NicSpec, Presence
+from networks.spec import NicReport, Presence
 
 
 class NetworkRefused(CumuletError):

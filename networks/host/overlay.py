@@ -49,7 +49,7 @@ def ensure(netlink: Any, name: Names, tunnel: Tunnel, host: str) -> None:
         netlink.link("del", index=index_of(netlink, name.tunnel))
         seen = None
     if seen is None:
-        made = {
+        device: dict[str, object] = {
             "vxlan_id": tunnel.vni,
             "vxlan_local": tunnel.address,
             "vxlan_port": plan.VXLAN_PORT,
@@ -57,7 +57,7 @@ def ensure(netlink: Any, name: Names, tunnel: Tunnel, host: str) -> None:
             # What is inside has checksums, and WireGuard authenticates the whole.
             "vxlan_udp_csum": False,
         }
-        netlink.link("add", ifname=name.tunnel, kind="vxlan", **made)
+        netlink.link("add", ifname=name.tunnel, kind="vxlan", **device)
         links.silence(name.tunnel)
         links.sign(netlink, name.tunnel, host, "")
     ensure_port(netlink, name.tunnel, bridge, tunnel.mtu, neigh_suppress=1)
@@ -71,9 +71,7 @@ def is_complete(netlink: Any, name: Names, tunnel: Tunnel) -> bool:
     return bridge is not None and seen == tunnel and is_port(netlink, name.tunnel, bridge)
 
 
-def ensure_port(
-    netlink: Any, port: str, bridge: int | None, mtu: int, **flags: int
-) -> None:
+def ensure_port(netlink: Any, port: str, bridge: int | None, mtu: int, **flags: int) -> None:
     """Put an interface into the bridge, which learns nothing from it."""
     index = index_of(netlink, port)
     netlink.link("set", index=index, master=bridge, mtu=mtu, state="up")

@@ -88,9 +88,7 @@ def wanted(spec: NetworkSpec, local: Iterable[tuple[str, str]]) -> Forwarding:
     name, own = names(spec.network_id), gateway_mac(spec.network_id)
     hosts = {peer.host_uuid: peer.tunnel_ip for peer in spec.peers}
     remote = {
-        member.mac: hosts[member.host_uuid]
-        for member in spec.members
-        if member.host_uuid in hosts
+        member.mac: hosts[member.host_uuid] for member in spec.members if member.host_uuid in hosts
     }
     here = {mac: tap for mac, tap in local if mac not in remote}
     known = {own} | remote.keys() | here.keys()

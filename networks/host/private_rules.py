@@ -1,4 +1,4 @@
-"""Private networks → nftables text: what a guest may send into one, and what keeps them apart. Pure.
+"""Private networks → nftables text: what guests may send, and what keeps networks apart. Pure.
 
 A private network is a switch of its own, so a guest may send frames of any protocol, under its
 own MAC and its own IPv4 addresses, its alias IPs among them; of IPv6 it speaks its link-local
@@ -157,7 +157,7 @@ def _of_host(under: Underlay) -> dict[str, list[str]]:
         "to_host": [
             "type filter hook input priority filter; policy accept;",
             f"iifname {bridges} drop",
-            f"iifname != {{ {tunnel}, \"lo\" }} ip daddr {under.tunnel_ip} drop",
+            f'iifname != {{ {tunnel}, "lo" }} ip daddr {under.tunnel_ip} drop',
             f"iifname != {tunnel} {vxlan} drop",
             f"iifname {tunnel} {vxlan} accept",
             f"iifname {tunnel} icmp type echo-request accept",

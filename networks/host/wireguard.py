@@ -53,7 +53,13 @@ class Place:
 
 
 def ensure_key(place: Place) -> str:
-    """The public key; makes the pair where there is none. Raises CommandError or OSError."""
+    """The public key; makes the pair where there is none. Raises CommandError or OSError.
+
+    The public one is kept too, because it is told with every heartbeat.
+    """
+    public = place.key.with_suffix(".pub")
+    if public.exists() and public.stat().st_mtime >= place.key.stat().st_mtime:
+        return public.read_text().strip()
     if not place.key.exists():
         private = shell.run(["wg", "genkey"], timeout=_SECONDS).stdout
         draft = place.key.with_name(f".{place.key.name}.new")
@@ -64,9 +70,7 @@ def ensure_key(place: Place) -> str:
             file.flush()
             os.fsync(file.fileno())
         draft.rename(place.key)
-    return shell.run(
-        ["wg", "pubkey"], input=place.key.read_text(), timeout=_SECONDS
-    ).stdout.strip()
+    return shell.run(["wg", "pubkey"], input=place.key.read_text(), timeout=_SECONDS).stdout.strip()
 
 
 def ensure(netlink: Any, place: Place, mesh: Mesh, mtu: int, rules: str) -> bool:
@@ -123,9 +127,7 @@ def _start(netlink: Any, place: Place) -> None:
     deadline = time.monotonic() + _SECONDS
     while not (lives(netlink, place) and _answers(place)):
         if time.monotonic() > deadline:
-            raise TunnelFailed(
-                f"{PROGRAM} did not come up within {_SECONDS:g} s: see {place.log}"
-            )
+            raise TunnelFailed(f"{PROGRAM} did not come up within {_SECONDS:g} s: see {place.log}")
         time.sleep(_POLL_SECONDS)
 
 
@@ -155,9 +157,7 @@ def _lead(netlink: Any, index: int | None, mesh: Mesh) -> None:
 
 def _led(netlink: Any, index: int | None) -> set[str]:
     found: Sequence[Any] = list(netlink.get_routes(oif=index, table=254))
-    return {
-        str(route.get_attr("RTA_DST")) for route in found if route["proto"] == routes.PROTOCOL
-    }
+    return {str(route.get_attr("RTA_DST")) for route in found if route["proto"] == routes.PROTOCOL}
 
 
 def _digest(mesh: Mesh, mtu: int, rules: str) -> str:

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -112,3 +112,28 @@ def world(bare_world: World, image_store: Path) -> World:
     for file in image_store.iterdir():
         os.link(file, bare_world.host.paths.image(file.name))
     return bare_world
+
+
+@pytest.fixture(scope="module")
+def private_lab() -> Iterator[Lab]:
+    made = Lab(secrets.token_hex(3))
+    made.ensure(3)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def hosts(
+    places: Path, private_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
+) -> Iterator[list[World]]:
+    """Three hosts that have the micro guest's image."""
+    with ExitStack() as stack:
+        made = [
+            World(a_host(places, number), private_lab, micro, ssh_key, number=number)
+            for number in (1, 2, 3)
+        ]
+        for world in made:
+            stack.enter_context(opened(world))
+            for file in image_store.iterdir():
+                os.link(file, world.host.paths.image(file.name))
+        yield made

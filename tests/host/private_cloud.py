@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
@@ -12,13 +12,14 @@ from uuid import UUID, uuid5
 from msgspec import structs
 
 from deploy import lab
-from networks.host import wireguard
+from networks.host import nics, wireguard
 from networks.host.links import Tap
 from networks.spec import (
     MemberSpec,
     NetworkRemoval,
     NetworkReport,
     NetworkSpec,
+    NicReport,
     NicSpec,
     PeerSpec,
     SubnetSpec,
@@ -68,7 +69,10 @@ class Network:
         )
         return structs.replace(basis, **changes)
 
-    def spec(self, world: World, *, without: World | None = None) -> NetworkSpec:
+    def spec(
+        self, world: World, *, without: World | None = None, callable: bool = True
+    ) -> NetworkSpec:
+        """`without`: a host that was removed; `callable`: the others are not behind NAT."""
         others = [one for one in self.hosts if one not in (world, without)]
         basis = NetworkSpec(
             network_id=self.network_id,
@@ -83,7 +87,7 @@ class Network:
                 for host, nic in self.placed
                 if host is not without
             ),
-            peers=tuple(map(peer, others)),
+            peers=tuple(peer(other, callable=callable) for other in others),
         )
         return structs.replace(basis, **self.settings)
 
@@ -105,31 +109,43 @@ class Network:
             return world.tell(gone)
 
 
-def peer(world: World) -> PeerSpec:
+def peer(world: World, *, callable: bool) -> PeerSpec:
     with world.inside():
         key = wireguard.ensure_key(networks.tunnel_place(world.host))
     endpoint = f"{lab.uplink_address(world.number)}:51820"
-    return PeerSpec(world.host.uuid, key, tunnel_ip(world), endpoint)
+    return PeerSpec(world.host.uuid, key, tunnel_ip(world), endpoint if callable else None)
 
 
 @contextmanager
-def played(world: World, vm_id: int, nic: NicSpec) -> Iterator[Wire]:
+def played(world: World, nic: NicSpec) -> Iterator[Wire]:
     """A guest that a test plays itself, at the end of a link that the host made for it."""
     with world.inside():
-        tap = linked(world, vm_id, nic)
-        with plugged(world, tap) as wire:
-            yield wire
+        tap = linked(world, nic)
+    with ExitStack() as stack:
+        with world.inside():
+            wire = stack.enter_context(plugged(world, tap))
+        yield wire
+    with world.inside():
+        nics.remove_nics([tap.name], (), world.host.surroundings)
 
 
-def linked(world: World, vm_id: int, nic: NicSpec) -> Tap:
-    spec = vm(world, vm_id, nic)
-    made = steps.Steps(world.host, networks.fitted(world.host, spec), steps.VmMemory())
-    failure = made.take(steps.Step.ADD_LINKS)
+def linked(world: World, nic: NicSpec) -> Tap:
+    """The host makes the link as for a guest that is about to start."""
+    spec = networks.fitted(world.host, document(world, nic))
+    failure = steps.Steps(world.host, spec, steps.VmMemory()).take(steps.Step.ADD_LINKS)
     assert failure is None, failure
     (tap,) = world.host.taps(spec)
     return tap
 
 
-def vm(world: World, vm_id: int, *nics: NicSpec) -> VmSpec:
+def reported(world: World, nic: NicSpec) -> NicReport:
+    with world.inside():
+        (report,) = nics.reports(world.host.taps(document(world, nic)))
+    return report
+
+
+def document(world: World, *nics: NicSpec) -> VmSpec:
+    """Of a VM that has this NIC first."""
+    vm_id = nics[0].nic_id
     uuid = str(uuid5(UUID(world.host.uuid), f"server {vm_id}"))
     return a_spec(vm_id=vm_id, uuid=uuid, host_uuid=world.host.uuid, nics=nics)

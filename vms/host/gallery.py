@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cloud import requestid, shell
 from cloud.wire import Failure
-from vms.host import files, images, store
+from vms.host import documents, files, images, store
 from vms.host.host import Host
 from vms.spec import ImageReport, ImageSpec
 

@@ -57,9 +57,7 @@ def fetch(host: Host, request: ImageFetch) -> None:
     images.want(host, request.image, anew=True)
 
 
-def network(
-    host: Host, document: NetworkSpec | NetworkRemoval, send: Tell, send_vm: Send
-) -> None:
+def network(host: Host, document: NetworkSpec | NetworkRemoval, send: Tell, send_vm: Send) -> None:
     """The private network must be as the document says. Raises WrongHost or DamagedStore."""
     documents.check_host(host.uuid, document.host_uuid)
     network_id, cause = document.network_id, document.cause

@@ -24,7 +24,9 @@ def serve(host: Host, spec: VmSpec) -> None:
     with files.locked(host.paths.locks / "dhcp"):
         dhcp.serve(host.paths.dhcp, [tap for tap in taps if not tap.private], spec.hostname)
         dhcp.ensure_server(host.paths.dhcp, _local(host))
-        for network in {tap.network.network_id: tap.network for tap in taps if tap.network}.values():
+        for network in {
+            tap.network.network_id: tap.network for tap in taps if tap.network
+        }.values():
             place = private_place(host, network.network_id)
             inside = [tap for tap in taps if tap.nic.network_id == network.network_id]
             dhcp.serve(place, inside, spec.hostname)

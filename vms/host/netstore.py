@@ -50,7 +50,9 @@ def wanted(paths: HostPaths, network_id: int) -> Wanted | None:
 def specs(paths: HostPaths) -> list[NetworkSpec]:
     """Of all networks that must be here, the last accepted last. Raises DamagedStore."""
     found = [(_accepted(paths, one), wanted(paths, one)) for one in network_ids(paths)]
-    return [spec for _, spec in sorted(found, key=lambda one: one[0]) if isinstance(spec, NetworkSpec)]
+    return [
+        spec for _, spec in sorted(found, key=lambda one: one[0]) if isinstance(spec, NetworkSpec)
+    ]
 
 
 def network_ids(paths: HostPaths) -> list[int]:

@@ -17,6 +17,7 @@ import structlog
 from msgspec import structs
 from pyroute2 import IPRoute, NetlinkError
 
+from cloud import shell
 from cloud.errors import CumuletError
 from cloud.wire import Failure
 from networks.host import (
@@ -37,7 +38,7 @@ from networks.host.nics import NetworkRefused
 from networks.host.overlay import Tunnel
 from networks.host.private_rules import Underlay
 from networks.host.wireguard import Place
-from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
+from networks.spec import TUNNEL_PORT, NetworkRemoval, NetworkReport, NetworkSpec
 from vms.host import documents, files, leases, netstore, store
 from vms.host.host import Host
 from vms.host.paths import tap_name
@@ -148,6 +149,26 @@ def tunnel_lives(host: Host) -> bool:
     """Whether there is one, or none is needed."""
     with IPRoute() as netlink:
         return wireguard.lives(netlink, tunnel_place(host)) or not netstore.specs(host.paths)
+
+
+def tunnel_key(host: Host) -> str | None:
+    """By which other hosts know this one; None if it can make no tunnel."""
+    if not host.routes_networks:
+        return None
+    try:
+        with files.locked(host.paths.locks / "tunnel"):
+            return wireguard.ensure_key(tunnel_place(host))
+    except (shell.CommandError, OSError) as error:
+        log.warning("no private networks here", reason=str(error))
+        return None
+
+
+def tunnel_endpoint(host: Host, uplink_ip: str | None) -> str | None:
+    """Where other hosts reach the tunnel; None if they cannot."""
+    if uplink_ip is None or host.config.nat or not host.routes_networks:
+        return None
+    specs = netstore.specs(host.paths)
+    return f"{uplink_ip}:{specs[-1].port if specs else TUNNEL_PORT}"
 
 
 def tunnel_place(host: Host) -> Place:

@@ -17,6 +17,7 @@ from networks.host import addresses, nics
 from vms.host import (
     accelerator,
     bridging,
+    cards,
     course,
     disks,
     imagecheck,
@@ -121,6 +122,8 @@ class Steps:
                 self._add_links()
             case Step.REMOVE_LINKS:
                 self._remove_links()
+            case Step.PLUG:
+                cards.plug(self._host, self._spec, self._paths)
             case Step.START:
                 self._start()
             case Step.PRESS:

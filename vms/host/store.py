@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 import structlog
