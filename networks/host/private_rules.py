@@ -46,7 +46,7 @@ def nic_rules(tap: str, nic: NicSpec, network: NetworkSpec) -> str:
     """The table of one TAP, with its rules replaced. TAP and tunnel must exist."""
     chains = bridge_rules.own_chains(nic)
     chains["says_ipv4"] = _ipv4(nic, network)
-    chains["says_arp"] = _arp(nic, plan.names(network.network_id).tunnel)
+    chains["says_arp"] = _arp(nic, network)
     chains[rules.ENTRY] = [
         f'type filter hook ingress device "{tap}" priority filter; policy drop;',
         f"ether type {{ 8021q, 0x88a8 }} {rules.drop('protocol')}",
@@ -61,25 +61,35 @@ def nic_rules(tap: str, nic: NicSpec, network: NetworkSpec) -> str:
 
 
 def _ipv4(nic: NicSpec, network: NetworkSpec) -> list[str]:
-    behind = plan.forwarded_for(network, nic)
     return [
         f"udp sport 67 {rules.drop('dhcp_server')}",
         *(f"ip saddr {address} accept" for address in addresses.ipv4(nic)),
         "ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
-        *([f"ip saddr {network.ip_range} {rules.drop('ipv4')}"] if behind else []),
-        *(f"ip saddr {destination} accept" for destination in behind),
+        *_behind(nic, network, "ip saddr", "ipv4"),
         rules.drop("ipv4"),
     ]
 
 
-def _arp(nic: NicSpec, tunnel: str) -> list[str]:
+def _behind(nic: NicSpec, network: NetworkSpec, sender: str, reason: str) -> list[str]:
+    """What a guest that a route leads to says for others, none of which is a member."""
+    behind = plan.forwarded_for(network, nic)
+    if not behind:
+        return []
+    return [
+        f"{sender} {network.ip_range} {rules.drop(reason)}",
+        *(f"{sender} {destination} accept" for destination in behind),
+    ]
+
+
+def _arp(nic: NicSpec, network: NetworkSpec) -> list[str]:
     """An announcement (RFC 5227) asks nothing, and a bridge that answers for others keeps it."""
-    own = addresses.ipv4(nic)
+    own, tunnel = addresses.ipv4(nic), plan.names(network.network_id).tunnel
     return [
         f"arp saddr ether != {nic.mac} {rules.drop('arp')}",
         *(f'arp saddr ip {address} arp daddr ip {address} dup to "{tunnel}"' for address in own),
         *(f"arp saddr ip {address} accept" for address in own),
         "arp saddr ip 0.0.0.0 accept",
+        *_behind(nic, network, "arp saddr ip", "arp"),
         rules.drop("arp"),
     ]
 
