@@ -19,7 +19,6 @@ from tests.documents import SPEC
 from tests.host.private_cloud import RANGE, Network, tunnel_ip
 from tests.host.wire import arrives, capture
 from tests.host.world import World, until
-from vms.host import store
 from vms.spec import VmReport, VmSpec
 
 pytestmark = pytest.mark.private
@@ -252,6 +251,6 @@ def test_a_host_that_was_rebooted_makes_its_networks_and_guests_again(
         world.seen("ip", "link", "del", name)
     shell.run([*world.lab.enter(world.namespace), "nft", "flush", "ruleset"], timeout=10)
     with world.inside(), world.watched():
-        until(lambda: store.memory(world.host.paths.vm(spec.vm_id)) and world.process(spec), "QEMU")
-        world.wait_for_boots(spec, 2)
+        until(lambda: world.process(spec), "QEMU is there")
+        world.wait_for_boots(spec, 1)
         until(lambda: pings(world, spec, OTHER), "its neighbour is there")
