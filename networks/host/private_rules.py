@@ -166,10 +166,10 @@ def _of_host(under: Underlay) -> dict[str, list[str]]:
         ],
         "to_host": [
             "type filter hook input priority filter; policy accept;",
+            f"iifname {tunnel} {vxlan} accept",
+            f"{vxlan} drop",
             f"iifname {bridges} drop",
             f'iifname != {{ {tunnel}, "lo" }} ip daddr {under.tunnel_ip} drop',
-            f"iifname != {tunnel} {vxlan} drop",
-            f"iifname {tunnel} {vxlan} accept",
             f"iifname {tunnel} icmp type echo-request accept",
             f"iifname != {{ {tunnel}, {exits} }} accept",
             "ct state established,related accept",

@@ -60,7 +60,8 @@ class Networks:
                 return
             was_due = network_id in self._due
             (self._due.add if report.failure else self._due.discard)(network_id)
-            due = insist or self._is_news(report)
+            # That a network is gone is said once; what is told again and again is what there is.
+            due = (insist and report.present) or self._is_news(report)
             if due and await asyncio.to_thread(self._tell, report):
                 self._told[network_id] = report
         if was_due and report.converged:

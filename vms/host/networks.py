@@ -207,13 +207,14 @@ def _ensure(host: Host, spec: NetworkSpec) -> None:
 def _remove(host: Host, removal: NetworkRemoval) -> None:
     name = plan.names(removal.network_id)
     place = host.paths.gateway(removal.network_id)
+    if not place.exists():  # the first that is made, and the last that goes
+        return
     dhcp.stop(leases.private_place(host, removal.network_id))
     with IPRoute() as netlink:
         gateway.remove(netlink, name, place)
         overlay.remove(netlink, name)
-    shutil.rmtree(place, ignore_errors=True)
-    if host.routes_networks:
-        ensure_tunnel(host)
+    ensure_tunnel(host)
+    shutil.rmtree(place)
 
 
 def _local(host: Host, network_id: int) -> list[tuple[str, str]]:

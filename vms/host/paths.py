@@ -169,6 +169,11 @@ class VmPaths:
     def seed(self) -> Path:
         return self.state / "seed.iso"
 
+    @property
+    def seed_digest(self) -> Path:
+        """Of what the seed says."""
+        return self.state / "seed.sha256"
+
     def disk(self, index: int) -> Path:
         return self.state / f"disk-{index}.qcow2"
 

@@ -6,6 +6,7 @@ nothing is quoted by hand. The texts are made by pure functions; `write_seed` pu
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -91,6 +92,16 @@ def _ethernet(nic: NicSpec) -> dict[str, Any]:
     if nic.dns:
         config["nameservers"] = {"addresses": list(nic.dns)}
     return config
+
+
+def ensure_seed(host: Host, spec: VmSpec, paths: VmPaths) -> None:
+    """Write the seed unless it says this already: NICs may have come or gone since."""
+    said = hashlib.sha256(_json(texts(spec)).encode()).hexdigest()
+    noted = paths.seed_digest
+    if paths.seed.exists() and noted.exists() and noted.read_text() == said:
+        return
+    write_seed(host, spec, paths)
+    noted.write_text(said)
 
 
 def write_seed(host: Host, spec: VmSpec, paths: VmPaths) -> None:

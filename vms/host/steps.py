@@ -153,8 +153,7 @@ class Steps:
     def _provision(self) -> None:
         base = self._host.paths.image(self._spec.image.disk.sha256)
         disks.ensure_disks(self._host, self._spec, self._paths, imagecheck.virtual_bytes(base))
-        if not self._paths.seed.exists():
-            seed.write_seed(self._host, self._spec, self._paths)
+        seed.ensure_seed(self._host, self._spec, self._paths)
 
     def _add_links(self) -> None:
         if not self._host.routes_networks:
@@ -185,6 +184,7 @@ class Steps:
                 f" {self._paths.log}; it is tried again once a minute"
             )
         self._remember(memory.starting(self._spec, self._host.boot_id, now))
+        seed.ensure_seed(self._host, self._spec, self._paths)
         kind = accelerator.chosen(self._host).kind
         qemu.start(self._host, self._spec, self._paths, kind)
         self._await_guest()
