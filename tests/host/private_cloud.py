@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from vms.host import networks, steps
 from vms.spec import VmSpec
 
 RANGE = "10.0.0.0/16"
+EXPERIMENT = 0x88B5  # IEEE 802, local experiments
 SUBNETS = (SubnetSpec("10.0.1.0/24", "10.0.1.1"), SubnetSpec("10.0.2.0/24", "10.0.2.1"))
 
 
@@ -149,3 +151,13 @@ def document(world: World, *nics: NicSpec) -> VmSpec:
     vm_id = nics[0].nic_id
     uuid = str(uuid5(UUID(world.host.uuid), f"server {vm_id}"))
     return a_spec(vm_id=vm_id, uuid=uuid, host_uuid=world.host.uuid, nics=nics)
+
+
+def crosses(one: Wire, other: Wire, *, seconds: float = 5.0) -> bool:
+    """Whether a frame gets from one guest to the other."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        one.send(EXPERIMENT, one.content, to=other.nic.mac)
+        if other.hears(EXPERIMENT, one.content, seconds=0.1):
+            return True
+    return False

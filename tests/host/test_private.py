@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -16,13 +15,12 @@ from msgspec import structs
 
 from networks.host import mesh, plan, processes, wireguard
 from networks.spec import NicReport, RouteSpec
-from tests.host.private_cloud import Network, linked, played, reported
+from tests.host.private_cloud import EXPERIMENT, Network, crosses, linked, played, reported
 from tests.host.wire import ARP, ARP_REPLY, BROADCAST, IPV4, Wire, arrives, capture, ip, mac
 from tests.host.world import World, until
 
 pytestmark = pytest.mark.private
 
-EXPERIMENT = 0x88B5  # IEEE 802, local experiments
 MULTICAST = "01:00:5e:00:00:fb"
 NOBODY = "02:00:00:00:99:99"
 
@@ -53,16 +51,6 @@ class playing(ExitStack):  # noqa: N801 - reads as a verb
     def __enter__(self) -> list[Wire]:  # type: ignore[override]
         super().__enter__()
         return [self.enter_context(played(world, nic)) for world, nic in self._network.placed]
-
-
-def crosses(one: Wire, other: Wire, *, seconds: float = 5.0) -> bool:
-    """Whether a frame gets from one guest to the other."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        one.send(EXPERIMENT, one.content, to=other.nic.mac)
-        if other.hears(EXPERIMENT, one.content, seconds=0.1):
-            return True
-    return False
 
 
 @pytest.mark.parametrize("to", [BROADCAST, MULTICAST, NOBODY, "the other"])

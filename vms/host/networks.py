@@ -34,7 +34,7 @@ from networks.host import (
 )
 from networks.host.gateway import Gateway
 from networks.host.links import Tap, Uplink
-from networks.host.nics import NetworkRefused
+from networks.host.nics import NetworkRefused, find_uplink
 from networks.host.overlay import Tunnel
 from networks.host.private_rules import Underlay
 from networks.host.wireguard import Place
@@ -119,7 +119,9 @@ def fitted(host: Host, spec: VmSpec) -> VmSpec:
     if not any(tap.network for tap in taps):
         return spec
     with IPRoute() as netlink:
-        uplink = links.find_uplink(netlink, host.surroundings.uplink)
+        uplink = find_uplink(netlink, host.surroundings)
+    if uplink is None:
+        return spec  # whoever makes the links says so
     nics = tuple(
         structs.replace(tap.nic, mtu=plan.mtu(tap.network, uplink.mtu)) if tap.network else tap.nic
         for tap in taps
