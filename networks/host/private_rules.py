@@ -134,16 +134,18 @@ def gateway_rules() -> str:
 
 
 def _between_ports() -> dict[str, list[str]]:
+    """Asked for every frame, so in as few questions as there can be."""
     tunnels, gateways = f'"{plan.TUNNELS}*"', f'"{plan.GATEWAYS}*"'
     return {
+        "into_tunnel": [
+            f"iifname {gateways} meta protocol arp drop",
+            "udp dport { 67, 68 } drop",
+        ],
         "between": [
             "type filter hook forward priority filter; policy accept;",
-            # Who sent it has sent it to every host.
-            f"iifname {tunnels} oifname {tunnels} drop",
+            f"oifname {tunnels} goto into_tunnel",
             # Every host has a gateway of its own, which answers this host's members.
-            f"iifname {tunnels} oifname {gateways} drop",
-            f"iifname {gateways} oifname {tunnels} meta protocol arp drop",
-            f"oifname {tunnels} udp dport {{ 67, 68 }} drop",
+            f"oifname {gateways} iifname {tunnels} drop",
         ],
     }
 
