@@ -16,7 +16,20 @@ from msgspec import structs
 from networks.host import mesh, plan, processes, wireguard
 from networks.spec import NicReport, RouteSpec
 from tests.host.private_cloud import EXPERIMENT, Network, crosses, linked, played, reported
-from tests.host.wire import ARP, ARP_REPLY, BROADCAST, IPV4, Wire, arrives, capture, ip, mac
+from tests.host.wire import (
+    ADVERTISEMENT,
+    ARP,
+    ARP_REPLY,
+    BROADCAST,
+    IPV4,
+    IPV6,
+    SOLICITATION,
+    Wire,
+    arrives,
+    capture,
+    ip,
+    mac,
+)
 from tests.host.world import World, until
 
 pytestmark = pytest.mark.private
@@ -78,6 +91,28 @@ def test_a_guest_that_announces_its_address_is_heard_on_other_hosts(guests: list
     one, other = guests
     one.arp(sender="10.0.1.11", wanted="10.0.1.11")
     assert other.hears(ARP, mac(one.nic.mac) + ip("10.0.1.11"))
+
+
+def test_neighbours_find_each_other_by_ipv6_on_their_own_link(guests: list[Wire]) -> None:
+    one, other = guests
+    asked = link_local(other)
+    one.icmpv6(SOLICITATION, target=asked, sender=link_local(one), option=(1, one.nic.mac))
+    assert other.hears(IPV6, ip(asked))
+    other.icmpv6(ADVERTISEMENT, target=asked, sender=asked, option=(2, other.nic.mac))
+    assert one.hears(IPV6, ip(asked) + bytes((2, 1)) + mac(other.nic.mac))
+
+
+def test_members_of_one_host_are_neighbours_too(network: Network, guests: list[Wire]) -> None:
+    world, _ = network.placed[0]
+    network.placed.append((world, network.nic("10.0.1.15")))
+    network.tell()
+    with played(world, network.placed[2][1]) as third:
+        assert crosses(third, guests[0])
+        assert crosses(guests[0], third)
+        assert crosses(guests[1], third)
+        third.arp(sender="10.0.1.15", wanted="10.0.1.11")
+        assert guests[0].hears(ARP, ip("10.0.1.15"))
+        assert not guests[1].hears(ARP, ip("10.0.1.15"), seconds=0.3)
 
 
 def test_the_gateway_answers_on_each_host_with_one_mac_and_hears_no_other_host(

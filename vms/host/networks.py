@@ -57,6 +57,13 @@ class NetworkUnknown(CumuletError):
     retryable: ClassVar[bool] = True
 
 
+class NetworkMissing(CumuletError):
+    """A private network could not be made on this host."""
+
+    code: ClassVar[str] = "network_missing"
+    retryable: ClassVar[bool] = True
+
+
 class NoTunnels(CumuletError):
     """The agent may not make links on this machine."""
 
@@ -94,14 +101,29 @@ def converge(host: Host, network_id: int) -> NetworkReport | None:
     )
 
 
-def require(taps: Sequence[Tap]) -> None:
-    """Before NICs are made. Raises NetworkUnknown."""
+def require(host: Host, taps: Sequence[Tap]) -> None:
+    """Before NICs are made. Raises NetworkUnknown or NetworkMissing."""
     for tap in taps:
-        if tap.private and tap.network is None:
+        if not tap.private:
+            continue
+        if tap.network is None:
             raise NetworkUnknown(
                 f"this host has not been told of network #{tap.nic.network_id} yet: the server"
                 " goes on as soon as it is"
             )
+        _require_bridge(host, tap.network)
+
+
+def _require_bridge(host: Host, spec: NetworkSpec) -> None:
+    with IPRoute() as netlink:
+        if links.index_of(netlink, plan.names(spec.network_id).bridge) is not None:
+            return
+    report = converge(host, spec.network_id)
+    if report and report.failure:
+        raise NetworkMissing(
+            f"network #{spec.network_id} is not there yet, it is tried again:"
+            f" {report.failure.message}"
+        )
 
 
 def members(host: Host, network_id: int) -> list[int]:

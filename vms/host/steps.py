@@ -164,7 +164,7 @@ class Steps:
         if any(nic.mode == "public_bridged" for nic in self._spec.nics):
             bridging.require(self._host)
         taps = self._host.taps(self._spec)
-        networks.require(taps)
+        networks.require(self._host, taps)
         nics.ensure_nics(taps, self._host.surroundings)
         leases.serve(self._host, self._spec)
 
