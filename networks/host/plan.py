@@ -91,7 +91,7 @@ def wanted(spec: NetworkSpec, local: Iterable[tuple[str, str]]) -> Forwarding:
         member.mac: hosts[member.host_uuid] for member in spec.members if member.host_uuid in hosts
     }
     here = {mac: tap for mac, tap in local if mac not in remote}
-    known = {own} | remote.keys() | here.keys()
+    told = hosts.keys() | {spec.host_uuid}
     return Forwarding(
         tunnels=frozenset(remote.items()) | {(EVERYBODY, host) for host in set(remote.values())},
         ports=frozenset({(own, name.gateway)})
@@ -101,7 +101,7 @@ def wanted(spec: NetworkSpec, local: Iterable[tuple[str, str]]) -> Forwarding:
         | {
             (address, member.mac)
             for member in spec.members
-            if member.mac in known
+            if member.host_uuid in told
             for address in member.addresses
         },
     )

@@ -27,7 +27,7 @@ from networks.host.mesh import Mesh, configuration
 
 PROGRAM = "wireguard-go"
 _SOCKETS = Path("/run/wireguard")
-_SECONDS = 5.0
+_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _KIND = "wireguard"
 _SCOPE_LINK = 253  # RT_SCOPE_LINK, rtnetlink(7)

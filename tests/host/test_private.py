@@ -95,11 +95,13 @@ def test_a_guest_that_announces_its_address_is_heard_on_other_hosts(guests: list
 
 def test_neighbours_find_each_other_by_ipv6_on_their_own_link(guests: list[Wire]) -> None:
     one, other = guests
-    asked = link_local(other)
-    one.icmpv6(SOLICITATION, target=asked, sender=link_local(one), option=(1, one.nic.mac))
+    asked, group = link_local(other), "33:33:00:00:00:01"
+    lladdr = (1, one.nic.mac)
+    one.icmpv6(SOLICITATION, target=asked, sender=link_local(one), option=lladdr, mac_to=group)
     assert other.hears(IPV6, ip(asked))
-    other.icmpv6(ADVERTISEMENT, target=asked, sender=asked, option=(2, other.nic.mac))
-    assert one.hears(IPV6, ip(asked) + bytes((2, 1)) + mac(other.nic.mac))
+    lladdr = (2, other.nic.mac)
+    other.icmpv6(ADVERTISEMENT, target=asked, sender=asked, option=lladdr, mac_to=one.nic.mac)
+    assert one.hears(IPV6, bytes((2, 1)) + mac(other.nic.mac))
 
 
 def test_members_of_one_host_are_neighbours_too(network: Network, guests: list[Wire]) -> None:
@@ -110,8 +112,8 @@ def test_members_of_one_host_are_neighbours_too(network: Network, guests: list[W
         assert crosses(third, guests[0])
         assert crosses(guests[0], third)
         assert crosses(guests[1], third)
-        third.arp(sender="10.0.1.15", wanted="10.0.1.11")
-        assert guests[0].hears(ARP, ip("10.0.1.15"))
+        guests[0].arp(sender="10.0.1.11", wanted="10.0.1.15")
+        assert third.hears(ARP, ip("10.0.1.11") + bytes(6) + ip("10.0.1.15"))
         assert not guests[1].hears(ARP, ip("10.0.1.15"), seconds=0.3)
 
 

@@ -95,15 +95,25 @@ class Wire:
         sender: str = "",
         to: str = "ff02::1",
         option: tuple[int, str] | None = None,
+        mac_to: str = "",
     ) -> None:
         """A message of neighbour discovery; `option`: its type and the MAC in it."""
         body = struct.pack("!BBHI", kind, 0, 0, 0)
         body += ip(target) if target else b""
         if option:
             body += bytes((option[0], 1)) + mac(option[1])
-        self.ipv6(ICMPV6, sender or self.address6, to, body)
+        self.ipv6(ICMPV6, sender or self.address6, to, body, mac_to=mac_to)
 
-    def ipv6(self, protocol: int, sender: str, to: str, body: bytes, *, source: str = "") -> None:
+    def ipv6(
+        self,
+        protocol: int,
+        sender: str,
+        to: str,
+        body: bytes,
+        *,
+        source: str = "",
+        mac_to: str = "",
+    ) -> None:
         at = 6 if protocol == UDP else 2
         ends = ip(sender) + ip(to)
         total = checksum(ends + struct.pack("!II", len(body), protocol) + body)
@@ -112,6 +122,7 @@ class Wire:
             IPV6,
             struct.pack("!IHBB", 6 << 28, len(body), protocol, 255) + ends + body,
             source=source,
+            to=mac_to,
         )
 
     @property
