@@ -105,12 +105,18 @@ def lives(netlink: Any, place: Place) -> bool:
     return index_of(netlink, place.interface) is not None
 
 
+def is_left(netlink: Any, place: Place) -> bool:
+    """Whether there is anything to remove: a program that was killed leaves its socket."""
+    return lives(netlink, place) or _socket(place).exists()
+
+
 def remove(netlink: Any, place: Place) -> None:
     """Nobody is reached any more, and nobody reaches this host."""
     links.remove_tap(netlink, place.interface)
     pid = processes.find(PROGRAM, place.interface)
     if pid is not None:
         processes.end(pid, PROGRAM, place.interface)
+    _socket(place).unlink(missing_ok=True)
 
 
 def _start(netlink: Any, place: Place) -> None:
@@ -132,9 +138,13 @@ def _start(netlink: Any, place: Place) -> None:
 
 
 def _answers(place: Place) -> bool:
-    if not (_SOCKETS / f"{place.interface}.sock").exists():
+    if not _socket(place).exists():
         return False
     return shell.run(["wg", "show", place.interface], timeout=_SECONDS, ok=range(256)).code == 0
+
+
+def _socket(place: Place) -> Path:
+    return _SOCKETS / f"{place.interface}.sock"
 
 
 def _address(netlink: Any, index: int | None, address: str) -> None:

@@ -164,7 +164,7 @@ def ensure_tunnel(host: Host) -> None:
             rules = private_rules.host_rules(_underlay(host, uplink, wanted.address))
             if wireguard.ensure(netlink, place, wanted, plan.tunnel_mtu(uplink.mtu), rules):
                 log.info("tunnel set up", peers=len(wanted.peers))
-        elif wireguard.lives(netlink, place):
+        elif wireguard.is_left(netlink, place):
             wireguard.remove(netlink, place)
             nft.apply(private_rules.no_host_rules())
 
