@@ -61,7 +61,8 @@ class HostConfig:
     host offers (None: all of the machine). netns: path of the network namespace that QEMU must
     run in where a service manager starts it (None: the machine's own). protected: networks that
     guests must not call (None: those that the uplink is in). metrics: None: not served. bridge:
-    the uplink becomes a port of a bridge, which guests with bridged addresses share.
+    the uplink becomes a port of a bridge, which guests with bridged addresses share. nat: other
+    hosts cannot call this one, it calls them.
     """
 
     name: str
@@ -76,6 +77,7 @@ class HostConfig:
     protected: tuple[IPv4Network | IPv6Network, ...] | None = None
     metrics: MetricsEndpoint | None = None
     bridge: bool = False
+    nat: bool = False
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> HostConfig:
@@ -107,6 +109,7 @@ class HostConfig:
             protected=_networks(env, "CUMULET_HOST_PROTECTED"),
             metrics=_endpoint(env, "CUMULET_HOST_METRICS"),
             bridge=_switch(env, "CUMULET_HOST_BRIDGE"),
+            nat=_switch(env, "CUMULET_HOST_NAT"),
         )
 
 

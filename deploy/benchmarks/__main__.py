@@ -20,7 +20,7 @@ from rich.console import Console
 from cloud import shell
 from cloud.errors import CumuletError
 from deploy import guests, images, processes, state
-from deploy.benchmarks import deployment, footprint, network, report, revisions, verdicts
+from deploy.benchmarks import deployment, footprint, network, private, report, revisions, verdicts
 from deploy.benchmarks.first_vm import FirstVm
 from deploy.benchmarks.guest import Contender, Guest, Sample
 from deploy.benchmarks.libvirt import Libvirt
@@ -50,6 +50,9 @@ def bench(
     only_network: Annotated[
         bool, typer.Option("--network", help="Measure what a host's rules cost, and only that.")
     ] = False,
+    only_private: Annotated[
+        bool, typer.Option("--private", help="Measure what private networks cost, and only that.")
+    ] = False,
 ) -> None:
     """Measure how fast a server is there, beside a shell loop of QEMU and virsh create.
 
@@ -58,6 +61,9 @@ def bench(
     console = Console(highlight=False)
     if only_network:
         _bench_network(rounds, json_file or state.default_state() / "bench-network.json", console)
+        return
+    if only_private:
+        _bench_private(rounds, json_file or state.default_state() / "bench-private.json", console)
         return
     target = json_file or state.default_state() / "bench.json"
     if against:
@@ -85,6 +91,16 @@ def _bench_network(rounds: int, target: Path, console: Console) -> None:
         result = network.measure(rounds, steps)
     reached = result.verdicts()
     numbers = {**network.document(result), "verdicts": report.verdict_documents(reached)}
+    target.write_text(json.dumps(numbers, indent=2) + "\n")
+    console.print(report.verdict_table(reached))
+    console.print(f"Numbers: {target}")
+
+
+def _bench_private(rounds: int, target: Path, console: Console) -> None:
+    with Steps() as steps:
+        result = private.measure(rounds, steps)
+    reached = result.verdicts()
+    numbers = {**private.document(result), "verdicts": report.verdict_documents(reached)}
     target.write_text(json.dumps(numbers, indent=2) + "\n")
     console.print(report.verdict_table(reached))
     console.print(f"Numbers: {target}")

@@ -17,6 +17,9 @@ CONTROL_IDLE_PERCENT = 5.0
 OVERHEAD = 1.03
 RULES_SECONDS = 1.0
 THROUGHPUT_KEPT = 0.85
+# A private network beside the bare tunnel that it runs in.
+PRIVATE_KEPT = 0.9
+PRIVATE_ADDED_MS = 0.1
 
 
 @dataclass(frozen=True)
@@ -94,4 +97,13 @@ def network(set_seconds: float, replace_seconds: float, kept: Mapping[str, float
             Verdict(f"throughput {way}, with rules", part, THROUGHPUT_KEPT, "x", least=True)
             for way, part in kept.items()
         ),
+    ]
+
+
+def private(mtu: int, kept: float, added_ms: float) -> list[Verdict]:
+    """`kept`: throughput between guests as a part of the bare tunnel's; uplinks of `mtu` bytes."""
+    between = f"between guests, uplinks of {mtu} bytes"
+    return [
+        Verdict(f"throughput {between}", kept, PRIVATE_KEPT, "x", least=True),
+        Verdict(f"latency added {between}", added_ms, PRIVATE_ADDED_MS, "ms"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from networks.spec import NicSpec
@@ -14,6 +15,11 @@ def led_to(nic: NicSpec) -> tuple[Network, ...]:
     """Its networks, the primary ones first: /32 for each IPv4 address, mostly /64 for IPv6."""
     given = (nic.ipv4, nic.ipv6, *nic.floating)
     return tuple(dict.fromkeys(ip_network(one, strict=False) for one in given if one))
+
+
+def public(nics: Iterable[NicSpec]) -> list[Network]:
+    """All that the host leads to these NICs, or that their guests answer for outside."""
+    return [network for nic in nics if nic.mode != "private" for network in led_to(nic)]
 
 
 def ipv4(nic: NicSpec) -> list[IPv4Address]:

@@ -36,7 +36,7 @@ _SPOKEN_KEPT = "10m"
 
 def nic_rules(tap: str, nic: NicSpec) -> str:
     """The table of one TAP, with its rules replaced. The TAP must exist."""
-    chains, sets = _chains(tap, nic), []
+    chains, sets = {**own_chains(nic), rules.ENTRY: _entry(tap, nic)}, []
     if nic.dhcp:
         chains["to_guest"] = _to_guest(tap, nic)
         sets = [
@@ -53,7 +53,8 @@ def forget(tap: str, addresses: Iterable[str]) -> str:
     return f"delete element netdev {nic_table(tap)} {LEARNED} {{ {', '.join(addresses)} }}\n"
 
 
-def _chains(tap: str, nic: NicSpec) -> dict[str, list[str]]:
+def own_chains(nic: NicSpec) -> dict[str, list[str]]:
+    """What the guest may say in its own name, by protocol; a chain for the rest leads there."""
     return {
         "claims": _claims(nic),
         "says_icmpv6": rules.says_icmpv6(nic.mac),
@@ -79,19 +80,22 @@ def _chains(tap: str, nic: NicSpec) -> dict[str, list[str]]:
             "arp saddr ip 0.0.0.0 accept",
             *_own_ipv4(nic, "arp saddr ip", "arp"),
         ],
-        rules.ENTRY: [
-            f'type filter hook ingress device "{tap}" priority filter; policy drop;',
-            f"meta mark set {MARK:#x}",
-            # A tag would lead the frame into a network that the guest is not in.
-            f"ether type {{ 8021q, 0x88a8 }} {rules.drop('protocol')}",
-            f"ether saddr != {nic.mac} {rules.drop('mac')}",
-            *rules.limit(nic.mbit_out),
-            "meta protocol ip goto says_ipv4",
-            "meta protocol ip6 goto says_ipv6",
-            "meta protocol arp goto says_arp",
-            rules.drop("protocol"),
-        ],
     }
+
+
+def _entry(tap: str, nic: NicSpec) -> list[str]:
+    return [
+        f'type filter hook ingress device "{tap}" priority filter; policy drop;',
+        f"meta mark set {MARK:#x}",
+        # A tag would lead the frame into a network that the guest is not in.
+        f"ether type {{ 8021q, 0x88a8 }} {rules.drop('protocol')}",
+        f"ether saddr != {nic.mac} {rules.drop('mac')}",
+        *rules.limit(nic.mbit_out),
+        "meta protocol ip goto says_ipv4",
+        "meta protocol ip6 goto says_ipv6",
+        "meta protocol arp goto says_arp",
+        rules.drop("protocol"),
+    ]
 
 
 def _own_ipv4(nic: NicSpec, sender: str, reason: str) -> list[str]:

@@ -9,29 +9,30 @@ again by its pid file and its command line. `vms.host.leases` calls this, one ca
 
 from __future__ import annotations
 
-import os
-import select
 import signal
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from cloud import shell
+from networks.host import processes
 from networks.host.bridge_plan import BRIDGE
 from networks.host.links import Tap
 from networks.spec import NicSpec
 
+_PROGRAM = "dnsmasq"
 _START_SECONDS = 10.0
-_END_SECONDS = 3.0
 # dnsmasq takes no netmask of nothing at all, so there are two halves of the address space.
 _HALVES = ("1.0.0.0", "128.0.0.0")
 _HALF_MASK = "128.0.0.0"
 _LEASE = "12h"
 _BRIDGED = "bridged"
+_WORLD = IPv4Network("0.0.0.0/0")
+# Where guests with public addresses ask.
+PUBLIC = ("cu*", BRIDGE)
 
 
-def configuration(place: Path, local: Sequence[str]) -> str:
+def configuration(place: Path, local: Sequence[str], interfaces: Sequence[str] = PUBLIC) -> str:
     """dnsmasq's own. `local`: the host's addresses on the interfaces that guests ask on."""
     lines = [
         "port=0",
@@ -39,8 +40,7 @@ def configuration(place: Path, local: Sequence[str]) -> str:
         "no-hosts",
         "no-ping",
         "bind-dynamic",
-        "interface=cu*",
-        f"interface={BRIDGE}",
+        *(f"interface={name}" for name in interfaces),
         "except-interface=lo",
         # A guest that asks without end fills no disk.
         "quiet-dhcp",
@@ -87,21 +87,28 @@ def option_lines(tap: Tap, hostname: str) -> str:
 def _routes(nic: NicSpec, own: IPv4Interface) -> dict[str, str]:
     """Only the first NIC has a default route. A gateway on no subnet needs a route of its own.
 
-    That comes with option 121 (RFC 3442); older Windows takes it from 249, in the same form.
+    Those come with option 121 (RFC 3442); older Windows takes it from 249, in the same form.
+    Who heeds 121 heeds no router.
     """
-    if nic.index:
-        return {"option:router": ""}
     gateway = IPv4Address(nic.gateway)
-    if gateway in own.network and own.network.prefixlen < 32:
-        return {"option:router": nic.gateway}
-    hexed = ":".join(
-        f"{byte:02x}" for byte in (32, *gateway.packed, 0, 0, 0, 0, 0, *gateway.packed)
-    )
-    return {
-        "option:router": nic.gateway,
-        "121": f"{gateway}/32,0.0.0.0,0.0.0.0/0,{gateway}",
-        "249": hexed,
-    }
+    first = nic.index == 0
+    on_link = gateway in own.network and own.network.prefixlen < 32
+    led = [(IPv4Network(one, strict=False), gateway) for one in nic.routes if ":" not in one]
+    if first and (led or not on_link):
+        led.append((_WORLD, gateway))
+    if led and not on_link:
+        led.insert(0, (IPv4Network(gateway), IPv4Address(0)))
+    routes = {"option:router": nic.gateway if first else ""}
+    if led:
+        routes["121"] = ",".join(f"{network},{hop}" for network, hop in dict.fromkeys(led))
+        hexed = b"".join(_packed(network, hop) for network, hop in dict.fromkeys(led))
+        routes["249"] = hexed.hex(":")
+    return routes
+
+
+def _packed(network: IPv4Network, hop: IPv4Address) -> bytes:
+    significant = network.network_address.packed[: (network.prefixlen + 7) // 8]
+    return bytes((network.prefixlen,)) + significant + hop.packed
 
 
 def serve(place: Path, taps: Iterable[Tap], hostname: str) -> None:
@@ -129,26 +136,22 @@ def forget(place: Path, names: Iterable[str]) -> None:
         _read_again(place)
 
 
-def ensure_server(place: Path, local: Sequence[str]) -> None:
-    """Run dnsmasq if there is anybody to answer. Raises CommandError."""
+def ensure_server(place: Path, local: Sequence[str], interfaces: Sequence[str] = PUBLIC) -> None:
+    """Run dnsmasq if there is anybody to answer, in the caller's namespace. Raises CommandError."""
     if not _hosts(place).exists() or not any(_hosts(place).iterdir()):
         return
-    changed = _write(_conf(place), configuration(place, local))
+    changed = _write(_conf(place), configuration(place, local, interfaces))
     pid = find(place)
     if pid is not None and changed:
         stop(place)
         pid = None
     if pid is None:
-        shell.run(["dnsmasq", _conf_word(place)], timeout=_START_SECONDS)
+        shell.run([_PROGRAM, _conf_word(place)], timeout=_START_SECONDS)
 
 
 def find(place: Path) -> int | None:
     """The pid of our dnsmasq. Looks at every process if the pid file does not lead to it."""
-    with suppress(OSError, ValueError):
-        if _is_ours(pid := int(_pid(place).read_text()), place):
-            return pid
-    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return next((pid for pid in pids if _is_ours(pid, place)), None)
+    return processes.find(_PROGRAM, _conf_word(place), _pid(place))
 
 
 def stop(place: Path) -> None:
@@ -163,23 +166,8 @@ def _read_again(place: Path) -> None:
 
 def _signal(place: Path, number: signal.Signals, *, wait: bool) -> None:
     pid = find(place)
-    if pid is None:
-        return
-    with suppress(ProcessLookupError):
-        handle = os.pidfd_open(pid)
-        try:
-            if _is_ours(pid, place):
-                signal.pidfd_send_signal(handle, number)
-                select.select([handle] if wait else [], [], [], _END_SECONDS if wait else 0)
-        finally:
-            os.close(handle)
-
-
-def _is_ours(pid: int, place: Path) -> bool:
-    with suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return _conf_word(place).encode() in words
-    return False
+    if pid is not None:
+        processes.signalled(pid, _PROGRAM, _conf_word(place), number, wait=wait)
 
 
 def _write(path: Path, text: str) -> bool:

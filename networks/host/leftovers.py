@@ -15,7 +15,7 @@ from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
 
-from networks.host import addresses, links, nft, routes, rules
+from networks.host import addresses, links, mesh, nft, routes, rules
 from networks.host.links import TAP_PREFIX, Tap, Uplink
 from networks.host.nics import NetworkRefused, Surroundings, find_uplink, remove_nics
 
@@ -64,6 +64,7 @@ def look(around: Surroundings) -> Sight:
                 str(link.get_attr("IFLA_IFNAME")): _is_ours(link, around)
                 for link in netlink.get_links()
                 if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == _TAP_KIND
+                and link.get_attr("IFLA_IFNAME") != mesh.interface(around.host)
             }
             proxies = routes.proxies(netlink, uplink) if uplink else {}
             return Sight(
@@ -84,12 +85,9 @@ def look(around: Surroundings) -> Sight:
 def find(seen: Sight, wanted: Collection[Tap]) -> list[Leftover]:
     """What of it belongs to none of the `wanted` interfaces. Pure."""
     nics = {tap.name: tap.nic for tap in wanted}
-    networks = {str(network) for nic in nics.values() for network in addresses.led_to(nic)}
-    answers = {
-        str(addresses.spoken_for(network))
-        for nic in nics.values()
-        for network in addresses.led_to(nic)
-    }
+    led = addresses.public(nics.values())
+    networks = set(map(str, led))
+    answers = {str(addresses.spoken_for(network)) for network in led}
     found = [
         Leftover(Kind.INTERFACE, name, ours)
         for name, ours in seen.interfaces.items()

@@ -20,7 +20,7 @@ from pyroute2 import NetlinkError
 from cloud.errors import CumuletError
 from networks.host import addresses
 from networks.host.addresses import Network
-from networks.spec import NicSpec
+from networks.spec import NetworkSpec, NicSpec
 
 _SYSCTL = Path("/proc/sys/net")
 _SCOPE_LINK = 253  # RT_SCOPE_LINK, rtnetlink(7)
@@ -42,7 +42,7 @@ class NoUplink(CumuletError):
 class Uplink:
     """The interface towards the world: its first address, and the networks it is in.
 
-    `mac` is None where the link has no addresses of its own, as in a tunnel.
+    `mac` is None where the link has no addresses of its own, as in a tunnel; `mtu` in bytes.
     """
 
     name: str
@@ -50,19 +50,32 @@ class Uplink:
     address: str
     networks: tuple[Network, ...]
     mac: str | None
+    mtu: int = 1500
 
 
 @dataclass(frozen=True)
 class Tap:
-    """A NIC's interface on the host; `owner`: the uid that may open it (None: root's alone)."""
+    """A NIC's interface on the host; `owner`: the uid that may open it (None: root's alone).
+
+    `network`: what a private one is in, None as long as the host has not been told.
+    """
 
     name: str
     nic: NicSpec
     owner: int | None
+    network: NetworkSpec | None = None
 
     @property
     def bridged(self) -> bool:
         return self.nic.mode == "public_bridged"
+
+    @property
+    def routed(self) -> bool:
+        return self.nic.mode == "public_routed"
+
+    @property
+    def private(self) -> bool:
+        return self.nic.mode == "private"
 
 
 def find_uplink(netlink: Any, name: str | None) -> Uplink:
@@ -89,6 +102,7 @@ def find_uplink(netlink: Any, name: str | None) -> Uplink:
         address=str(first.get_attr("IFA_LOCAL")),
         networks=tuple(network for network in networks if not network.is_link_local),
         mac=link.get_attr("IFLA_ADDRESS"),
+        mtu=link.get_attr("IFLA_MTU"),
     )
 
 
@@ -100,9 +114,7 @@ def ensure_tap(netlink: Any, tap: Tap, host: str) -> None:
     made = {"ifname": tap.name, "kind": "tuntap", "mode": "tap", **owner}
     unless(errno.EBUSY, netlink.link, "add", **made)
     # On a guest's link the host answers as its gateway and as nothing else.
-    set_sysctl(f"ipv6/conf/{tap.name}/disable_ipv6", "1")
-    set_sysctl(f"ipv6/conf/{tap.name}/addr_gen_mode", _NO_ADDRESSES)
-    set_sysctl(f"ipv6/conf/{tap.name}/accept_ra", "0")
+    silence(tap.name)
     sign(netlink, tap.name, host, "")
 
 
@@ -120,6 +132,13 @@ def raise_tap(netlink: Any, tap: Tap) -> int:
         gateway6 = {"address": nic.gateway6, "prefixlen": 64, "flags": _IFA_F_NODAD}
         unless(errno.EEXIST, netlink.addr, "add", index=index, **gateway6)
     return index
+
+
+def silence(name: str) -> None:
+    """Keep the host from introducing itself on an interface."""
+    set_sysctl(f"ipv6/conf/{name}/disable_ipv6", "1")
+    set_sysctl(f"ipv6/conf/{name}/addr_gen_mode", _NO_ADDRESSES)
+    set_sysctl(f"ipv6/conf/{name}/accept_ra", "0")
 
 
 def remove_tap(netlink: Any, name: str) -> None:

@@ -25,6 +25,7 @@ from networks.host import (
     limits,
     links,
     nft,
+    private,
     routes,
     rules,
 )
@@ -62,6 +63,16 @@ def uplink_address(around: Surroundings) -> str | None:
     with IPRoute() as netlink:
         uplink = find_uplink(netlink, around)
     return uplink.address if uplink else None
+
+
+def cut(names: Sequence[str]) -> None:
+    """Pull these interfaces out of whatever they are in; raises NetworkRefused."""
+    try:
+        with IPRoute() as netlink:
+            for name in names:
+                private.cut(netlink, name)
+    except (NetlinkError, OSError) as error:
+        raise _refused(error) from error
 
 
 def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
@@ -102,7 +113,7 @@ def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
                 _announce(uplink, tap)
             # Last, so that whatever a crash left undone is done again.
             for tap in changed:
-                made_from = _digest(uplink, around, tap.nic)
+                made_from = _digest(uplink, around, tap)
                 links.sign(netlink, tap.name, around.host, made_from)
     except (NetlinkError, OSError) as error:
         raise _refused(error) from error
@@ -175,7 +186,7 @@ def host_text(uplink: Uplink, around: Surroundings) -> str:
 
 def nic_texts(taps: Sequence[Tap], known: Leads | None = None) -> str:
     """All rules of these NICs. `known`: what leads to chains of the bridge by now."""
-    routed = {tap.name: tap.nic for tap in taps if not tap.bridged}
+    routed = {tap.name: tap.nic for tap in taps if tap.routed}
     bridged = {tap.name: tap.nic for tap in taps if tap.bridged}
     return "".join(
         [
@@ -183,6 +194,7 @@ def nic_texts(taps: Sequence[Tap], known: Leads | None = None) -> str:
             *(bridge_rules.nic_rules(*nic) for nic in bridged.items()),
             firewall.nic_rules({name: nic.firewall for name, nic in routed.items()}),
             bridge_firewall.nic_rules(bridged, known or {}),
+            *(private.nic_text(tap) for tap in taps if tap.private),
         ]
     )
 
@@ -231,7 +243,9 @@ def _chains(names: Iterable[str]) -> set[str]:
 
 def _connect(netlink: Any, uplink: Uplink, tap: Tap) -> None:
     """Everything but the rules, which are there before. Here the mode of the NIC decides."""
-    if tap.bridged:
+    if tap.private:
+        private.connect(netlink, tap)
+    elif tap.bridged:
         bridge.ensure_port(netlink, tap)
     else:
         links.raise_tap(netlink, tap)
@@ -241,6 +255,8 @@ def _connect(netlink: Any, uplink: Uplink, tap: Tap) -> None:
 
 def _announce(uplink: Uplink, tap: Tap) -> None:
     """A bridged guest answers for itself, so it is its MAC that neighbours must learn."""
+    if tap.private:
+        return
     told = [addresses.spoken_for(network) for network in addresses.led_to(tap.nic)]
     announce.announce(uplink, told, tap.nic.mac if tap.bridged else None)
 
@@ -248,28 +264,29 @@ def _announce(uplink: Uplink, tap: Tap) -> None:
 def _is_complete(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -> bool:
     if not _is_signed(netlink, uplink, around, tap):
         return False
+    if tap.private:
+        return private.is_connected(netlink, tap)
     if tap.bridged:
         return bridge.is_port(netlink, tap)
     return routes.are_complete(netlink, uplink, tap)
 
 
 def _is_signed(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -> bool:
-    wanted = around.host, _digest(uplink, around, tap.nic)
+    wanted = around.host, _digest(uplink, around, tap)
     return links.signature(netlink, tap.name) == wanted
 
 
-def _digest(uplink: Uplink, around: Surroundings, nic: NicSpec) -> str:
+def _digest(uplink: Uplink, around: Surroundings, tap: Tap) -> str:
     """Of all that a NIC is made from: its document, and the rules as this release writes them."""
-    text = host_text(uplink, around) + nic_texts([Tap("nic", nic, None)])
-    return hashlib.sha256(json.encode(nic) + text.encode()).hexdigest()[:32]
+    text = host_text(uplink, around) + nic_texts([Tap("nic", tap.nic, None, tap.network)])
+    return hashlib.sha256(json.encode(tap.nic) + text.encode()).hexdigest()[:32]
 
 
 def _is_ruled(tap: Tap) -> bool:
     table = bridge_firewall.HOST_TABLE if tap.bridged else firewall.HOST_TABLE
     with nft.asking(nft.INET) as passing, nft.asking(nft.NETDEV) as sent:
-        return nft.chain_exists(passing, table, firewall.arriving(tap.name)) and nft.chain_exists(
-            sent, rules.nic_table(tap.name), rules.ENTRY
-        )
+        filtered = tap.private or nft.chain_exists(passing, table, firewall.arriving(tap.name))
+        return filtered and nft.chain_exists(sent, rules.nic_table(tap.name), rules.ENTRY)
 
 
 def _dropped(netfilter: Any, tap: Tap) -> dict[str, int]:

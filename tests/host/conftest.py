@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from cloud.hostconfig import HostConfig
 from deploy import accounts, images, lab
 from deploy.lab import Lab
 from networks.host import dhcp
+from networks.spec import NetworkRemoval
 from tests.host.world import World, image_spec
-from vms.host import qemu, store
+from vms.host import netstore, qemu, store
 from vms.host.host import Host
 from vms.spec import ImageSpec
 
@@ -69,9 +71,14 @@ def ssh_key(places: Path) -> Path:
 @pytest.fixture
 def bare_world(places: Path, host_lab: Lab, micro: ImageSpec, ssh_key: Path) -> Iterator[World]:
     """A host without any image."""
+    with opened(World(a_host(places), host_lab, micro, ssh_key)) as world, world.inside():
+        yield world
+
+
+def a_host(places: Path, number: int = 1) -> Host:
     home = places / secrets.token_hex(3)
     config = HostConfig(
-        name="h1",
+        name=f"h{number}",
         broker_url="amqp://nobody@127.0.0.1:1/none",
         state_dir=home / "state",
         run_dir=home / "run",
@@ -79,16 +86,24 @@ def bare_world(places: Path, host_lab: Lab, micro: ImageSpec, ssh_key: Path) -> 
         qemu_user=accounts.QEMU,
     )
     home.mkdir(mode=0o711)
-    world = World(Host.open(config), host_lab, micro, ssh_key)
+    return Host.open(config)
+
+
+@contextmanager
+def opened(world: World) -> Iterator[World]:
+    """Nothing of the host is left afterwards."""
+    yield world
+    host = world.host
     with world.inside():
-        yield world
-        for vm_id in store.vm_ids(world.host):
-            spec = store.spec(world.host.paths.vm(vm_id))
+        for vm_id in store.vm_ids(host):
+            spec = store.spec(host.paths.vm(vm_id))
             if spec:
-                qemu.stop(spec.uuid, world.host.paths.vm(vm_id))
+                qemu.stop(spec.uuid, host.paths.vm(vm_id))
                 world.remove(spec, generation=10**9)
-        dhcp.stop(world.host.paths.dhcp)
-    shutil.rmtree(home)
+        for network_id in netstore.network_ids(host.paths):
+            world.tell(NetworkRemoval(network_id, host.uuid, 10**9))
+        dhcp.stop(host.paths.dhcp)
+    shutil.rmtree(host.paths.state.parent)
 
 
 @pytest.fixture
@@ -97,3 +112,28 @@ def world(bare_world: World, image_store: Path) -> World:
     for file in image_store.iterdir():
         os.link(file, bare_world.host.paths.image(file.name))
     return bare_world
+
+
+@pytest.fixture(scope="module")
+def private_lab() -> Iterator[Lab]:
+    made = Lab(secrets.token_hex(3))
+    made.ensure(3)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def hosts(
+    places: Path, private_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
+) -> Iterator[list[World]]:
+    """Three hosts that have the micro guest's image."""
+    with ExitStack() as stack:
+        made = [
+            World(a_host(places, number), private_lab, micro, ssh_key, number=number)
+            for number in (1, 2, 3)
+        ]
+        for world in made:
+            stack.enter_context(opened(world))
+            for file in image_store.iterdir():
+                os.link(file, world.host.paths.image(file.name))
+        yield made

@@ -52,13 +52,20 @@ class Wire:
         self.send(ARP, body, source=source, to=BROADCAST)
 
     def udp(
-        self, *, to: str, port: int, sender: str = "", source_port: int = 5000, source: str = ""
+        self,
+        *,
+        to: str,
+        port: int,
+        sender: str = "",
+        source_port: int = 5000,
+        source: str = "",
+        mac_to: str = "",
     ) -> None:
         body = struct.pack("!HHHH", source_port, port, 8 + len(self.content), 0) + self.content
         if ":" in to:
             self.ipv6(UDP, sender or self.address6, to, body, source=source)
         else:
-            self._ipv4(UDP, sender or str(self.nic.ipv4), to, body, source)
+            self._ipv4(UDP, sender or str(self.nic.ipv4), to, body, source, mac_to)
 
     def ping(self, to: str) -> None:
         body = struct.pack("!BBHHH", 8, 0, 0, 1, 1)
@@ -73,15 +80,25 @@ class Wire:
         sender: str = "",
         to: str = "ff02::1",
         option: tuple[int, str] | None = None,
+        mac_to: str = "",
     ) -> None:
         """A message of neighbour discovery; `option`: its type and the MAC in it."""
         body = struct.pack("!BBHI", kind, 0, 0, 0)
         body += ip(target) if target else b""
         if option:
             body += bytes((option[0], 1)) + mac(option[1])
-        self.ipv6(ICMPV6, sender or self.address6, to, body)
+        self.ipv6(ICMPV6, sender or self.address6, to, body, mac_to=mac_to)
 
-    def ipv6(self, protocol: int, sender: str, to: str, body: bytes, *, source: str = "") -> None:
+    def ipv6(
+        self,
+        protocol: int,
+        sender: str,
+        to: str,
+        body: bytes,
+        *,
+        source: str = "",
+        mac_to: str = "",
+    ) -> None:
         at = 6 if protocol == UDP else 2
         ends = ip(sender) + ip(to)
         total = checksum(ends + struct.pack("!II", len(body), protocol) + body)
@@ -90,6 +107,7 @@ class Wire:
             IPV6,
             struct.pack("!IHBB", 6 << 28, len(body), protocol, 255) + ends + body,
             source=source,
+            to=mac_to,
         )
 
     @property
@@ -97,14 +115,28 @@ class Wire:
         assert self.nic.ipv6
         return str(IPv6Address(self.nic.ipv6.partition("/")[0]) + 1)
 
-    def _ipv4(self, protocol: int, sender: str, to: str, body: bytes, source: str) -> None:
+    def discover(self) -> None:
+        """Ask for an address; RFC 2131."""
+        body = struct.pack("!BBBBIHH", 1, 1, 6, 0, 0x1234, 0, 0x8000) + bytes(16)
+        body += mac(self.nic.mac) + bytes(10 + 64 + 128) + bytes.fromhex("63825363")
+        body += bytes((53, 1, 1, 55, 4, 1, 3, 26, 121, 255))
+        body = struct.pack("!HHHH", 68, 67, 8 + len(body), 0) + body
+        self._ipv4(UDP, "0.0.0.0", "255.255.255.255", body, "", BROADCAST)
+
+    def _ipv4(
+        self, protocol: int, sender: str, to: str, body: bytes, source: str, mac_to: str = ""
+    ) -> None:
         header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, protocol, 0)
         header += ip(sender) + ip(to)
         header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
-        self.send(IPV4, header + body, source=source)
+        self.send(IPV4, header + body, source=source, to=mac_to)
 
     def hears(self, kind: int, needle: bytes, *, seconds: float = 1.0) -> bool:
         """Whether a frame of this kind with these bytes comes to the guest."""
+        return bool(self.answer(kind, needle, seconds=seconds))
+
+    def answer(self, kind: int, needle: bytes, *, seconds: float = 1.0) -> bytes:
+        """The frame of this kind with these bytes; nothing if none comes."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
@@ -113,8 +145,8 @@ class Wire:
                 time.sleep(0.01)
                 continue
             if frame[12:14] == struct.pack("!H", kind) and needle in frame:
-                return True
-        return False
+                return frame
+        return b""
 
 
 @contextmanager

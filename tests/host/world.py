@@ -19,6 +19,7 @@ from cloud import shell
 from deploy.images import GuestImage
 from deploy.images.image import ImageFile
 from deploy.lab import Lab
+from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
 from tests.documents import a_removal, a_spec
 from vms.host import inbox, qemu
 from vms.host.host import Host
@@ -57,7 +58,10 @@ def file_spec(file: ImageFile) -> FileSpec:
 
 @dataclass
 class World:
-    """`reports` are those of VMs, in order; the broker takes nothing while `broker_away`."""
+    """`reports` are those of VMs, in order; the broker takes nothing while `broker_away`.
+
+    `number`: of the host in its lab, from 1.
+    """
 
     host: Host
     lab: Lab
@@ -67,11 +71,13 @@ class World:
     image_reports: list[ImageReport] = field(default_factory=list)
     heartbeats: list[HostReport] = field(default_factory=list)
     usage_reports: list[UsageReport] = field(default_factory=list)
+    network_reports: list[NetworkReport] = field(default_factory=list)
     broker_away: bool = False
+    number: int = 1
 
     @property
     def namespace(self) -> str:
-        return self.lab.host(1)
+        return self.lab.host(self.number)
 
     def uuid(self, number: int) -> str:
         """This host's own: guests of another run of the tests must not be taken for its."""
@@ -98,6 +104,11 @@ class World:
     def remove(self, spec: VmSpec, **changes: Any) -> VmReport:
         inbox.remove(self.host, a_removal(spec, **changes), self.send)
         return self.reports[-1]
+
+    def tell(self, document: NetworkSpec | NetworkRemoval) -> NetworkReport:
+        """Hand the document of a network in; the last report about one."""
+        inbox.network(self.host, document, self.hear, self.send)
+        return self.network_reports[-1]
 
     def send(self, report: VmReport) -> bool:
         if not self.broker_away:
@@ -161,7 +172,7 @@ class World:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """A monitor runs beside the test."""
-        outbox = Outbox(self.send, self._beat, self._image, self._usage)
+        outbox = Outbox(self.send, self._beat, self._image, self._usage, self.hear)
         ready = threading.Event()
         loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
 
@@ -195,6 +206,11 @@ class World:
     def _usage(self, report: UsageReport) -> bool:
         if not self.broker_away:
             self.usage_reports.append(report)
+        return not self.broker_away
+
+    def hear(self, report: NetworkReport) -> bool:
+        if not self.broker_away:
+            self.network_reports.append(report)
         return not self.broker_away
 
     def told(self, spec: VmSpec) -> VmReport:

@@ -21,7 +21,10 @@ DIRECT_BOOT = a_spec(
 )
 TWO_OF_EACH = a_spec(
     disks=(*SPEC.disks, DiskSpec(disk_id=71, index=1, size_gb=5)),
-    nics=(*SPEC.nics, structs.replace(SPEC.nics[0], nic_id=6, index=1, mac="02:00:00:00:00:08")),
+    nics=(
+        *SPEC.nics,
+        structs.replace(SPEC.nics[0], nic_id=6, index=1, mac="02:00:00:00:00:08", mode="private"),
+    ),
     image=structs.replace(SPEC.image, format="raw"),
 )
 

@@ -59,3 +59,20 @@ def test_a_bridged_guest_is_told_of_the_outside_network() -> None:
 
 def test_only_the_first_nic_has_a_default_route() -> None:
     assert dhcp.option_lines(tap(index=1), "web-1").endswith("tag:cu7-0,option:router\n")
+
+
+def test_a_private_guest_is_told_of_its_networks_routes_and_no_default_one() -> None:
+    private = {"mode": "private", "index": 1, "ipv4": "10.0.1.11", "prefix4": 24}
+    nic = tap(**private, gateway="10.0.1.1", routes=("10.0.0.0/16", "172.20.1.0/24"))
+    assert dhcp.option_lines(nic, "web-1").splitlines()[-3:] == [
+        "tag:cu7-0,option:router",
+        "tag:cu7-0,121,10.0.0.0/16,10.0.1.1,172.20.1.0/24,10.0.1.1",
+        "tag:cu7-0,249,10:0a:00:0a:00:01:01:18:ac:14:01:0a:00:01:01",
+    ]
+
+
+def test_a_guest_that_has_only_a_private_nic_goes_out_by_its_gateway() -> None:
+    private = {"mode": "private", "ipv4": "10.0.1.11", "prefix4": 24, "gateway": "10.0.1.1"}
+    assert dhcp.option_lines(tap(**private), "web-1").endswith("tag:cu7-0,option:router,10.0.1.1\n")
+    both = dhcp.option_lines(tap(**private, routes=("10.0.0.0/16",)), "web-1")
+    assert "tag:cu7-0,121,10.0.0.0/16,10.0.1.1,0.0.0.0/0,10.0.1.1\n" in both

@@ -97,3 +97,11 @@ def test_the_token_of_the_metrics_is_read(env: dict[str, str]) -> None:
     endpoint = HostConfig.from_environment(env).metrics
     assert endpoint is not None
     assert endpoint.token == "s3cret"
+
+
+def test_a_host_is_called_by_others_unless_it_is_said_to_be_behind_nat(
+    env: dict[str, str],
+) -> None:
+    assert not HostConfig.from_environment(env).nat
+    env["CUMULET_HOST_NAT"] = "on"
+    assert HostConfig.from_environment(env).nat

@@ -45,6 +45,12 @@ def steps(*names: Step, done: bool = True) -> Plan:
 
 CASES = {
     "running as it should": (RUN, KNOWN, RUNNING, steps()),
+    "a NIC that came or went while the guest runs": (
+        RUN,
+        KNOWN,
+        replace(RUNNING, plugged=False, links=Presence.PART),
+        steps(Step.ADD_LINKS, Step.PLUG),
+    ),
     "a new VM is made and started": (
         RUN,
         VmMemory(),

@@ -73,6 +73,21 @@ def test_without_user_data_the_guest_has_nothing_to_do() -> None:
     assert seed.texts(SPEC)["user-data"] == "#cloud-config\n{}\n"
 
 
+def test_a_private_nic_is_told_of_its_networks_routes() -> None:
+    private = structs.replace(
+        SPEC.nics[0],
+        index=1,
+        mode="private",
+        ipv4="10.0.1.11",
+        prefix4=24,
+        gateway="10.0.1.1",
+        routes=("10.0.0.0/16",),
+    )
+    config = seed.network_config((private,))["ethernets"]["nic1"]
+    assert config["addresses"] == ["10.0.1.11/24"]
+    assert config["routes"] == [{"to": "10.0.0.0/16", "via": "10.0.1.1", "on-link": True}]
+
+
 def test_a_password_opens_root_login_and_is_sent_as_a_hash_only() -> None:
     hashed = "$2b$10$abcdefghijklmnopqrstuv"
     vendor = seed.vendor_data(a_spec(root_password_hash=hashed))

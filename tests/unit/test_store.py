@@ -8,7 +8,7 @@ import pytest
 
 from cloud.hostconfig import HostConfig
 from tests.documents import HOST_UUID, SPEC, a_removal, a_spec
-from vms.host import store
+from vms.host import documents, store
 from vms.host.host import Host
 from vms.host.memory import VmMemory
 from vms.host.paths import HostPaths
@@ -39,7 +39,7 @@ def test_a_newer_generation_replaces_an_older_one(host: Host) -> None:
 
 def test_an_older_generation_is_refused(host: Host) -> None:
     store.accept(host, SPEC)
-    with pytest.raises(store.OldGeneration):
+    with pytest.raises(documents.OldGeneration):
         store.accept(host, a_spec(generation=2))
     assert store.wanted(host.paths.vm(7)) == SPEC
 
@@ -75,7 +75,7 @@ def test_a_removal_may_be_the_first_that_is_heard_of_a_vm_and_come_twice(host: H
 
 def test_an_old_removal_is_refused(host: Host) -> None:
     store.accept(host, SPEC)
-    with pytest.raises(store.OldGeneration):
+    with pytest.raises(documents.OldGeneration):
         store.accept_removal(host, a_removal(generation=2))
     assert store.wanted(host.paths.vm(7)) == SPEC
 
@@ -105,9 +105,9 @@ def test_an_id_that_is_free_again_may_be_given_to_another_vm(host: Host) -> None
 
 
 def test_a_document_for_another_machine_is_refused(host: Host) -> None:
-    with pytest.raises(store.WrongHost, match="installed anew"):
+    with pytest.raises(documents.WrongHost, match="installed anew"):
         store.accept(host, a_spec(host_uuid=OTHER_UUID))
-    with pytest.raises(store.WrongHost):
+    with pytest.raises(documents.WrongHost):
         store.accept_removal(host, a_removal(host_uuid=OTHER_UUID))
     assert store.vm_ids(host) == []
 
@@ -115,7 +115,7 @@ def test_a_document_for_another_machine_is_refused(host: Host) -> None:
 def test_a_damaged_document_is_reported_and_can_still_be_removed(host: Host) -> None:
     store.accept(host, SPEC)
     host.paths.vm(7).spec.write_text('{"vm_id": 7')
-    with pytest.raises(store.DamagedStore, match=r"spec\.json"):
+    with pytest.raises(documents.DamagedStore, match=r"spec\.json"):
         store.wanted(host.paths.vm(7))
     store.accept_removal(host, a_removal())
     assert store.wanted(host.paths.vm(7)) == a_removal()

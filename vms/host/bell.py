@@ -10,10 +10,12 @@ import socket
 from vms.host.paths import HostPaths
 
 IMAGES = "images"
+# Before the id of a private network.
+NETWORK = "network "
 
 
 def ring(paths: HostPaths, what: int | str = IMAGES) -> None:
-    """Tell the monitor to look at a VM (its id) or at the wanted images; never waits."""
+    """Tell the monitor to look at a VM (its id), a network or the images; never waits."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as bell:
         try:
             bell.sendto(str(what).encode(), str(paths.bell))

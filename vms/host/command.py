@@ -20,6 +20,11 @@ Accelerator = Literal["kvm", "tcg"]
 # What a process that only plays a machine never does.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
+CARD_PREFIX, SLOT_PREFIX = "nic", "slot"
+# networks.spec.NicSpec.index ends at 7.
+MOST_NICS = 8
+_SLOTS_AT = "0x10"
+
 # Translated code of one guest, beside its memory; QEMU itself would take up to 1 GiB.
 _TCG_CACHE_MB = 256
 
@@ -37,6 +42,7 @@ def command(spec: VmSpec, paths: VmPaths, accelerator: Accelerator) -> list[str]
         *_lifecycle(paths),
         *(word for disk in spec.disks for word in _disk(spec, disk, paths)),
         *_seed(paths),
+        *_slots(spec.nics),
         *(word for nic in spec.nics for word in _nic(nic, paths)),
         *_guest_channels(paths),
         *_direct_boot(spec, paths),
@@ -114,12 +120,42 @@ def _seed(paths: VmPaths) -> list[str]:
     ]
 
 
+def card(nic: NicSpec) -> str:
+    """What QEMU calls a NIC, on both of its sides: another NIC of the same index is another one."""
+    return f"{CARD_PREFIX}{nic.index}-{nic.nic_id}"
+
+
+def slot(nic: NicSpec) -> str | None:
+    """The port that the NIC is in; None for one that stays while the guest runs."""
+    return f"{SLOT_PREFIX}{nic.index}" if nic.mode == "private" else None
+
+
+def _slots(nics: tuple[NicSpec, ...]) -> list[str]:
+    """A port for each NIC that may come or go: at the machine's own bus nothing can.
+
+    Without ranges for I/O, of which a PC has few and virtio needs none.
+    """
+    lasting = {nic.index for nic in nics if slot(nic) is None}
+    free = [index for index in range(MOST_NICS) if index not in lasting]
+    return [
+        word
+        for function, index in enumerate(free)
+        for word in (
+            "-device",
+            f"pcie-root-port,id={SLOT_PREFIX}{index},chassis={index + 1},io-reserve=0,"
+            f"multifunction=on,addr={_SLOTS_AT}.{function}",
+        )
+    ]
+
+
 def _nic(nic: NicSpec, paths: VmPaths) -> list[str]:
     """The TAP exists already; an empty `romfile` leaves network boot out of the firmware."""
-    name, tap = f"nic{nic.index}", paths.tap(nic.index)
+    name, tap, port = card(nic), paths.tap(nic.index), slot(nic)
+    bus = f"bus={port}," if port else ""
+    device = f"virtio-net-pci,id={name},{bus}netdev={name},mac={nic.mac}"
     return [
         *("-netdev", f"tap,id={name},ifname={tap},script=no,downscript=no"),
-        *("-device", f"virtio-net-pci,netdev={name},mac={nic.mac},host_mtu={nic.mtu},romfile="),
+        *("-device", f"{device},host_mtu={nic.mtu},romfile="),
     ]
 
 

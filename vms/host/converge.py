@@ -16,7 +16,7 @@ from msgspec import structs
 from cloud import logs, requestid
 from cloud.wire import Cause, Failure, StepReport
 from networks.spec import NicReport
-from vms.host import bell, course, files, qemulog, store
+from vms.host import bell, course, files, networks, qemulog, store
 from vms.host.host import Host
 from vms.host.memory import VmMemory
 from vms.host.observe import nic_reports, observe
@@ -122,7 +122,7 @@ def _pass_on(paths: VmPaths, memory: VmMemory) -> VmMemory:
 
 
 def _bring(host: Host, spec: VmSpec, memory: VmMemory) -> tuple[VmReport, VmMemory]:
-    paths = host.paths.vm(spec.vm_id)
+    spec, paths = networks.fitted(host, spec), host.paths.vm(spec.vm_id)
     seen, now = observe(host, spec, paths), time.time()
     todo = plan(spec, memory, seen, now)
     steps = Steps(host, spec, memory)

@@ -18,6 +18,7 @@ _NAMES = {
     Step.PROVISION: StepName.DISK,
     Step.ADD_LINKS: StepName.LINKS,
     Step.REMOVE_LINKS: StepName.LINKS,
+    Step.PLUG: StepName.LINKS,
     Step.START: StepName.QEMU,
     Step.RESET: StepName.QEMU,
     Step.REVIVE: StepName.QEMU,

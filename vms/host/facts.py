@@ -7,7 +7,7 @@ import shutil
 
 from cloud.version import VERSION
 from networks.host import bridge, nics
-from vms.host import accelerator
+from vms.host import accelerator, networks
 from vms.host.host import Host
 from vms.spec import HostReport
 
@@ -19,6 +19,7 @@ def host_report(host: Host) -> HostReport:
     verdict = accelerator.chosen(host)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MIB
     disk = shutil.disk_usage(host.paths.state)
+    uplink_ip = nics.uplink_address(host.surroundings)
     return HostReport(
         host=host.config.name,
         host_uuid=host.uuid,
@@ -31,7 +32,9 @@ def host_report(host: Host) -> HostReport:
         disk_free_gb=disk.free // _GIB,
         accelerator=verdict.kind,
         accelerator_reason=verdict.reason,
-        uplink_ip=nics.uplink_address(host.surroundings),
+        uplink_ip=uplink_ip,
+        tunnel_key=networks.tunnel_key(host),
+        tunnel_endpoint=networks.tunnel_endpoint(host, uplink_ip),
     )
 
 

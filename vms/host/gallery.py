@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cloud import requestid, shell
 from cloud.wire import Failure
-from vms.host import files, images, store
+from vms.host import documents, files, images, store
 from vms.host.host import Host
 from vms.spec import ImageReport, ImageSpec
 
@@ -100,7 +100,7 @@ def waiting(host: Host, image: ImageSpec) -> list[int]:
     """The VMs that are made of this image."""
     found = []
     for vm_id in store.vm_ids(host):
-        with suppress(store.DamagedStore):
+        with suppress(documents.DamagedStore):
             spec = store.spec(host.paths.vm(vm_id))
             if spec and spec.image.image_id == image.image_id:
                 found.append(vm_id)

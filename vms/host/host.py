@@ -19,7 +19,7 @@ from networks.host import bridge
 from networks.host.bridge_plan import BRIDGE
 from networks.host.links import Tap
 from networks.host.nics import Surroundings
-from vms.host import files
+from vms.host import files, netstore
 from vms.host.paths import HostPaths, tap_name
 from vms.spec import VmSpec
 
@@ -96,7 +96,10 @@ class Host:
     def taps(self, spec: VmSpec) -> list[Tap]:
         """The interfaces of a VM's NICs; the QEMU user may open them."""
         owner = self.owner.uid if self.owner else None
-        return [Tap(tap_name(spec.vm_id, nic.index), nic, owner) for nic in spec.nics]
+        return [
+            Tap(tap_name(spec.vm_id, nic.index), nic, owner, netstore.network_of(self.paths, nic))
+            for nic in spec.nics
+        ]
 
     def give(self, path: Path, mode: int) -> None:
         """Make the QEMU user the owner of a file or directory."""
@@ -137,10 +140,11 @@ def _admit_to_tun() -> None:
 def _make_directories(paths: HostPaths, owner: Owner | None) -> None:
     """The QEMU user passes through to its files; everything else is the agent's alone."""
     passable = 0o711 if owner else 0o700
-    for path in (paths.state, paths.run, paths.vms, paths.images):
+    for path in (paths.state, paths.run, paths.vms, paths.images, paths.gateways):
         _directory(path, passable)
     private = (
         paths.tombstones,
+        paths.networks,
         paths.downloads,
         paths.wanted_images,
         paths.refused_images,

@@ -9,9 +9,11 @@ import structlog
 
 from cloud import logs
 from cloud.wire import Failure
-from vms.host import images, store
+from networks.spec import NetworkRemoval, NetworkSpec
+from vms.host import bell, documents, images, netstore, networks, store
 from vms.host.converge import Send, converge, gone
 from vms.host.host import Host
+from vms.host.networks import Tell
 from vms.spec import ImageFetch, Power, VmRemoval, VmReport, VmSpec
 
 log = structlog.get_logger(__name__)
@@ -22,7 +24,7 @@ def ensure(host: Host, spec: VmSpec, send: Send) -> None:
     with _about(spec):
         try:
             store.accept(host, spec)
-        except (store.OldGeneration, store.Removed) as error:
+        except (documents.OldGeneration, store.Removed) as error:
             log.info("document dropped", code=error.code, reason=error.message)
             return
         except store.ForeignVm as error:
@@ -38,7 +40,7 @@ def remove(host: Host, removal: VmRemoval, send: Send) -> None:
     with _about(removal):
         try:
             store.accept_removal(host, removal)
-        except store.OldGeneration as error:
+        except documents.OldGeneration as error:
             log.info("document dropped", code=error.code, reason=error.message)
             return
         except store.ForeignVm:
@@ -51,8 +53,29 @@ def remove(host: Host, removal: VmRemoval, send: Send) -> None:
 
 def fetch(host: Host, request: ImageFetch) -> None:
     """The image must be here. Raises WrongHost."""
-    store.check_host(host, request.host_uuid)
+    documents.check_host(host.uuid, request.host_uuid)
     images.want(host, request.image, anew=True)
+
+
+def network(host: Host, document: NetworkSpec | NetworkRemoval, send: Tell, send_vm: Send) -> None:
+    """The private network must be as the document says. Raises WrongHost or DamagedStore."""
+    documents.check_host(host.uuid, document.host_uuid)
+    network_id, cause = document.network_id, document.cause
+    with logs.bound(network=network_id, action_id=cause.action_id if cause else None):
+        try:
+            netstore.accept(host.paths, document)
+        except documents.OldGeneration as error:
+            log.info("document dropped", code=error.code, reason=error.message)
+            return
+        log.info("document accepted", generation=document.generation)
+        report = networks.converge(host, network_id)
+        if report:
+            send(report)
+        if report is None or report.failure:
+            bell.ring(host.paths, f"{bell.NETWORK}{network_id}")
+    # What a network says about its members is a part of what their NICs are made from.
+    for vm_id in networks.members(host, network_id):
+        converge(host, vm_id, send_vm, insist=False)
 
 
 def _about(document: VmSpec | VmRemoval) -> AbstractContextManager[None]:
@@ -60,7 +83,7 @@ def _about(document: VmSpec | VmRemoval) -> AbstractContextManager[None]:
     return logs.bound(vm=document.vm_id, action_id=cause.action_id if cause else None)
 
 
-def _refusal(host: Host, spec: VmSpec, error: store.Refused) -> VmReport:
+def _refusal(host: Host, spec: VmSpec, error: documents.Refused) -> VmReport:
     return VmReport(
         vm_id=spec.vm_id,
         uuid=spec.uuid,

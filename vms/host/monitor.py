@@ -28,6 +28,7 @@ from vms.host import bell, bridging, exposition, facts, leases, store, trim
 from vms.host.converge import converge
 from vms.host.gallery import Gallery, waiting
 from vms.host.host import Host
+from vms.host.keeping import Networks
 from vms.host.leftovers import Leftovers
 from vms.host.meter import USAGE_SECONDS, Meter, Sampler
 from vms.host.outbox import BROKER, Outbox
@@ -60,6 +61,7 @@ class Monitor:
         self._heard_at = time.monotonic()
         self._gallery = Gallery(host, outbox.image)
         self._leftovers = Leftovers(host)
+        self._networks = Networks(host, outbox.network, self._look)
         self._watches: dict[int, Watch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._images_wanted = asyncio.Event()
@@ -80,6 +82,7 @@ class Monitor:
                     group.create_task(self._tend_images())
                     group.create_task(self._sample())
                     group.create_task(self._tend_dhcp())
+                    group.create_task(self._networks.tend())
             finally:
                 loop.remove_reader(listener)
                 self._host.paths.bell.unlink(missing_ok=True)
@@ -98,6 +101,7 @@ class Monitor:
                     sent = await asyncio.to_thread(self._outbox.host, report)
                 self._heard_at = time.monotonic() if sent else self._heard_at
                 if sent and away:
+                    self._start(self._networks.look_at_all(insist=True))
                     self._start(self._look_at_all(insist=True))
                 elif sent:
                     for vm_id in _names(self._host.paths.unsent.iterdir()):
@@ -118,7 +122,9 @@ class Monitor:
         rounds = 0
         while True:
             await asyncio.to_thread(bridging.prepare, self._host)
-            await self._look_at_all(insist=rounds % _TELL_ALL_EVERY == 0)
+            insist = rounds % _TELL_ALL_EVERY == 0
+            await self._networks.look_at_all(insist=insist)
+            await self._look_at_all(insist=insist)
             await asyncio.to_thread(self._leftovers.sweep)
             rounds += 1
             await asyncio.sleep(SWEEP_SECONDS)
@@ -181,6 +187,8 @@ class Monitor:
     def _rung(self, message: bytes) -> None:
         if message == bell.IMAGES.encode():
             self._images_wanted.set()
+        elif message.startswith(bell.NETWORK.encode()):
+            self._networks.poke(int(message.removeprefix(bell.NETWORK.encode())))
         elif message.isdigit():
             self._watch(int(message))
 

@@ -7,7 +7,7 @@ import structlog
 from cloud.errors import CumuletError
 from networks.host import nics
 from networks.spec import NicReport, Presence
-from vms.host import disks, guestagent, images, qemu, qmp
+from vms.host import cards, disks, guestagent, images, qemu, qmp
 from vms.host.counters import NET_DEV, parse_net_dev
 from vms.host.host import Host
 from vms.host.paths import VmPaths
@@ -18,11 +18,13 @@ log = structlog.get_logger(__name__)
 
 
 def observe(host: Host, spec: VmSpec, paths: VmPaths) -> Observed:
+    state = guest(spec.uuid, paths)
     return Observed(
-        guest=guest(spec.uuid, paths),
+        guest=state,
         image=images.present(host.paths, spec.image),
         provisioned=disks.disks_exist(spec, paths) and paths.seed.exists(),
         links=_links(host, spec),
+        plugged=state is not Guest.RUNNING or _plugged(spec, paths),
     )
 
 
@@ -53,6 +55,15 @@ def nic_reports(host: Host, spec: VmSpec) -> tuple[NicReport, ...]:
     except CumuletError as error:
         log.warning("interfaces not seen", vm=spec.vm_id, reason=error.message)
         return ()
+
+
+def _plugged(spec: VmSpec, paths: VmPaths) -> bool:
+    """Nothing follows from a question that is not answered."""
+    try:
+        return cards.are_plugged(spec, paths)
+    except qmp.QmpFailure as error:
+        log.warning("NICs not seen", vm=spec.vm_id, reason=error.message)
+        return True
 
 
 def _links(host: Host, spec: VmSpec) -> Presence:

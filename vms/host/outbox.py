@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloud.agent import publish
-from vms.spec import HostReport, ImageReport, UsageReport, VmReport, encode
+from cloud.wire import encode
+from networks.spec import NetworkReport
+from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Outbox:
     host: Callable[[HostReport], bool]
     image: Callable[[ImageReport], bool]
     usage: Callable[[UsageReport], bool]
+    network: Callable[[NetworkReport], bool]
 
 
 def send_vm(report: VmReport) -> bool:
@@ -40,4 +43,10 @@ def send_usage(report: UsageReport) -> bool:
     return publish("reports.usage", encode(report), summary=f"{len(report.usages)} servers")
 
 
-BROKER = Outbox(send_vm, send_host, send_image, send_usage)
+def send_network(report: NetworkReport) -> bool:
+    state = report.failure.code if report.failure else ("here" if report.present else "gone")
+    summary = f"network #{report.network_id}: generation {report.generation} {state}"
+    return publish("reports.network", encode(report), summary=summary)
+
+
+BROKER = Outbox(send_vm, send_host, send_image, send_usage, send_network)

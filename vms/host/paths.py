@@ -87,6 +87,34 @@ class HostPaths:
         return self.state / "bridge.json"
 
     @property
+    def networks(self) -> Path:
+        """Documents of private networks."""
+        return self.state / "networks"
+
+    def network(self, network_id: int) -> Path:
+        return self.networks / f"{network_id}.json"
+
+    def removed_network(self, network_id: int) -> Path:
+        return self.networks / f"{network_id}.removed.json"
+
+    @property
+    def gateways(self) -> Path:
+        """What the processes of private networks need; DHCP servers' users pass through."""
+        return self.run / "networks"
+
+    def gateway(self, network_id: int) -> Path:
+        return self.gateways / str(network_id)
+
+    @property
+    def tunnel_key(self) -> Path:
+        """The private key of the host's tunnel, which never leaves it."""
+        return self.state / "tunnel.key"
+
+    @property
+    def tunnel_log(self) -> Path:
+        return self.logs / "tunnel.log"
+
+    @property
     def dhcp(self) -> Path:
         """The DHCP server's own files; its user may read them."""
         return self.run / "dhcp"
@@ -140,6 +168,11 @@ class VmPaths:
     @property
     def seed(self) -> Path:
         return self.state / "seed.iso"
+
+    @property
+    def seed_digest(self) -> Path:
+        """Of what the seed says."""
+        return self.state / "seed.sha256"
 
     def disk(self, index: int) -> Path:
         return self.state / f"disk-{index}.qcow2"

@@ -42,12 +42,16 @@ _POWER = {
 
 @dataclass(frozen=True)
 class Observed:
-    """What was seen. `image`: all files of it; `provisioned`: disks and seed; `links`: its NICs."""
+    """What was seen. `image`: all files of it; `provisioned`: disks and seed; `links`: its NICs.
+
+    `plugged`: a guest that runs has just the NICs of its document.
+    """
 
     guest: Guest
     image: bool
     provisioned: bool
     links: Presence
+    plugged: bool = True
 
 
 class Step(StrEnum):
@@ -60,6 +64,7 @@ class Step(StrEnum):
     PROVISION = "provision"
     ADD_LINKS = "add links"
     REMOVE_LINKS = "remove links"
+    PLUG = "plug"
     START = "start"
     PRESS = "press"
     RESET = "reset"
@@ -100,7 +105,7 @@ def _run(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
                 return _off(spec, seen)
             return _start(spec, seen)
         case Guest.RUNNING:
-            links = _add_links(spec, seen)
+            links = (*_add_links(spec, seen), *_plug(seen))
             if spec.reset_serial > memory.reset_serial:
                 return Plan((*links, Step.RESET), done=True)
             if spec.reboot_serial > memory.reboot_serial:
@@ -142,6 +147,11 @@ def _off(spec: VmSpec, seen: Observed) -> Plan:
 
 def _add_links(spec: VmSpec, seen: Observed) -> tuple[Step, ...]:
     return () if seen.links is Presence.ALL or not spec.nics else (Step.ADD_LINKS,)
+
+
+def _plug(seen: Observed) -> tuple[Step, ...]:
+    """A guest keeps running while its private NICs come and go."""
+    return () if seen.plugged else (Step.PLUG,)
 
 
 def _shut_down(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:

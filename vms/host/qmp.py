@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -56,6 +57,14 @@ class QmpRefused(QmpFailure):
     code = "qmp_refused"
 
 
+@dataclass(frozen=True)
+class Command:
+    """One command with its arguments."""
+
+    name: str
+    arguments: Mapping[str, object] = field(default_factory=dict)
+
+
 @asynccontextmanager
 async def connected(socket: Path, *, greeting: bool = True) -> AsyncIterator[QMPClient]:
     """A client on `socket`, where QEMU greets and a guest's agent does not.
@@ -78,16 +87,9 @@ async def connected(socket: Path, *, greeting: bool = True) -> AsyncIterator[QMP
             await asyncio.wait_for(client.disconnect(), CONNECT_SECONDS)
 
 
-async def execute(
-    client: QMPClient, name: str, *, seconds: float = EXECUTE_SECONDS, **arguments: object
-) -> Any:
+async def execute(client: QMPClient, name: str, /, **arguments: object) -> Any:
     """Run one command; raises QmpRefused or QmpSilent."""
-    try:
-        return await _limited(client.execute(name, arguments or None), seconds, name)
-    except ExecuteError as error:
-        raise QmpRefused(f"QEMU refused {name}: {error}") from error
-    except QMPError as error:
-        raise QmpSilent(f"QEMU broke off during {name}: {error}") from error
+    return await _execute(client, Command(name, arguments), EXECUTE_SECONDS)
 
 
 async def listen(client: QMPClient, on_shutdown: Callable[[], None]) -> None:
@@ -112,12 +114,13 @@ async def listen(client: QMPClient, on_shutdown: Callable[[], None]) -> None:
         hang_up.cancel()
 
 
-def ask(socket: Path, *commands: str) -> list[Any]:
-    """Run commands without arguments on one connection, in order; their answers.
+def ask(socket: Path, *commands: str | Command) -> list[Any]:
+    """Run commands on one connection, in order, up to the first that is refused; their answers.
 
     For threads without an event loop. Raises QmpFailure.
     """
-    return asyncio.run(_ask(socket, commands))
+    named = [Command(one) if isinstance(one, str) else one for one in commands]
+    return asyncio.run(_ask(socket, named))
 
 
 def ask_agent(socket: Path, command: str) -> Any:
@@ -131,14 +134,24 @@ def run_state(socket: Path) -> str:
     return str(status["status"])
 
 
-async def _ask(socket: Path, commands: tuple[str, ...]) -> list[Any]:
+async def _ask(socket: Path, commands: Sequence[Command]) -> list[Any]:
     async with connected(socket) as client:
-        return [await execute(client, command) for command in commands]
+        return [await _execute(client, one, EXECUTE_SECONDS) for one in commands]
 
 
 async def _ask_agent(socket: Path, command: str) -> Any:
     async with connected(socket, greeting=False) as client:
-        return await execute(client, command, seconds=AGENT_SECONDS)
+        return await _execute(client, Command(command), AGENT_SECONDS)
+
+
+async def _execute(client: QMPClient, command: Command, seconds: float) -> Any:
+    name, arguments = command.name, command.arguments
+    try:
+        return await _limited(client.execute(name, arguments or None), seconds, name)
+    except ExecuteError as error:
+        raise QmpRefused(f"QEMU refused {name}: {error}") from error
+    except QMPError as error:
+        raise QmpSilent(f"QEMU broke off during {name}: {error}") from error
 
 
 async def _limited(step: Awaitable[Answer], seconds: float, what: object) -> Answer:

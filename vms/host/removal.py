@@ -9,13 +9,11 @@ from contextlib import suppress
 from cloud.wire import StepName
 from networks.host import addresses, nics
 from networks.host.addresses import Network
-from vms.host import leases, qemu, store
+from vms.host import documents, leases, qemu, store
+from vms.host.command import MOST_NICS
 from vms.host.host import Host
 from vms.host.paths import VmPaths, tap_name
 from vms.spec import VmRemoval
-
-# NicSpec.index ends at 7; what exists is asked of the kernel, not of a document.
-_MOST_NICS = 8
 
 
 def steps(
@@ -34,7 +32,7 @@ def steps(
 
 def _remove_links(host: Host, paths: VmPaths) -> None:
     if host.routes_networks:
-        names = [tap_name(paths.vm_id, index) for index in range(_MOST_NICS)]
+        names = [tap_name(paths.vm_id, index) for index in range(MOST_NICS)]
         leases.forget(host, names)
         nics.remove_nics(names, _networks(paths), host.surroundings)
 
@@ -48,8 +46,8 @@ def _remove_files(paths: VmPaths) -> None:
 
 
 def _networks(paths: VmPaths) -> list[Network]:
-    with suppress(store.DamagedStore):
+    with suppress(documents.DamagedStore):
         spec = store.spec(paths)
         if spec:
-            return [network for nic in spec.nics for network in addresses.led_to(nic)]
+            return addresses.public(spec.nics)
     return []

@@ -6,6 +6,7 @@ nothing is quoted by hand. The texts are made by pure functions; `write_seed` pu
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -70,23 +71,37 @@ def _ethernet(nic: NicSpec) -> dict[str, Any]:
         "set-name": f"eth{nic.index}",
         "mtu": nic.mtu,
     }
-    addresses, routes = [], []
+    addresses = []
+    routes = [{"to": one, "via": nic.gateway, "on-link": True} for one in nic.routes]
+    first: list[dict[str, Any]] = []
     if nic.dhcp:
         config["dhcp4"] = True
     elif nic.ipv4:
         addresses.append(f"{nic.ipv4}/{nic.prefix4}")
-        routes.append({"to": "0.0.0.0/0", "via": nic.gateway, "on-link": True})
+        first.append({"to": "0.0.0.0/0", "via": nic.gateway, "on-link": True})
     if nic.ipv6:
         network = ip_network(nic.ipv6, strict=False)
         addresses.append(f"{spoken_for(network)}/{network.prefixlen}")
-        routes.append({"to": "::/0", "via": nic.gateway6, "on-link": True})
+        first.append({"to": "::/0", "via": nic.gateway6, "on-link": True})
     if addresses:
         config["addresses"] = addresses
-    if routes and nic.index == 0:
+    if nic.index == 0:
+        routes += [one for one in first if one["to"] not in nic.routes]
+    if routes:
         config["routes"] = routes
     if nic.dns:
         config["nameservers"] = {"addresses": list(nic.dns)}
     return config
+
+
+def ensure_seed(host: Host, spec: VmSpec, paths: VmPaths) -> None:
+    """Write the seed unless it says this already: NICs may have come or gone since."""
+    said = hashlib.sha256(_json(texts(spec)).encode()).hexdigest()
+    noted = paths.seed_digest
+    if paths.seed.exists() and noted.exists() and noted.read_text() == said:
+        return
+    write_seed(host, spec, paths)
+    noted.write_text(said)
 
 
 def write_seed(host: Host, spec: VmSpec, paths: VmPaths) -> None:

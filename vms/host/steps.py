@@ -17,11 +17,13 @@ from networks.host import addresses, nics
 from vms.host import (
     accelerator,
     bridging,
+    cards,
     course,
     disks,
     imagecheck,
     images,
     leases,
+    networks,
     qemu,
     qmp,
     seed,
@@ -120,6 +122,8 @@ class Steps:
                 self._add_links()
             case Step.REMOVE_LINKS:
                 self._remove_links()
+            case Step.PLUG:
+                cards.plug(self._host, self._spec, self._paths)
             case Step.START:
                 self._start()
             case Step.PRESS:
@@ -149,8 +153,7 @@ class Steps:
     def _provision(self) -> None:
         base = self._host.paths.image(self._spec.image.disk.sha256)
         disks.ensure_disks(self._host, self._spec, self._paths, imagecheck.virtual_bytes(base))
-        if not self._paths.seed.exists():
-            seed.write_seed(self._host, self._spec, self._paths)
+        seed.ensure_seed(self._host, self._spec, self._paths)
 
     def _add_links(self) -> None:
         if not self._host.routes_networks:
@@ -160,12 +163,14 @@ class Steps:
             )
         if any(nic.mode == "public_bridged" for nic in self._spec.nics):
             bridging.require(self._host)
-        nics.ensure_nics(self._host.taps(self._spec), self._host.surroundings)
+        taps = self._host.taps(self._spec)
+        networks.require(self._host, taps)
+        nics.ensure_nics(taps, self._host.surroundings)
         leases.serve(self._host, self._spec)
 
     def _remove_links(self) -> None:
         taps = self._host.taps(self._spec)
-        known = [network for tap in taps for network in addresses.led_to(tap.nic)]
+        known = addresses.public(self._spec.nics)
         leases.forget(self._host, [tap.name for tap in taps])
         nics.remove_nics([tap.name for tap in taps], known, self._host.surroundings)
 
@@ -179,6 +184,7 @@ class Steps:
                 f" {self._paths.log}; it is tried again once a minute"
             )
         self._remember(memory.starting(self._spec, self._host.boot_id, now))
+        seed.ensure_seed(self._host, self._spec, self._paths)
         kind = accelerator.chosen(self._host).kind
         qemu.start(self._host, self._spec, self._paths, kind)
         self._await_guest()

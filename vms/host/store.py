@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from pathlib import Path
-from typing import ClassVar, TypeVar
 
 import msgspec
 import structlog
 
-from cloud.errors import CumuletError
-from vms.host import files
+from vms.host import documents, files
+from vms.host.documents import DamagedStore, OldGeneration, Refused
 from vms.host.host import Host
 from vms.host.memory import VmMemory
 from vms.host.paths import VmPaths
@@ -26,28 +24,10 @@ log = structlog.get_logger(__name__)
 Wanted = VmSpec | VmRemoval
 
 
-class Refused(CumuletError):
-    """The host does not act on this document."""
-
-    code: ClassVar[str] = "document_refused"
-
-
-class OldGeneration(Refused):
-    """A newer document of this VM was accepted before."""
-
-    code = "generation_old"
-
-
 class Removed(Refused):
     """The VM was removed from this host, for ever."""
 
     code = "server_removed"
-
-
-class WrongHost(Refused):
-    """The document was meant for another machine."""
-
-    code = "wrong_host"
 
 
 class ForeignVm(Refused):
@@ -56,18 +36,12 @@ class ForeignVm(Refused):
     code = "server_id_taken"
 
 
-class DamagedStore(CumuletError):
-    """A stored document cannot be read back."""
-
-    code: ClassVar[str] = "host_store_damaged"
-
-
 def accept(host: Host, spec: VmSpec) -> None:
     """Store `spec` as what the VM must be; the same generation again changes nothing.
 
     Raises WrongHost, Removed, ForeignVm, OldGeneration, DamagedStore.
     """
-    check_host(host, spec.host_uuid)
+    documents.check_host(host.uuid, spec.host_uuid)
     paths = host.paths.vm(spec.vm_id)
     _check_alive(host, spec)
     with files.locked(paths.store_lock):
@@ -87,7 +61,7 @@ def accept_removal(host: Host, removal: VmRemoval) -> None:
     Raises WrongHost, ForeignVm (the tombstone is written all the same), OldGeneration,
     DamagedStore.
     """
-    check_host(host, removal.host_uuid)
+    documents.check_host(host.uuid, removal.host_uuid)
     paths = host.paths.vm(removal.vm_id)
     with files.locked(paths.store_lock):
         stored = None
@@ -118,13 +92,13 @@ def accepted_at(paths: VmPaths) -> float | None:
 
 def spec(paths: VmPaths) -> VmSpec | None:
     """The last accepted specification, even if the VM must be gone by now."""
-    return _read(paths.spec, VmSpec)
+    return documents.read(paths.spec, VmSpec)
 
 
 def memory(paths: VmPaths) -> VmMemory:
     """What was remembered. If that is damaged, nothing: most of it can be seen anew."""
     try:
-        return _read(paths.memory, VmMemory) or VmMemory()
+        return documents.read(paths.memory, VmMemory) or VmMemory()
     except DamagedStore as error:
         log.warning("memory lost", vm=paths.vm_id, reason=error.message)
         return VmMemory()
@@ -146,15 +120,6 @@ def forget(paths: VmPaths) -> None:
 def vm_ids(host: Host) -> list[int]:
     """Every VM that the host has documents of."""
     return sorted(int(path.name) for path in host.paths.vms.iterdir() if path.name.isdigit())
-
-
-def check_host(host: Host, host_uuid: str) -> None:
-    """Raises WrongHost unless the document names this machine."""
-    if host_uuid != host.uuid:
-        raise WrongHost(
-            f"the document is for host {host_uuid}, this is {host.uuid}: was this machine"
-            " installed anew? Then join it under a new name"
-        )
 
 
 def _check_alive(host: Host, spec: VmSpec) -> None:
@@ -180,7 +145,7 @@ def _foreign(stored: Wanted, document: Wanted) -> ForeignVm:
 
 
 def _newest(paths: VmPaths) -> Wanted | None:
-    return _read(paths.removal, VmRemoval) or _read(paths.spec, VmSpec)
+    return documents.read(paths.removal, VmRemoval) or documents.read(paths.spec, VmSpec)
 
 
 def _make(host: Host, paths: VmPaths) -> None:
@@ -188,17 +153,3 @@ def _make(host: Host, paths: VmPaths) -> None:
         paths.state.mkdir(mode=0o700)
         paths.state.chmod(0o711 if host.owner else 0o700)
         files.sync_directory(host.paths.vms)
-
-
-Document = TypeVar("Document", VmSpec, VmRemoval, VmMemory)
-
-
-def _read(path: Path, into: type[Document]) -> Document | None:
-    with suppress(FileNotFoundError):
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=into)
-        except msgspec.DecodeError as error:
-            raise DamagedStore(
-                f"{path} cannot be read ({error}): restore it from a backup, or delete the server"
-            ) from error
-    return None

@@ -6,10 +6,12 @@ from functools import cache
 from typing import Any
 
 from cloud.agent import config, task
+from cloud.wire import decode
+from networks.spec import NetworkRemoval, NetworkSpec
 from vms.host import bridging, inbox
 from vms.host.host import Host
-from vms.host.outbox import send_vm
-from vms.spec import ImageFetch, VmRemoval, VmSpec, decode
+from vms.host.outbox import send_network, send_vm
+from vms.spec import ImageFetch, VmRemoval, VmSpec
 
 
 @cache
@@ -32,3 +34,13 @@ def remove(document: dict[str, Any]) -> None:
 @task("images.fetch")
 def fetch(document: dict[str, Any]) -> None:
     inbox.fetch(host(), decode(document, ImageFetch))
+
+
+@task("networks.ensure")
+def ensure_network(document: dict[str, Any]) -> None:
+    inbox.network(host(), decode(document, NetworkSpec), send_network, send_vm)
+
+
+@task("networks.remove")
+def remove_network(document: dict[str, Any]) -> None:
+    inbox.network(host(), decode(document, NetworkRemoval), send_network, send_vm)

@@ -1,0 +1,52 @@
+"""Programs that outlive whoever started them, found again by a word of their command line.
+
+The word is a path or a name that is this host's alone. Signals go through a pidfd, so a pid that
+was used again is never mistaken for ours.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+END_SECONDS = 3.0
+
+
+def find(program: str, word: str, noted: Path | None = None) -> int | None:
+    """The pid of the program with this word. Looks at every process if `noted` leads nowhere."""
+    if noted is not None:
+        with suppress(OSError, ValueError):
+            if is_ours(pid := int(noted.read_text()), program, word):
+                return pid
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return next((pid for pid in pids if is_ours(pid, program, word)), None)
+
+
+def is_ours(pid: int, program: str, word: str) -> bool:
+    """A launcher that has yet to become the program, or a zombie, is not."""
+    with suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        named = Path(words[0].decode(errors="replace")).name == program
+        return named and word.encode() in words[1:]
+    return False
+
+
+def signalled(pid: int, program: str, word: str, number: signal.Signals, *, wait: bool) -> None:
+    """Send a signal, and wait a while for the end if that is what it is for."""
+    with suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            if is_ours(pid, program, word):
+                signal.pidfd_send_signal(handle, number)
+                select.select([handle] if wait else [], [], [], END_SECONDS if wait else 0)
+        finally:
+            os.close(handle)
+
+
+def end(pid: int, program: str, word: str) -> None:
+    """Politely, then not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        signalled(pid, program, word, number, wait=True)

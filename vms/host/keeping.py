@@ -1,0 +1,102 @@
+"""Private networks under the monitor's eyes: its part in making them so, and keeping them so.
+
+What a message could not bring about is tried again here, and a tunnel whose program ended is
+started within a moment. Control is told what it has not been told yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+from msgspec import structs
+
+from cloud import requestid
+from cloud.errors import CumuletError
+from networks.spec import NetworkReport
+from vms.host import netstore, networks
+from vms.host.host import Host
+from vms.host.networks import Tell
+
+log = structlog.get_logger(__name__)
+
+# How soon a tunnel is seen to be gone, and how soon what failed is tried again.
+TUNNEL_SECONDS = 0.5
+RETRY_SECONDS = 2.0
+
+
+class Networks:
+    """All of this host. `look` converges a VM, whose NICs may have waited for their network."""
+
+    def __init__(self, host: Host, tell: Tell, look: Callable[[int], Awaitable[None]]) -> None:
+        self._host = host
+        self._tell = tell
+        self._look = look
+        self._told: dict[int, NetworkReport] = {}
+        self._due: set[int] = set()
+
+    def poke(self, network_id: int) -> None:
+        """Something about this network is not as it should be."""
+        self._due.add(network_id)
+
+    async def tend(self) -> None:
+        """Until it is cancelled."""
+        if not self._host.routes_networks:
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tend_tunnel())
+            group.create_task(self._try_again())
+
+    async def look_at_all(self, *, insist: bool) -> None:
+        """`insist` off: tell only what is new."""
+        for network_id in netstore.network_ids(self._host.paths):
+            await self._see_to(network_id, insist=insist)
+
+    async def _see_to(self, network_id: int, *, insist: bool) -> None:
+        with requestid.bound(requestid.fresh()):
+            report = await asyncio.to_thread(self._converge, network_id)
+            if report is None:
+                return
+            was_due = network_id in self._due
+            (self._due.add if report.failure else self._due.discard)(network_id)
+            # That a network is gone is said once; what is told again and again is what there is.
+            due = (insist and report.present) or self._is_news(report)
+            if due and await asyncio.to_thread(self._tell, report):
+                self._told[network_id] = report
+        if was_due and report.converged:
+            for vm_id in await asyncio.to_thread(networks.members, self._host, network_id):
+                await self._look(vm_id)
+
+    def _converge(self, network_id: int) -> NetworkReport | None:
+        try:
+            report = networks.converge(self._host, network_id)
+        except CumuletError as error:
+            log.error("network not seen to", network=network_id, reason=error.message)
+            return None
+        # Whose wish it was stands in the document only as long as it is new to control.
+        return structs.replace(report, cause=None) if report else None
+
+    def _is_news(self, report: NetworkReport) -> bool:
+        told = self._told.get(report.network_id)
+        return told is None or structs.replace(report, at=told.at) != told
+
+    async def _tend_tunnel(self) -> None:
+        while True:
+            mended = await asyncio.to_thread(self._mend_tunnel)
+            await asyncio.sleep(TUNNEL_SECONDS if mended else RETRY_SECONDS)
+
+    async def _try_again(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            for network_id in sorted(self._due):
+                await self._see_to(network_id, insist=False)
+
+    def _mend_tunnel(self) -> bool:
+        try:
+            if not networks.tunnel_lives(self._host):
+                networks.ensure_tunnel(self._host)
+        except Exception:
+            log.exception("no tunnel to other hosts")
+            return False
+        return True
