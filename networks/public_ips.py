@@ -31,7 +31,9 @@ DESCRIPTION_LENGTH = 255
 # Reverse names that one IPv6 network may have.
 MOST_NAMES = 100
 
-_NAME = re.compile(r"(?=.{1,253}\.?\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.?)+\Z", re.IGNORECASE)
+# Each label ends in one way only, or a long name would be tried in all ways of cutting it.
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\.?\Z){_LABEL}(?:\.{_LABEL})*\.?\Z", re.IGNORECASE)
 
 
 class MustBeUnassigned(CumuletError):
