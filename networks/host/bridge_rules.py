@@ -57,11 +57,7 @@ def _chains(tap: str, nic: NicSpec) -> dict[str, list[str]]:
     return {
         "claims": _claims(nic),
         "says_icmpv6": rules.says_icmpv6(nic.mac),
-        "speaks_ipv6": [
-            "meta l4proto ipv6-icmp goto says_icmpv6",
-            f"udp sport 547 {rules.drop('dhcp_server')}",
-            "accept",
-        ],
+        "speaks_ipv6": rules.speaks_ipv6(),
         "says_ipv6": [
             *_own_ipv6(nic),
             # Before it has an address: is this one free, which routers and groups are there.
@@ -70,7 +66,7 @@ def _chains(tap: str, nic: NicSpec) -> dict[str, list[str]]:
             rules.drop("ipv6"),
         ],
         "says_ipv4": [
-            f"udp sport 67 {rules.drop('dhcp_server')}",
+            *rules.no_dhcp_server(server=67, client=68),
             "ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
             *_own_ipv4(nic, "ip saddr", "ipv4"),
         ],

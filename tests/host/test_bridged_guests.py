@@ -141,12 +141,15 @@ def test_what_is_the_guest_s_own_is_heard_outside(
         ("nd", frames.advertisement(MAC, OWN6, FOREIGN6)),
         ("dhcp_server", frames.udp4(MAC, OWN, ports=(67, 68))),
         ("dhcp_server", frames.udp6(MAC, LINK_LOCAL, ports=(547, 546))),
+        ("dhcp_server", frames.udp4(MAC, OWN, ports=(1067, 68))),
+        ("dhcp_server", frames.udp6(MAC, LINK_LOCAL, ports=(1547, 546))),
         ("ra", frames.router(MAC, LINK_LOCAL)),
         ("protocol", frames.tagged(frames.udp4(MAC, OWN), 5)),
     ],
     ids=[
         *("MAC", "IPv4", "IPv6", "another's link-local", "ARP sender", "MAC in ARP", "neighbour"),
-        *("DHCP server", "DHCPv6 server", "router", "VLAN tag"),
+        *("DHCP server", "DHCPv6 server", "DHCP server at another port"),
+        *("DHCPv6 server at another port", "router", "VLAN tag"),
     ],
 )
 def test_what_is_forged_is_heard_by_nobody_and_counted(
