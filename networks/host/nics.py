@@ -36,7 +36,7 @@ from networks.spec import NicReport, NicSpec, Presence
 
 
 class NetworkRefused(CumuletError):
-    """The kernel refused a change of the host's network."""
+    """The kernel refused a request about the host's network."""
 
     code: ClassVar[str] = "network_refused"
     retryable: ClassVar[bool] = True
@@ -55,9 +55,12 @@ class Surroundings:
 
 
 def uplink_address(around: Surroundings) -> str | None:
-    """The host's own address on its uplink; None without one."""
-    with IPRoute() as netlink:
-        uplink = find_uplink(netlink, around)
+    """The host's own address on its uplink; None without one. Raises NetworkRefused."""
+    try:
+        with IPRoute() as netlink:
+            uplink = find_uplink(netlink, around)
+    except (NetlinkError, OSError) as error:
+        raise _refused(error) from error
     return uplink.address if uplink else None
 
 
@@ -273,4 +276,4 @@ def _dropped(netfilter: Any, tap: Tap) -> dict[str, int]:
 
 
 def _refused(error: Exception) -> NetworkRefused:
-    return NetworkRefused(f"the kernel refused a change of the host's network: {error}")
+    return NetworkRefused(f"the kernel refused a request about the host's network: {error}")
