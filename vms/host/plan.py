@@ -20,7 +20,10 @@ REBOOT_SECONDS = 60.0
 
 
 class Guest(StrEnum):
-    """What the VM's QEMU says. SILENT: it lives and does not answer; nothing follows from that."""
+    """What the VM's QEMU says. SILENT: it lives and does not answer; nothing follows from that.
+
+    Its links do not depend on it: what is led to them is the host's affair.
+    """
 
     ABSENT = "absent"
     RUNNING = "running"
@@ -116,7 +119,7 @@ def _run(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
             after = _start(spec, seen)
             return Plan((Step.QUIT, *after.steps), after.done)
         case Guest.SILENT:
-            return Plan((), done=False)
+            return Plan(_add_links(spec, seen), done=False)
 
 
 def _reboot(spec: VmSpec, memory: VmMemory, links: tuple[Step, ...], now: float) -> Plan:
@@ -149,9 +152,9 @@ def _shut_down(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Pl
         case Guest.ABSENT | Guest.HALTED:
             return _off(spec, seen)
         case Guest.RUNNING:
-            return Plan(_press(spec, memory, now), done=False)
+            return Plan((*_add_links(spec, seen), *_press(spec, memory, now)), done=False)
         case Guest.SILENT:
-            return Plan((), done=False)
+            return Plan(_add_links(spec, seen), done=False)
 
 
 def _press(spec: VmSpec, memory: VmMemory, now: float) -> tuple[Step, ...]:
