@@ -84,6 +84,15 @@ def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
     return Presence.ALL if complete else Presence.PART
 
 
+def any_exists(names: Iterable[str]) -> bool:
+    """Whether any of these interfaces is there, whatever it is for; raises NetworkRefused."""
+    try:
+        with IPRoute() as netlink:
+            return any(links.index_of(netlink, name) is not None for name in names)
+    except (NetlinkError, OSError) as error:
+        raise _refused(error) from error
+
+
 def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
     """Make the interfaces as they must be; guests that run notice nothing but the difference.
 

@@ -131,6 +131,12 @@ CASES = {
     ),
     "a reboot goes on when the guest is down": (REBOOT, PRESSED, HALTED, steps(Step.REVIVE)),
     "a start fulfils a reboot": (REBOOT, KNOWN, OFF, steps(Step.ADD_LINKS, Step.START)),
+    "what is left of lost interfaces goes": (
+        a_spec(nics=(), power=PowerGoal.OFF),
+        KNOWN,
+        replace(OFF, links=Presence.PART),
+        steps(Step.REMOVE_LINKS),
+    ),
     "a VM without interfaces needs no links": (
         a_spec(nics=()),
         KNOWN,
