@@ -98,13 +98,18 @@ def _chains(tap: str, nic: NicSpec) -> dict[str, list[str]]:
 
 
 def _own_ipv4(nic: NicSpec, sender: str, reason: str) -> list[str]:
-    """Drop what comes from another address; while none has been learned, nothing."""
+    """Drop what comes from another address; while none has been learned, what none can be.
+
+    What was learned is no more than an acknowledgement said, and anybody may have sent that.
+    """
     passing = [f"{sender} {address} accept" for address in addresses.ipv4(nic)]
     if not nic.dhcp:
         return [*passing, rules.drop(reason)]
+    outside = [f"{sender} != {nic.leased_from} {rules.drop(reason)}"] if nic.leased_from else []
+    barred = [*outside, f"{sender} {nic.gateway} {rules.drop(reason)}"]
     foreign = f"iif @pinned {sender} != @{LEARNED} {rules.drop(reason)}"
     told = [f"update @{SPOKEN} {{ {sender} }}"] if reason == "arp" else []
-    return [*passing, foreign, *told, "accept"]
+    return [*passing, *barred, foreign, *told, "accept"]
 
 
 def _own_ipv6(nic: NicSpec) -> list[str]:
