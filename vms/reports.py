@@ -22,7 +22,7 @@ from cloud.hosts import Heartbeat, record_heartbeat
 from cloud.metrics import DEAD_LETTERS, observe_step
 from cloud.models import Action
 from networks.allocation import withdrawn
-from vms.attachments import let_go, set_free
+from vms.attachments import set_free
 from vms.firewalls.membership import unguard
 from vms.floating_ips import finish_moves, is_moving
 from vms.intent import abandon, set_status, want
@@ -173,7 +173,6 @@ def _observe(vm: VM, report: VmReport) -> None:
         # It could not be made at all: give back what it claimed, half-made helps nobody.
         log.error("server given up", vm=vm.pk, code=vm.failure_code, reason=vm.failure_message)
         with changing(vm, "give_up"):
-            let_go(vm)
             unguard(vm)
             abandon(vm)
     elif report.guest_halted and current and vm.goal == PowerGoal.RUNNING:

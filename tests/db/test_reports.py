@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from cloud.models import Action, Host
 from cloud.wire import Failure
-from networks.models import Address
+from networks.models import Address, Withdrawal
 from tests import factories as make
 from vms import reports
 from vms.actions import PowerCommand, delete_vm, power
@@ -87,6 +87,7 @@ def test_a_server_that_cannot_be_made_is_taken_back_with_its_reason(vm: VM) -> N
     reports.vm_report(broken, SENDER)
     vm.refresh_from_db()
     assert vm.status == "deleting"
+    assert Withdrawal.objects.count() == Address.objects.filter(state="quarantine").count() == 1
     action = Action.objects.get(command="create_server")
     assert (action.status, action.error_code) == ("error", "image_corrupt")
 

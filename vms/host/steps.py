@@ -164,10 +164,9 @@ class Steps:
         leases.serve(self._host, self._spec)
 
     def _remove_links(self) -> None:
-        taps = self._host.taps(self._spec)
-        known = [network for tap in taps for network in addresses.led_to(tap.nic)]
-        leases.forget(self._host, [tap.name for tap in taps])
-        nics.remove_nics([tap.name for tap in taps], known, self._host.surroundings)
+        known = [network for nic in self._spec.nics for network in addresses.led_to(nic)]
+        leases.forget(self._host, self._paths.taps)
+        nics.remove_nics(self._paths.taps, known, self._host.surroundings)
 
     def _start(self) -> None:
         now = time.time()
