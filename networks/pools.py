@@ -18,7 +18,7 @@ from django.db.models import ProtectedError
 from cloud.audit import changing, write
 from cloud.errors import InUse, NotUnique, invalid
 from cloud.models import Host, Location, Project
-from networks.addressing import IpAddress, IpNetwork, lendable
+from networks.addressing import IpAddress, IpNetwork, lendable, unit_of
 from networks.models import Network
 from networks.spec import ROUTED_GATEWAY
 
@@ -167,6 +167,10 @@ def _check_unchanged(network: Network, pool: Pool) -> None:
     for field, wanted in fixed.items():
         if getattr(network, field) != wanted:
             raise invalid(field, f"pool {network} is in use: its {field} stays as it is")
+    if pool.gateway:
+        unit = unit_of(ip_address(pool.gateway))
+        if network.addresses.held().filter(ip=str(unit)).exists():
+            raise invalid("gateway", f"{pool.gateway} is lent to a server: choose another")
 
 
 def _gateway(pool: Pool, cidr: IpNetwork) -> IpAddress:
@@ -180,7 +184,7 @@ def _gateway(pool: Pool, cidr: IpNetwork) -> IpAddress:
 def _check_fabric(pool: Pool, cidr: IpNetwork) -> None:
     """Raises InvalidInput where guests could get the addresses of hosts or of the cloud itself."""
     bridged = pool.mode == Network.Mode.BRIDGED
-    for network in (ip_network(text) for text in settings.FABRIC):
+    for network in settings.FABRIC:
         if network.version == cidr.version and network.overlaps(cidr):
             if not bridged:
                 raise invalid("cidr", f"{cidr} overlaps the fabric {network}")

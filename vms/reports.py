@@ -61,7 +61,6 @@ def host_report(report: HostReport, sender: str) -> None:
         "boot_id": report.boot_id,
         "agent_version": report.agent_version,
         "network_mode": report.network_mode,
-        "uplink_ip": report.uplink_ip,
         "cores": report.cores,
         "memory_mb": report.memory_mb,
         "disk_gb": report.disk_gb,
@@ -70,6 +69,9 @@ def host_report(report: HostReport, sender: str) -> None:
         "accelerator_reason": report.accelerator_reason[:255],
         "leftovers": list(report.leftovers),
     }
+    if report.uplink_ip:
+        # A host without an address for a moment must not find it lent to a guest afterwards.
+        facts["uplink_ip"] = report.uplink_ip
     recorded = record_heartbeat(Heartbeat(report.host, uuid.UUID(report.host_uuid), facts), sender)
     if recorded is None:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -103,7 +104,7 @@ def test_outside_dhcp_gives_ipv4_only() -> None:
 
 
 def test_a_routed_pool_keeps_off_the_fabric(settings: Settings) -> None:
-    settings.FABRIC = ["192.0.2.0/24", "2001:db8:f::/48"]
+    settings.FABRIC = [ip_network("192.0.2.0/24"), ip_network("2001:db8:f::/48")]
     for cidr in ("192.0.2.0/24", "192.0.2.128/25", "192.0.0.0/16", "2001:db8:f:1::/64"):
         with pytest.raises(InvalidInput, match="fabric"):
             pool(cidr)
@@ -111,7 +112,7 @@ def test_a_routed_pool_keeps_off_the_fabric(settings: Settings) -> None:
 
 
 def test_a_bridged_pool_is_the_whole_network_of_its_uplinks(settings: Settings) -> None:
-    settings.FABRIC = ["192.0.2.0/24"]
+    settings.FABRIC = [ip_network("192.0.2.0/24")]
     make.host(uplink_ip="192.0.2.11")
     for cidr in ("192.0.2.0/25", "192.0.0.0/16"):
         with pytest.raises(InvalidInput, match="fabric"):
@@ -176,3 +177,12 @@ def test_pools_are_added_and_removed_from_a_shell() -> None:
     with pytest.raises(CommandError, match="no pool 'six'"):
         call_command("pool_remove", "six")
     assert not Network.objects.exists()
+
+
+def test_the_gateway_of_a_pool_is_no_address_that_a_server_has() -> None:
+    make.host(network_mode="bridged")
+    bridged("203.0.113.0/24", "203.0.113.254")
+    held = str(make.ordered().vm.nics.get().ipv4.address)
+    with pytest.raises(InvalidInput, match="is lent to a server"):
+        bridged("203.0.113.0/24", held)
+    assert str(bridged("203.0.113.0/24", "203.0.113.253").gateway) == "203.0.113.253"

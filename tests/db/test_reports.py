@@ -212,3 +212,10 @@ def test_the_first_copy_makes_an_image_available_and_a_bad_one_unavailable() -> 
     assert Image.objects.get(pk=good.image_id).status == "available"
     image = Image.objects.get(pk=bad.image_id)
     assert (image.status, image.problem) == ("unavailable", "expected abab")
+
+
+def test_a_host_that_has_no_address_for_a_moment_keeps_its_own() -> None:
+    host = make.host(uplink_ip="192.0.2.11")
+    reports.host_report(heartbeat(host, uplink_ip=None), SENDER)
+    host.refresh_from_db()
+    assert host.uplink_ip == "192.0.2.11"
