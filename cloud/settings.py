@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from environs import Env
@@ -159,6 +160,6 @@ API_REQUESTS_PER_HOUR = env.int("CUMULET_API_REQUESTS_PER_HOUR", 3600)
 
 # Networks that hosts and control talk through; pools of public addresses keep off them. How many
 # public IPs a project may have of each kind.
-FABRIC: list[str] = env.list("CUMULET_FABRIC", [])
+FABRIC: list[IPv4Network | IPv6Network] = env.list("CUMULET_FABRIC", [], subcast=ip_network)
 PROJECT_PRIMARY_IPS = env.int("CUMULET_PROJECT_PRIMARY_IPS", 1000)
 PROJECT_FLOATING_IPS = env.int("CUMULET_PROJECT_FLOATING_IPS", 100)

@@ -29,6 +29,7 @@ from networks.models import (
 )
 from networks.querysets import NetworkQuerySet
 
+EVERY_MODE: Collection[str] = (Network.Mode.ROUTED, Network.Mode.BRIDGED)
 _VERSIONS = {IpType.IPV4: 4, IpType.IPV6: 6}
 
 
@@ -46,7 +47,7 @@ class Wish:
     project: Project
     location: Location
     type: IpType
-    modes: Collection[str] = (Network.Mode.ROUTED, Network.Mode.BRIDGED)
+    modes: Collection[str] = EVERY_MODE
 
 
 def lend(wish: Wish) -> Address:

@@ -18,10 +18,19 @@ from django.db.models import ProtectedError
 from cloud.audit import changing, write
 from cloud.errors import InUse, NotUnique, invalid
 from cloud.models import Host, Location, Project
-from networks.addressing import IpAddress, IpNetwork, lendable
+from networks.addressing import IpAddress, IpNetwork, lendable, unit_of
 from networks.models import Network
+from networks.spec import ROUTED_GATEWAY
 
 _MODES = set(Network.Mode.values)
+# Nobody's, or every guest's way out.
+_NEVER_POOLS = tuple(
+    ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", ROUTED_GATEWAY),
+        *("::/8", "fe80::/10", "ff00::/8"),
+    )
+)
 # IPv6 is lent in networks of /64; nobody owns more than a /32.
 _SHORTEST6, _LONGEST6 = 32, 64
 
@@ -131,6 +140,9 @@ def _range(text: str) -> IpNetwork:
         raise invalid("cidr", str(error)) from error
     if cidr.version == 6 and not _SHORTEST6 <= cidr.prefixlen <= _LONGEST6:
         raise invalid("cidr", f"{cidr} is not from /{_SHORTEST6} to /{_LONGEST6}")
+    for never in _NEVER_POOLS:
+        if never.version == cidr.version and never.overlaps(cidr):
+            raise invalid("cidr", f"{cidr} overlaps {never}, of which no server can have a part")
     return cidr
 
 
@@ -155,6 +167,10 @@ def _check_unchanged(network: Network, pool: Pool) -> None:
     for field, wanted in fixed.items():
         if getattr(network, field) != wanted:
             raise invalid(field, f"pool {network} is in use: its {field} stays as it is")
+    if pool.gateway:
+        unit = unit_of(ip_address(pool.gateway))
+        if network.addresses.held().filter(ip=str(unit)).exists():
+            raise invalid("gateway", f"{pool.gateway} is lent to a server: choose another")
 
 
 def _gateway(pool: Pool, cidr: IpNetwork) -> IpAddress:
@@ -168,7 +184,7 @@ def _gateway(pool: Pool, cidr: IpNetwork) -> IpAddress:
 def _check_fabric(pool: Pool, cidr: IpNetwork) -> None:
     """Raises InvalidInput where guests could get the addresses of hosts or of the cloud itself."""
     bridged = pool.mode == Network.Mode.BRIDGED
-    for network in (ip_network(text) for text in settings.FABRIC):
+    for network in settings.FABRIC:
         if network.version == cidr.version and network.overlaps(cidr):
             if not bridged:
                 raise invalid("cidr", f"{cidr} overlaps the fabric {network}")

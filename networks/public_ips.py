@@ -6,6 +6,7 @@ What needs a server (assigning, for example) is in `vms.primary_ips` and `vms.fl
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -21,7 +22,7 @@ from cloud.labels import check_labels
 from cloud.models import Action, Location, Project
 from cloud.naming import check_name, names_are_unique
 from networks.addressing import default_dns_ptr, unit_of
-from networks.allocation import Wish, give_back, lend, take_share
+from networks.allocation import EVERY_MODE, Wish, give_back, lend, take_share
 from networks.ledger import pass_to
 from networks.models import Address, IpType, PrimaryIp, PublicIp
 
@@ -31,7 +32,9 @@ DESCRIPTION_LENGTH = 255
 # Reverse names that one IPv6 network may have.
 MOST_NAMES = 100
 
-_NAME = re.compile(r"(?=.{1,253}\.?\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.?)+\Z", re.IGNORECASE)
+# Each label ends in one way only, or a long name would be tried in all ways of cutting it.
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?"
+_NAME = re.compile(rf"(?=.{{1,253}}\.?\Z){_LABEL}(?:\.{_LABEL})*\.?\Z", re.IGNORECASE)
 
 
 class MustBeUnassigned(CumuletError):
@@ -55,14 +58,16 @@ class IpOrder:
     description: str = ""
 
 
-def create_ip(kind: type[IpT], project: Project, order: IpOrder) -> IpT:
-    """Lend an address of the location and give it a name.
+def create_ip(
+    kind: type[IpT], project: Project, order: IpOrder, modes: Collection[str] = EVERY_MODE
+) -> IpT:
+    """Lend an address of the location, from pools of these modes, and give it a name.
 
     Raises InvalidInput, NotUnique (name), LimitExceeded or NoFreeAddress.
     """
     with transaction.atomic():
         take_share(project, kind)
-        address = lend(Wish(project, order.location, order.type))
+        address = lend(Wish(project, order.location, order.type, modes))
         ip = new_ip(kind, project, order, address=address)
         pass_to(ip, None)
         created(ip)

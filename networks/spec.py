@@ -63,9 +63,10 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
     Routed: `ipv4` is a /32 and `ipv6` a /64 of which the guest has the first address, both behind
     the host. Bridged: `ipv4` has `prefix4` and a gateway in the outside network; with `dhcp` the
-    outside network itself gives addresses, and `ipv4` is None. `floating`: further addresses or
-    /64 networks that are led to this NIC. `firewall` None: everything passes. `mtu` in bytes,
-    `mbit_in` and `mbit_out` (towards and from the guest) in Mbit/s, None: unlimited.
+    outside network itself gives addresses, of `leased_from`, and `ipv4` is None. `floating`:
+    further addresses or /64 networks that are led to this NIC. `firewall` None: everything
+    passes. `mtu` in bytes, `mbit_in` and `mbit_out` (towards and from the guest) in Mbit/s, None:
+    unlimited.
     """
 
     nic_id: RowId
@@ -78,6 +79,7 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     ipv6: Cidr | None = None
     gateway6: IpAddress = ROUTED_GATEWAY6
     dhcp: bool = False
+    leased_from: Cidr | None = None
     floating: Annotated[tuple[AddressOrCidr, ...], Meta(max_length=64)] = ()
     dns: tuple[IpAddress, ...] = ()
     mtu: Annotated[int, Meta(ge=1280, le=9216)] = 1500

@@ -6,7 +6,7 @@ the history of the address, and what leaves a server is remembered until its hos
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +18,7 @@ from cloud.audit import changed, changing, created
 from cloud.errors import CumuletError, ResourceUnavailable, invalid
 from cloud.snapshots import snapshot
 from networks.allocation import (
+    EVERY_MODE,
     NoFreeAddress,
     Wish,
     give_back,
@@ -226,6 +227,14 @@ def bearer_of(vm: VM) -> Bearer:
     return Bearer(server_id=vm.pk, server_name=vm.name, host_name=vm.host.name)
 
 
+def fitting_modes(vm: VM) -> Collection[str]:
+    """Modes of the pools that the server can have more addresses of.
+
+    Of a host that connects none it is `check_mode` that says so.
+    """
+    return _modes(vm.nics.first() or Nic(vm=vm, index=0)) or EVERY_MODE
+
+
 def has_interface(vm: VM) -> bool:
     return any(nic.mode for nic in vm.nics.all())
 
@@ -248,7 +257,7 @@ def _claim_ipv4(nic: Nic, modes: Iterable[str]) -> None:
             raise
 
 
-def _modes(nic: Nic) -> Iterable[str]:
+def _modes(nic: Nic) -> Collection[str]:
     """How it is connected, or else all ways in which its host could."""
     return {nic.mode} if nic.mode else public_modes(nic.vm.host.network_mode)
 

@@ -121,6 +121,7 @@ def nic_spec(vm: VM, nic: Nic) -> NicSpec:
         ipv6=str(nic.ipv6.address) if nic.ipv6 else None,
         gateway6=_gateway(pool6) or ROUTED_GATEWAY6,
         dhcp=nic.dhcp_network is not None,
+        leased_from=str(nic.dhcp_network.ip_range) if nic.dhcp_network else None,
         floating=tuple(str(one.floating_ip.address) for one in nic.floating.all()),
         dns=tuple(dict.fromkeys(resolvers)),
         firewall=effective_firewall(vm),

@@ -16,7 +16,7 @@ from cloud.locks import hold_project
 from cloud.models import Action, Project
 from networks.models import IpType, PrimaryIp
 from networks.public_ips import IpOrder, create_ip, locked, set_dns_ptr
-from vms.attachments import attach_primary_ip, check_place, detach_primary_ip
+from vms.attachments import attach_primary_ip, check_place, detach_primary_ip, fitting_modes
 from vms.errands import (
     Errand,
     ask,
@@ -68,8 +68,9 @@ def create_primary_ip(
         return create_ip(PrimaryIp, project, order), None
     with transaction.atomic():
         hold_project(project.pk)
-        _check_assignee(lock_vm(vm.pk), order.type)
-        ip = create_ip(PrimaryIp, project, order)
+        vm = lock_vm(vm.pk)
+        _check_assignee(vm, order.type)
+        ip = create_ip(PrimaryIp, project, order, fitting_modes(vm))
         return ip, assign_primary_ip(ip, vm)
 
 

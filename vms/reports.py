@@ -22,7 +22,7 @@ from cloud.hosts import Heartbeat, record_heartbeat
 from cloud.metrics import DEAD_LETTERS, observe_step
 from cloud.models import Action
 from networks.allocation import withdrawn
-from vms.attachments import let_go, set_free
+from vms.attachments import set_free
 from vms.firewalls.membership import unguard
 from vms.floating_ips import finish_moves, is_moving
 from vms.intent import abandon, set_status, want
@@ -61,7 +61,6 @@ def host_report(report: HostReport, sender: str) -> None:
         "boot_id": report.boot_id,
         "agent_version": report.agent_version,
         "network_mode": report.network_mode,
-        "uplink_ip": report.uplink_ip,
         "cores": report.cores,
         "memory_mb": report.memory_mb,
         "disk_gb": report.disk_gb,
@@ -70,6 +69,9 @@ def host_report(report: HostReport, sender: str) -> None:
         "accelerator_reason": report.accelerator_reason[:255],
         "leftovers": list(report.leftovers),
     }
+    if report.uplink_ip:
+        # A host without an address for a moment must not find it lent to a guest afterwards.
+        facts["uplink_ip"] = report.uplink_ip
     recorded = record_heartbeat(Heartbeat(report.host, uuid.UUID(report.host_uuid), facts), sender)
     if recorded is None:
         return
@@ -173,7 +175,6 @@ def _observe(vm: VM, report: VmReport) -> None:
         # It could not be made at all: give back what it claimed, half-made helps nobody.
         log.error("server given up", vm=vm.pk, code=vm.failure_code, reason=vm.failure_message)
         with changing(vm, "give_up"):
-            let_go(vm)
             unguard(vm)
             abandon(vm)
     elif report.guest_halted and current and vm.goal == PowerGoal.RUNNING:

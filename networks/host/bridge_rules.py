@@ -6,6 +6,9 @@ outlive a replacement of the rules. Where the outside network gives addresses, t
 acknowledgements on their way to the guest say which are the guest's: from the first on it speaks
 under those only.
 
+What comes to the guest has passed its firewall (`networks.host.bridge_firewall`), which is shown IP
+alone. Neither another protocol goes past that nor a frame with a tag: guests take tag 0 for none.
+
 A guest's IPv6 link-local address, and with `dhcp` every IPv6 address, is made of its MAC (EUI-64,
 RFC 4291 appendix A), so that it can be checked without having been learned.
 """
@@ -36,9 +39,9 @@ _SPOKEN_KEPT = "10m"
 
 def nic_rules(tap: str, nic: NicSpec) -> str:
     """The table of one TAP, with its rules replaced. The TAP must exist."""
-    chains, sets = {**own_chains(nic), rules.ENTRY: _entry(tap, nic)}, []
+    chains = {**own_chains(nic), rules.ENTRY: _entry(tap, nic), "to_guest": _to_guest(tap, nic)}
+    sets = []
     if nic.dhcp:
-        chains["to_guest"] = _to_guest(tap, nic)
         sets = [
             _set(LEARNED, "ipv4_addr", _LEASE_KEPT),
             _set("pinned", "iface_index", _LEASE_KEPT),
@@ -58,11 +61,7 @@ def own_chains(nic: NicSpec) -> dict[str, list[str]]:
     return {
         "claims": _claims(nic),
         "says_icmpv6": rules.says_icmpv6(nic.mac),
-        "speaks_ipv6": [
-            "meta l4proto ipv6-icmp goto says_icmpv6",
-            f"udp sport 547 {rules.drop('dhcp_server')}",
-            "accept",
-        ],
+        "speaks_ipv6": rules.speaks_ipv6(),
         "says_ipv6": [
             *_own_ipv6(nic),
             # Before it has an address: is this one free, which routers and groups are there.
@@ -71,7 +70,7 @@ def own_chains(nic: NicSpec) -> dict[str, list[str]]:
             rules.drop("ipv6"),
         ],
         "says_ipv4": [
-            f"udp sport 67 {rules.drop('dhcp_server')}",
+            *rules.no_dhcp_server(server=67, client=68),
             "ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
             *_own_ipv4(nic, "ip saddr", "ipv4"),
         ],
@@ -98,14 +97,27 @@ def _entry(tap: str, nic: NicSpec) -> list[str]:
     ]
 
 
+def _to_guest(tap: str, nic: NicSpec) -> list[str]:
+    return [
+        f'type filter hook egress device "{tap}" priority filter; policy drop;',
+        *([_learn(nic)] if nic.dhcp else []),
+        *(f"ether type {kind} accept" for kind in ("ip", "ip6", "arp")),
+    ]
+
+
 def _own_ipv4(nic: NicSpec, sender: str, reason: str) -> list[str]:
-    """Drop what comes from another address; while none has been learned, nothing."""
+    """Drop what comes from another address; while none has been learned, what none can be.
+
+    What was learned is no more than an acknowledgement said, and anybody may have sent that.
+    """
     passing = [f"{sender} {address} accept" for address in addresses.ipv4(nic)]
     if not nic.dhcp:
         return [*passing, rules.drop(reason)]
+    outside = [f"{sender} != {nic.leased_from} {rules.drop(reason)}"] if nic.leased_from else []
+    barred = [*outside, f"{sender} {nic.gateway} {rules.drop(reason)}"]
     foreign = f"iif @pinned {sender} != @{LEARNED} {rules.drop(reason)}"
     told = [f"update @{SPOKEN} {{ {sender} }}"] if reason == "arp" else []
-    return [*passing, foreign, *told, "accept"]
+    return [*passing, *barred, foreign, *told, "accept"]
 
 
 def _own_ipv6(nic: NicSpec) -> list[str]:
@@ -126,14 +138,13 @@ def _claims(nic: NicSpec) -> list[str]:
     return [*own, rules.drop("nd")]
 
 
-def _to_guest(tap: str, nic: NicSpec) -> list[str]:
+def _learn(nic: NicSpec) -> str:
     """Learn from what a DHCP server acknowledges to this very guest."""
     client = f"{_CLIENT_MAC} 0x{nic.mac.replace(':', '')}"
-    return [
-        f'type filter hook egress device "{tap}" priority filter; policy accept;',
+    return (
         f"meta protocol ip udp sport 67 udp dport 68 {client} {_ACKNOWLEDGED}"
-        f" update @{LEARNED} {{ {_YOUR_ADDRESS} }} update @pinned {{ oif }}",
-    ]
+        f" update @{LEARNED} {{ {_YOUR_ADDRESS} }} update @pinned {{ oif }}"
+    )
 
 
 def _ipv6(nic: NicSpec) -> list[IPv6Network]:

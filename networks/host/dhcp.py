@@ -76,7 +76,8 @@ def option_lines(tap: Tap, hostname: str) -> str:
         "28": str(own.network.broadcast_address),
         "12": hostname.partition(".")[0][:63],
         "option:mtu": str(nic.mtu),
-        "option:dns-server": ",".join(nic.dns),
+        # With an address of IPv6 among them, dnsmasq would drop them all.
+        "option:dns-server": ",".join(server for server in nic.dns if ":" not in server),
         **_routes(nic, own),
     }
     return "".join(

@@ -40,7 +40,7 @@ Told = Callable[[NicSpec], Sequence[str]]
 
 
 class NetworkRefused(CumuletError):
-    """The kernel refused a change of the host's network."""
+    """The kernel refused a request about the host's network."""
 
     code: ClassVar[str] = "network_refused"
     retryable: ClassVar[bool] = True
@@ -59,9 +59,12 @@ class Surroundings:
 
 
 def uplink_address(around: Surroundings) -> str | None:
-    """The host's own address on its uplink; None without one."""
-    with IPRoute() as netlink:
-        uplink = find_uplink(netlink, around)
+    """The host's own address on its uplink; None without one. Raises NetworkRefused."""
+    try:
+        with IPRoute() as netlink:
+            uplink = find_uplink(netlink, around)
+    except (NetlinkError, OSError) as error:
+        raise _refused(error) from error
     return uplink.address if uplink else None
 
 
@@ -93,6 +96,15 @@ def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
     except (NetlinkError, OSError) as error:
         raise _refused(error) from error
     return Presence.ALL if complete else Presence.PART
+
+
+def any_exists(names: Iterable[str]) -> bool:
+    """Whether any of these interfaces is there, whatever it is for; raises NetworkRefused."""
+    try:
+        with IPRoute() as netlink:
+            return any(links.index_of(netlink, name) is not None for name in names)
+    except (NetlinkError, OSError) as error:
+        raise _refused(error) from error
 
 
 def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
@@ -295,4 +307,4 @@ def _dropped(netfilter: Any, tap: Tap) -> dict[str, int]:
 
 
 def _refused(error: Exception) -> NetworkRefused:
-    return NetworkRefused(f"the kernel refused a change of the host's network: {error}")
+    return NetworkRefused(f"the kernel refused a request about the host's network: {error}")

@@ -62,7 +62,7 @@ def nic_rules(tap: str, nic: NicSpec, network: NetworkSpec) -> str:
 
 def _ipv4(nic: NicSpec, network: NetworkSpec) -> list[str]:
     return [
-        f"udp sport 67 {rules.drop('dhcp_server')}",
+        *rules.no_dhcp_server(server=67, client=68),
         *(f"ip saddr {address} accept" for address in addresses.ipv4(nic)),
         "ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
         *_behind(nic, network, "ip saddr", "ipv4"),

@@ -102,7 +102,7 @@ def _arp(nic: NicSpec) -> list[str]:
 
 def _ipv4(nic: NicSpec) -> list[str]:
     return [
-        f"udp sport 67 {drop('dhcp_server')}",
+        *no_dhcp_server(server=67, client=68),
         *(f"ip saddr {address} accept" for address in addresses.ipv4(nic)),
         "ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
         drop("ipv4"),
@@ -118,11 +118,7 @@ def _ipv6_chains(nic: NicSpec) -> dict[str, list[str]]:
     return {
         "claims": _claims(own),
         "says_icmpv6": says_icmpv6(nic.mac),
-        "speaks_ipv6": [
-            "meta l4proto ipv6-icmp goto says_icmpv6",
-            f"udp sport 547 {drop('dhcp_server')}",
-            "accept",
-        ],
+        "speaks_ipv6": speaks_ipv6(),
         "says_ipv6": [
             *(f"ip6 saddr {network} goto speaks_ipv6" for network in own),
             f"ip6 saddr {ROUTED_GATEWAY6} {drop('ipv6')}",
@@ -133,6 +129,21 @@ def _ipv6_chains(nic: NicSpec) -> dict[str, list[str]]:
             drop("ipv6"),
         ],
     }
+
+
+def speaks_ipv6() -> list[str]:
+    """What may come from an address of the guest's own."""
+    return [
+        "meta l4proto ipv6-icmp goto says_icmpv6",
+        *no_dhcp_server(server=547, client=546),
+        "accept",
+    ]
+
+
+def no_dhcp_server(*, server: int, client: int) -> list[str]:
+    """Known by either port: most clients do not look at the one that an answer comes from."""
+    ends = ("sport", server), ("dport", client)
+    return [f"udp {end} {port} {drop('dhcp_server')}" for end, port in ends]
 
 
 def says_icmpv6(mac: str) -> list[str]:

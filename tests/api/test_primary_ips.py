@@ -106,6 +106,10 @@ def test_ipv4_always_has_one_name(api: Api) -> None:
         ({"ip": "nonsense", "dns_ptr": "a.example.org"}, "ip"),
         ({"ip": "203.0.113.1", "dns_ptr": "not a name"}, "dns_ptr"),
         ({"ip": "203.0.113.1", "dns_ptr": "-a.example.org"}, "dns_ptr"),
+        ({"ip": "203.0.113.1", "dns_ptr": "a..example.org"}, "dns_ptr"),
+        ({"ip": "203.0.113.1", "dns_ptr": f"{'a' * 64}.example.org"}, "dns_ptr"),
+        # An expression that may cut it anywhere would try for years.
+        ({"ip": "203.0.113.1", "dns_ptr": f"{'a' * 62}!"}, "dns_ptr"),
     ],
 )
 def test_a_name_that_is_none_is_refused(api: Api, body: dict[str, Any], field: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import StringIO
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -18,6 +19,12 @@ from vms.actions import delete_vm
 from vms.reports import vm_report
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def no_fabric(settings: Settings) -> None:
+    """But for the tests that are about it: that of the lab lies in the ranges used here."""
+    settings.FABRIC = []
 
 
 def pool(cidr: str, name: str = "", **values: Any) -> Network:
@@ -51,7 +58,14 @@ def test_no_pool_overlaps_another_of_either_family(first: str, second: str) -> N
         pool(second)
 
 
-@pytest.mark.parametrize("cidr", ["2001:db8::/31", "2001:db8::/65", "203.0.113.1/24", "pool"])
+@pytest.mark.parametrize(
+    "cidr",
+    [
+        *("2001:db8::/31", "2001:db8::/65", "203.0.113.1/24", "pool"),
+        # Loopback, multicast, link-local, and the gateway of every routed guest.
+        *("127.0.0.0/16", "224.0.0.0/8", "0.0.0.0/0", "172.31.0.0/16", "fe80::/64", "ff02::/48"),
+    ],
+)
 def test_a_range_that_is_none_is_refused(cidr: str) -> None:
     with pytest.raises(InvalidInput):
         pool(cidr)
@@ -90,7 +104,7 @@ def test_outside_dhcp_gives_ipv4_only() -> None:
 
 
 def test_a_routed_pool_keeps_off_the_fabric(settings: Settings) -> None:
-    settings.FABRIC = ["192.0.2.0/24", "2001:db8:f::/48"]
+    settings.FABRIC = [ip_network("192.0.2.0/24"), ip_network("2001:db8:f::/48")]
     for cidr in ("192.0.2.0/24", "192.0.2.128/25", "192.0.0.0/16", "2001:db8:f:1::/64"):
         with pytest.raises(InvalidInput, match="fabric"):
             pool(cidr)
@@ -98,7 +112,7 @@ def test_a_routed_pool_keeps_off_the_fabric(settings: Settings) -> None:
 
 
 def test_a_bridged_pool_is_the_whole_network_of_its_uplinks(settings: Settings) -> None:
-    settings.FABRIC = ["192.0.2.0/24"]
+    settings.FABRIC = [ip_network("192.0.2.0/24")]
     make.host(uplink_ip="192.0.2.11")
     for cidr in ("192.0.2.0/25", "192.0.0.0/16"):
         with pytest.raises(InvalidInput, match="fabric"):
@@ -163,3 +177,12 @@ def test_pools_are_added_and_removed_from_a_shell() -> None:
     with pytest.raises(CommandError, match="no pool 'six'"):
         call_command("pool_remove", "six")
     assert not Network.objects.exists()
+
+
+def test_the_gateway_of_a_pool_is_no_address_that_a_server_has() -> None:
+    make.host(network_mode="bridged")
+    bridged("203.0.113.0/24", "203.0.113.254")
+    held = str(make.ordered().vm.nics.get().ipv4.address)
+    with pytest.raises(InvalidInput, match="is lent to a server"):
+        bridged("203.0.113.0/24", held)
+    assert str(bridged("203.0.113.0/24", "203.0.113.253").gateway) == "203.0.113.253"

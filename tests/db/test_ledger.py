@@ -318,6 +318,16 @@ def test_a_bridged_interface_has_the_prefix_and_the_gateway_of_its_network() -> 
     assert (nic.gateway, nic.gateway6) == ("198.51.100.126", "fe80::7")
     assert nic.ipv6 == "2001:db8:1::/64"
     assert nic.dns == ("198.51.100.53", "2001:db8::53")
+    assert nic.leased_from is None
+
+
+def test_a_host_is_told_which_addresses_the_outside_network_can_give() -> None:
+    make.host("h3", network_mode="bridged", location=make.location("moon"))
+    wire = {"mode": "bridged", "dhcp": True, "location": make.location("moon")}
+    make.pool("198.51.100.0/25", gateway="198.51.100.126", **wire)
+    nic = told(running(location=make.location("moon")))
+    assert (nic.dhcp, nic.leased_from) == (True, "198.51.100.0/25")
+    assert nic.gateway == "198.51.100.126"
 
 
 def test_what_a_host_saw_at_an_interface_is_kept() -> None:

@@ -74,6 +74,20 @@ def test_both_hosts_of_a_move_know_who_asked_for_it() -> None:
     assert (queued.step.name, queued.step.host, queued.under_way) == (StepName.QUEUED, "h1", True)
 
 
+def test_an_ip_made_for_a_server_is_of_a_pool_that_the_server_can_have() -> None:
+    make.host("h2", network_mode="bridged", location=make.location("wired"))
+    shared = {"location": make.location("wired")}
+    make.pool("198.51.100.0/25", **shared)
+    wire = {**shared, "mode": "bridged", "owner": make.project()}
+    own = make.pool("198.51.100.128/28", gateway="198.51.100.129", **wire)
+    vm = create_vm(make.project(), make.order("wired", **shared)).vm
+    assert vm.nics.get().mode == "bridged"
+    own.owner = None
+    own.save()
+    ip, _ = create_floating_ip(make.project(), IpOrder(IpType.IPV4, shared["location"]), vm)
+    assert ip.address.network == own
+
+
 def test_a_server_that_could_not_be_made_keeps_neither_floating_ips_nor_firewalls() -> None:
     vm = make.ordered("web-1").vm
     ip = floating(vm)

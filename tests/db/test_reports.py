@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from cloud.models import Action, Host
 from cloud.wire import Failure
-from networks.models import Address
+from networks.models import Address, Withdrawal
 from tests import factories as make
 from vms import reports
 from vms.actions import PowerCommand, delete_vm, power
@@ -87,6 +87,7 @@ def test_a_server_that_cannot_be_made_is_taken_back_with_its_reason(vm: VM) -> N
     reports.vm_report(broken, SENDER)
     vm.refresh_from_db()
     assert vm.status == "deleting"
+    assert Withdrawal.objects.count() == Address.objects.filter(state="quarantine").count() == 1
     action = Action.objects.get(command="create_server")
     assert (action.status, action.error_code) == ("error", "image_corrupt")
 
@@ -211,3 +212,10 @@ def test_the_first_copy_makes_an_image_available_and_a_bad_one_unavailable() -> 
     assert Image.objects.get(pk=good.image_id).status == "available"
     image = Image.objects.get(pk=bad.image_id)
     assert (image.status, image.problem) == ("unavailable", "expected abab")
+
+
+def test_a_host_that_has_no_address_for_a_moment_keeps_its_own() -> None:
+    host = make.host(uplink_ip="192.0.2.11")
+    reports.host_report(heartbeat(host, uplink_ip=None), SENDER)
+    host.refresh_from_db()
+    assert host.uplink_ip == "192.0.2.11"

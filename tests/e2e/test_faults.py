@@ -83,9 +83,10 @@ def _try_create(world: World, name: str) -> str:
 
 
 def _lend_only(world: World, count: int | None) -> None:
-    """Leave so many addresses to lend in all pools together; None: as a new cloud has it."""
+    """Leave so many IPv4 addresses to lend in all pools; None: as a new cloud has it."""
     commands = []
-    for number, pool in enumerate(POOLS):
+    pools = [pool for pool in POOLS if ip_network(pool.cidr).version == 4]
+    for number, pool in enumerate(pools):
         every = [str(address) for address in ip_network(pool.cidr).hosts()]
         excluded = list(pool.reserved)
         if count is not None:

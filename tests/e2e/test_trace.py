@@ -199,8 +199,13 @@ def test_of_200_requests_at_once_everything_names_its_own_and_nothing_another(
     for one in evidence.of("fail"):
         nobody_but_web_heard_of_it(one, evidence)
     for kind, task, command, verbs in (
-        ("create", "vms.ensure", "create_server", {"server.create"}),
-        ("delete", "vms.remove", "delete_server", {"server.delete", "server.gone"}),
+        ("create", "vms.ensure", "create_server", [*2 * ["primary_ip.create"], "server.create"]),
+        (
+            "delete",
+            "vms.remove",
+            "delete_server",
+            [*2 * ["primary_ip.delete"], "server.delete", "server.gone"],
+        ),
     ):
         for one in evidence.of(kind):
             its_actions_are_its_own(one, command, api)
@@ -237,10 +242,13 @@ def its_actions_are_its_own(one: Asked, command: str, api: Api) -> None:
     assert {step["host"] for step in timeline["steps"]} == {one.host}
 
 
-def its_changes_are_in_the_audit_trail(one: Asked, verbs: set[str], api: Api) -> None:
+def its_changes_are_in_the_audit_trail(one: Asked, verbs: list[str], api: Api) -> None:
+    """The server's own, and those of the two addresses that come and go with it."""
     entries = api.get("audit", request_id=one.request_id)["audit"]
-    assert sorted(entry["verb"] for entry in entries) == sorted(verbs), one
-    assert {entry["resource"]["id"] for entry in entries} == {one.server}
+    assert sorted(entry["verb"] for entry in entries) == verbs, one
+    about = {(entry["resource"]["type"], entry["resource"]["id"]) for entry in entries}
+    assert {number for kind, number in about if kind == "server"} == {one.server}
+    assert sum(kind == "primary_ip" for kind, _ in about) == 2
 
 
 def its_messages_are_complete_and_its_own(one: Asked, task: str, evidence: Evidence) -> None:

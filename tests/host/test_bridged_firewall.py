@@ -123,6 +123,18 @@ def test_a_packet_for_the_guest_does_not_come_in_as_a_broadcast(
     assert port.hears(NEEDLE)
 
 
+@pytest.mark.parametrize("vlan", [0, 5])
+def test_a_packet_does_not_come_in_under_a_tag(
+    bare_world: World, port: Port, neighbour: socket.socket, vlan: int
+) -> None:
+    """Tag 0 is none for most guests, and for the bridge it is no packet that it could judge."""
+    nics.ensure_nics([OPEN], bare_world.host.surroundings)
+    neighbour.send(frames.tagged(aimed(NIC.mac), vlan))
+    assert not port.hears(NEEDLE)
+    neighbour.send(aimed(NIC.mac))
+    assert port.hears(NEEDLE)
+
+
 def test_neighbours_go_on_finding_a_guest_behind_a_firewall(
     port: Port, neighbour: socket.socket
 ) -> None:

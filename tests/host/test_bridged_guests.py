@@ -89,6 +89,9 @@ def port(bare_world: World, request: pytest.FixtureRequest) -> Iterator[Port]:
 
 
 DHCP_NIC: NicSpec = structs.replace(NIC, ipv4=None, ipv6=None, dhcp=True)
+LAN_NIC: NicSpec = structs.replace(
+    DHCP_NIC, gateway="203.0.113.1", leased_from="203.0.113.0/24", floating=(OWN,)
+)
 fed_by_dhcp = pytest.mark.parametrize("port", [DHCP_NIC], indirect=True)
 
 
@@ -143,12 +146,15 @@ def test_what_is_the_guest_s_own_is_heard_outside(
         ("nd", frames.advertisement(MAC, OWN6, FOREIGN6)),
         ("dhcp_server", frames.udp4(MAC, OWN, ports=(67, 68))),
         ("dhcp_server", frames.udp6(MAC, LINK_LOCAL, ports=(547, 546))),
+        ("dhcp_server", frames.udp4(MAC, OWN, ports=(1067, 68))),
+        ("dhcp_server", frames.udp6(MAC, LINK_LOCAL, ports=(1547, 546))),
         ("ra", frames.router(MAC, LINK_LOCAL)),
         ("protocol", frames.tagged(frames.udp4(MAC, OWN), 5)),
     ],
     ids=[
         *("MAC", "IPv4", "IPv6", "another's link-local", "ARP sender", "MAC in ARP", "neighbour"),
-        *("DHCP server", "DHCPv6 server", "router", "VLAN tag"),
+        *("DHCP server", "DHCPv6 server", "DHCP server at another port"),
+        *("DHCPv6 server at another port", "router", "VLAN tag"),
     ],
 )
 def test_what_is_forged_is_heard_by_nobody_and_counted(
@@ -211,6 +217,19 @@ def test_until_an_address_is_known_any_may_be_used_but_no_server_s_part_be_playe
     for sent in forged:
         port.send(sent)
         assert not arrives(outside, sent)
+
+
+@pytest.mark.parametrize("port", [LAN_NIC], indirect=True)
+def test_no_address_is_used_that_cannot_have_been_given(port: Port, outside: socket.socket) -> None:
+    """Neither the gateway's nor one of another network; a floating one is the guest's all along."""
+    for address in (LEASED, OWN):
+        for sent in (frames.udp4(MAC, address), frames.arp(MAC, address)):
+            port.send(sent)
+            assert arrives(outside, sent, seconds=3)
+    for address in (LAN_NIC.gateway, FOREIGN):
+        for sent in (frames.udp4(MAC, address), frames.arp(MAC, address)):
+            port.send(sent)
+            assert not arrives(outside, sent)
 
 
 @pytest.fixture

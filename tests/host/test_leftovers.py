@@ -104,6 +104,18 @@ def test_a_document_that_cannot_be_read_makes_nothing_a_leftover(world: World) -
     assert store.spec(world.host.paths.vm(7)) == spec
 
 
+def test_a_server_that_is_off_has_no_links_left_of_an_interface_that_it_lost(world: World) -> None:
+    """Its address may be lent again as soon as the host says that it is done."""
+    around = world.host.surroundings
+    spec = world.spec(power=PowerGoal.OFF, nics=(NIC,))
+    world.ensure(spec)
+    nics.ensure_nics([TAP], around)
+    report = world.ensure(structs.replace(spec, generation=spec.generation + 1, nics=()))
+    assert report.converged
+    assert nics.presence([TAP], around) is Presence.NONE
+    assert "198.51.100.7" not in world.seen("ip", "neigh", "show", "proxy")
+
+
 def test_leftovers_are_told_with_the_heartbeat(world: World) -> None:
     shell.run(["ip", "tuntap", "add", "tap-mine", "mode", "tap"], timeout=5)
     with world.watched():

@@ -65,6 +65,8 @@ FORGED: dict[str, tuple[Forge, str]] = {
     ),
     "a DHCP server": (lambda wire: wire.udp(to=FAR, port=68, source_port=67), "dhcp_server"),
     "a DHCPv6 server": (lambda wire: wire.udp(to=FAR6, port=546, source_port=547), "dhcp_server"),
+    "a DHCP server at another port": (lambda wire: wire.udp(to=FAR, port=68), "dhcp_server"),
+    "a DHCPv6 server at another port": (lambda wire: wire.udp(to=FAR6, port=546), "dhcp_server"),
     "a router": (lambda wire: wire.icmpv6(ROUTER_ADVERTISEMENT, sender=OWN_LINK), "ra"),
     "a redirect": (lambda wire: wire.icmpv6(137, target=FOREIGN6, sender=OWN_LINK), "nd"),
     "ARP for a foreign address": (lambda wire: wire.arp(sender=FOREIGN, wanted=NIC.gateway), "arp"),

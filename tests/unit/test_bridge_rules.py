@@ -18,7 +18,14 @@ STATIC = structs.replace(
     ipv6="2001:db8:1::/64",
     floating=("203.0.113.9", "2001:db8:2::/64"),
 )
-DHCP = structs.replace(SPEC.nics[0], mode="public_bridged", ipv4=None, dhcp=True)
+DHCP = structs.replace(
+    SPEC.nics[0],
+    mode="public_bridged",
+    ipv4=None,
+    gateway="192.0.2.1",
+    dhcp=True,
+    leased_from="192.0.2.0/24",
+)
 
 
 @pytest.mark.parametrize(("name", "nic"), [("bridged-static", STATIC), ("bridged-dhcp", DHCP)])

@@ -57,6 +57,11 @@ def test_a_bridged_guest_is_told_of_the_outside_network() -> None:
     assert lines[4:] == ["tag:cu7-0,option:dns-server", "tag:cu7-0,option:router,198.51.100.1"]
 
 
+def test_only_resolvers_that_dhcp_has_words_for_are_told() -> None:
+    lines = dhcp.option_lines(tap(dns=("2001:db8::53", "192.0.2.53")), "web-1").splitlines()
+    assert "tag:cu7-0,option:dns-server,192.0.2.53" in lines
+
+
 def test_only_the_first_nic_has_a_default_route() -> None:
     assert dhcp.option_lines(tap(index=1), "web-1").endswith("tag:cu7-0,option:router\n")
 

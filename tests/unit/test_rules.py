@@ -36,6 +36,7 @@ table netdev cumulet_cu7-0 {
     }
     chain says_ipv4 {
         udp sport 67 counter name forged_dhcp_server drop
+        udp dport 68 counter name forged_dhcp_server drop
         ip saddr 198.51.100.7 accept
         ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
         counter name forged_ipv4 drop
@@ -78,6 +79,7 @@ table netdev cumulet_cu7-0 {
     }
     chain says_ipv4 {
         udp sport 67 counter name forged_dhcp_server drop
+        udp dport 68 counter name forged_dhcp_server drop
         ip saddr 198.51.100.7 accept
         ip saddr 203.0.113.77 accept
         ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
@@ -104,6 +106,7 @@ table netdev cumulet_cu7-0 {
     chain speaks_ipv6 {
         meta l4proto ipv6-icmp goto says_icmpv6
         udp sport 547 counter name forged_dhcp_server drop
+        udp dport 546 counter name forged_dhcp_server drop
         accept
     }
     chain says_ipv6 {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from networks.spec import NicSpec
-from vms.host.paths import VmPaths
+from vms.host.paths import MOST_NICS, VmPaths
 from vms.spec import DiskSpec, VmSpec
 
 BINARY = "qemu-system-x86_64"
@@ -21,8 +21,6 @@ Accelerator = Literal["kvm", "tcg"]
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 CARD_PREFIX, SLOT_PREFIX = "nic", "slot"
-# networks.spec.NicSpec.index ends at 7.
-MOST_NICS = 8
 _SLOTS_AT = "0x10"
 
 # Translated code of one guest, beside its memory; QEMU itself would take up to 1 GiB.

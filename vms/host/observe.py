@@ -23,7 +23,7 @@ def observe(host: Host, spec: VmSpec, paths: VmPaths) -> Observed:
         guest=state,
         image=images.present(host.paths, spec.image),
         provisioned=disks.disks_exist(spec, paths) and paths.seed.exists(),
-        links=_links(host, spec),
+        links=_links(host, spec, paths),
         plugged=state is not Guest.RUNNING or _plugged(spec, paths),
     )
 
@@ -66,10 +66,12 @@ def _plugged(spec: VmSpec, paths: VmPaths) -> bool:
         return True
 
 
-def _links(host: Host, spec: VmSpec) -> Presence:
+def _links(host: Host, spec: VmSpec, paths: VmPaths) -> Presence:
     if not host.routes_networks:
         return Presence.NONE
     try:
+        if not spec.nics:
+            return Presence.PART if nics.any_exists(paths.taps) else Presence.NONE
         return nics.presence(host.taps(spec), host.surroundings)
     except nics.NetworkRefused as error:
         log.warning("links not seen", vm=spec.vm_id, reason=error.message)

@@ -14,6 +14,8 @@ from cloud.errors import CumuletError
 
 # struct sockaddr_un holds 108 bytes with the closing zero.
 SOCKET_PATH_BYTES = 107
+# NicSpec.index ends at 7.
+MOST_NICS = 8
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -229,6 +231,11 @@ class VmPaths:
 
     def tap(self, index: int) -> str:
         return tap_name(self.vm_id, index)
+
+    @property
+    def taps(self) -> list[str]:
+        """All that the VM may ever have had."""
+        return [self.tap(index) for index in range(MOST_NICS)]
 
 
 def tap_name(vm_id: int, index: int) -> str:

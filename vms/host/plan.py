@@ -20,7 +20,10 @@ REBOOT_SECONDS = 60.0
 
 
 class Guest(StrEnum):
-    """What the VM's QEMU says. SILENT: it lives and does not answer; nothing follows from that."""
+    """What the VM's QEMU says. SILENT: it lives and does not answer; nothing follows from that.
+
+    Its links do not depend on it: what is led to them is the host's affair.
+    """
 
     ABSENT = "absent"
     RUNNING = "running"
@@ -88,7 +91,7 @@ def plan(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
         case PowerGoal.RUNNING:
             return _run(spec, memory, seen, now)
         case PowerGoal.OFF:
-            return _off(spec, seen)
+            return _off(seen)
         case PowerGoal.SHUTDOWN:
             return _shut_down(spec, memory, seen, now)
 
@@ -102,7 +105,7 @@ def _run(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
     match seen.guest:
         case Guest.ABSENT:
             if memory.halted == spec.generation:
-                return _off(spec, seen)
+                return _off(seen)
             return _start(spec, seen)
         case Guest.RUNNING:
             links = (*_add_links(spec, seen), *_plug(seen))
@@ -115,13 +118,13 @@ def _run(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
             if restart_wanted(spec, memory):
                 return Plan((*_add_links(spec, seen), Step.REVIVE), done=True)
             if memory.settled == spec.generation:
-                after = _off(spec, seen)
+                after = _off(seen)
                 return Plan((Step.NOTE_HALT, *after.steps), after.done)
             # It halted before this document came, which wants it to run.
             after = _start(spec, seen)
             return Plan((Step.QUIT, *after.steps), after.done)
         case Guest.SILENT:
-            return Plan((), done=False)
+            return Plan(_add_links(spec, seen), done=False)
 
 
 def _reboot(spec: VmSpec, memory: VmMemory, links: tuple[Step, ...], now: float) -> Plan:
@@ -137,9 +140,10 @@ def _start(spec: VmSpec, seen: Observed) -> Plan:
     return Plan((*_provision(seen), *_add_links(spec, seen), Step.START), done=True)
 
 
-def _off(spec: VmSpec, seen: Observed) -> Plan:
+def _off(seen: Observed) -> Plan:
     end = () if seen.guest is Guest.ABSENT else (Step.QUIT,)
-    links = () if seen.links is Presence.NONE or not spec.nics else (Step.REMOVE_LINKS,)
+    # Also those of interfaces that the document has lost meanwhile.
+    links = () if seen.links is Presence.NONE else (Step.REMOVE_LINKS,)
     if not seen.provisioned and not seen.image:
         return Plan((*end, *links, Step.WAIT_FOR_IMAGE), done=False)
     return Plan((*end, *links, *_provision(seen)), done=True)
@@ -157,11 +161,11 @@ def _plug(seen: Observed) -> tuple[Step, ...]:
 def _shut_down(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
     match seen.guest:
         case Guest.ABSENT | Guest.HALTED:
-            return _off(spec, seen)
+            return _off(seen)
         case Guest.RUNNING:
-            return Plan(_press(spec, memory, now), done=False)
+            return Plan((*_add_links(spec, seen), *_press(spec, memory, now)), done=False)
         case Guest.SILENT:
-            return Plan((), done=False)
+            return Plan(_add_links(spec, seen), done=False)
 
 
 def _press(spec: VmSpec, memory: VmMemory, now: float) -> tuple[Step, ...]:

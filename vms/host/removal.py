@@ -10,9 +10,8 @@ from cloud.wire import StepName
 from networks.host import addresses, nics
 from networks.host.addresses import Network
 from vms.host import documents, leases, qemu, store
-from vms.host.command import MOST_NICS
 from vms.host.host import Host
-from vms.host.paths import VmPaths, tap_name
+from vms.host.paths import VmPaths
 from vms.spec import VmRemoval
 
 
@@ -32,9 +31,9 @@ def steps(
 
 def _remove_links(host: Host, paths: VmPaths) -> None:
     if host.routes_networks:
-        names = [tap_name(paths.vm_id, index) for index in range(MOST_NICS)]
-        leases.forget(host, names)
-        nics.remove_nics(names, _networks(paths), host.surroundings)
+        # What exists is asked of the kernel, not of a document.
+        leases.forget(host, paths.taps)
+        nics.remove_nics(paths.taps, _networks(paths), host.surroundings)
 
 
 def _remove_files(paths: VmPaths) -> None:

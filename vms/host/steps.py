@@ -169,10 +169,9 @@ class Steps:
         leases.serve(self._host, self._spec)
 
     def _remove_links(self) -> None:
-        taps = self._host.taps(self._spec)
         known = addresses.public(self._spec.nics)
-        leases.forget(self._host, [tap.name for tap in taps])
-        nics.remove_nics([tap.name for tap in taps], known, self._host.surroundings)
+        leases.forget(self._host, self._paths.taps)
+        nics.remove_nics(self._paths.taps, known, self._host.surroundings)
 
     def _start(self) -> None:
         now = time.time()
