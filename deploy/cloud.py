@@ -16,7 +16,7 @@ import httpx
 
 from deploy import accounts, broker, control, postgres, proxy, release
 from deploy.hosts import LabHost, lab_hosts
-from deploy.lab import PUBLIC_POOL6, Lab
+from deploy.lab import Lab
 from deploy.state import Instance
 from deploy.supervise import Supervisor
 
@@ -38,7 +38,7 @@ POOLS = (
         Pool(name, f"{base}.0/24", tuple(f"{base}.{n}" for n in range(1, _RESERVED + 1)))
         for name, base in (("lab-a", "198.51.100"), ("lab-b", "203.0.113"))
     ),
-    Pool("lab-6", PUBLIC_POOL6, ()),
+    Pool("lab-6", "2001:db8:a::/48", ()),
 )
 
 

@@ -57,7 +57,7 @@ def environment(instance: Instance) -> dict[str, str]:
         "CUMULET_HOST_BROKER_URL": f"amqp://{lab.CONTROL}:5672/{broker.VHOST}",
         "CUMULET_PUBLIC_URL": instance.web_url,
         "CUMULET_FLOWER_URL": instance.flower_url,
-        "CUMULET_FABRIC": f"{lab.FABRIC} {lab.FABRIC6}",
+        "CUMULET_FABRIC": f"{lab.FABRIC},{lab.FABRIC6}",
         "CUMULET_STATIC_ROOT": str(instance.static),
         "CUMULET_LOG_FORMAT": "json",
         "CUMULET_LOG_PATHS": str(instance.log),

@@ -25,11 +25,12 @@ _GUEST_SHARE = 0.75
 
 @dataclass(frozen=True)
 class LabHost:
-    """Host `number` (from 1) of `total`."""
+    """Host `number` (from 1) of `total`; `bridge`: its uplink is in a bridge with its guests."""
 
     instance: Instance
     number: int
     total: int
+    bridge: bool = False
 
     @property
     def name(self) -> str:
@@ -67,6 +68,7 @@ class LabHost:
             "CUMULET_HOST_QEMU_USER": accounts.QEMU,
             "CUMULET_HOST_CORES": str(os.cpu_count() or 1),
             "CUMULET_HOST_MEMORY_MB": str(memory_mb),
+            "CUMULET_HOST_BRIDGE": "on" if self.bridge else "off",
             "CUMULET_HOST_NETNS": str(self.namespace),
             "CUMULET_LOG_FORMAT": "json",
             "CUMULET_LOG_PATHS": str(self.instance.log),

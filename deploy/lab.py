@@ -31,8 +31,7 @@ FABRIC, FABRIC6 = f"192.0.2.0/{PREFIX}", f"2001:db8::/{PREFIX6}"
 ROUTER, ROUTER6 = "192.0.2.1", "2001:db8::1"
 CONTROL = "192.0.2.2"
 # On-link in the fabric: hosts answer ARP and neighbour discovery for their guests.
-PUBLIC_POOLS = ("198.51.100.0/24", "203.0.113.0/24")
-PUBLIC_POOL6 = "2001:db8:a::/48"
+PUBLIC_POOLS = ("198.51.100.0/24", "203.0.113.0/24", "2001:db8:a::/48")
 MAX_HOSTS = 200
 _IFA_F_NODAD = 0x02  # linux/if_addr.h
 
@@ -95,8 +94,8 @@ class Lab:
         for address in (ROUTER, CONTROL, ROUTER6):
             _ensure_address(outside, bridge, address)
         for pool in PUBLIC_POOLS:
-            outside.route("replace", dst=pool, oif=bridge, prefsrc=ROUTER)
-        outside.route("replace", dst=PUBLIC_POOL6, oif=bridge, prefsrc=ROUTER6)
+            source = ROUTER6 if _family(pool) == socket.AF_INET6 else ROUTER
+            outside.route("replace", dst=pool, oif=bridge, prefsrc=source)
         # A router, but one that does not tell hosts about short cuts past it.
         self._sysctl(
             self.outside,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from hcloud import APIException, Client
@@ -18,6 +19,7 @@ from cloud import shell
 from deploy import guests, processes
 from deploy.cloud import Cloud
 from deploy.hosts import LabHost
+from networks.host.bridge_plan import BRIDGE
 
 CREATE_SECONDS = 60.0
 _CLOCK = 0.05
@@ -42,13 +44,14 @@ class World:
     key: BoundSSHKey
     made: list[BoundServer] = field(default_factory=list)
 
-    def create(self, name: str, *, wait: bool = True) -> BoundServer:
+    def create(self, name: str, *, wait: bool = True, **order: Any) -> BoundServer:
         """A micro guest, running unless `wait` is False."""
         answer = self.api.servers.create(
             name=name,
             server_type=ServerType(name="nano"),
             image=Image(name="micro"),
             ssh_keys=[self.key],
+            **order,
         )
         self.made.append(answer.server)
         if wait:
@@ -106,7 +109,7 @@ class World:
         left = [f"process {process.pid}" for process in self.guest_processes()]
         for host in self.cloud.hosts:
             left += [f"{path}" for path in _children(host.state / "vms")]
-            left += [f"link {name}" for name in self.links(host) - {"lo", "uplink"}]
+            left += [f"link {name}" for name in self.links(host) - {"lo", "uplink", BRIDGE}]
         return left
 
     def delete_all(self) -> None:
