@@ -254,6 +254,13 @@ class Nic(models.Model):
         return next((pool.mode for pool in self.pools), None)
 
     @property
+    def leased_ipv4(self) -> str | None:
+        """The address that the outside network's own DHCP gave it, once its host saw that."""
+        if self.dhcp_network_id is None:
+            return None
+        return next((text for text in self.learned if ":" not in text), None)
+
+    @property
     def lent(self) -> list[str]:
         """The addresses that are lent to it, as text: primary, then floating."""
         floating = [one.floating_ip.address for one in self.floating.all()]

@@ -186,7 +186,9 @@ class DnsPtrSerializer(serializers.Serializer[Any]):
 
 
 class PublicIpv4Serializer(serializers.Serializer[PrimaryIp]):
-    id = serializers.IntegerField()
+    id = serializers.IntegerField(
+        allow_null=True, help_text="Null: the outside network's own DHCP gave the address."
+    )
     ip = serializers.CharField(source="address")
     blocked = Constant(False)
     dns_ptr = serializers.SerializerMethodField()
@@ -228,6 +230,13 @@ class PublicNetSerializer(serializers.Serializer[Nic]):
 
     def get_floating_ips(self, instance: Nic) -> list[int]:
         return [one.floating_ip_id for one in instance.floating.all()] if instance.pk else []
+
+    def to_representation(self, instance: Nic) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        if instance.leased_ipv4:
+            leased = {"id": None, "ip": instance.leased_ipv4, "blocked": False, "dns_ptr": ""}
+            shown["ipv4"] = leased
+        return shown
 
 
 class ServerProtectionSerializer(serializers.Serializer[VM]):

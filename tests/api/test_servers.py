@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from cloud.models import Host
 from cloud.wire import Failure
 from networks.models import Address, Network
+from networks.spec import NicReport
 from tests import factories as make
 from tests.api.conftest import Api, host_says
 from vms.models import VM, Image
@@ -361,3 +363,15 @@ def test_actions_are_listed_by_resource_and_status(api: Api, server: int) -> Non
     ]
     assert commands("images/actions") == commands("volumes/actions") == []
     assert api.get("servers/4242/actions").status == 404
+
+
+def test_an_address_of_the_outside_network_is_shown_once_the_host_saw_it(
+    api: Api, order: dict[str, Any]
+) -> None:
+    Network.objects.update(mode="bridged", dhcp=True)
+    Host.objects.update(network_mode="bridged")
+    number = api.post("servers", order).json["server"]["id"]
+    assert api.get(f"servers/{number}").json["server"]["public_net"]["ipv4"] is None
+    host_says(VM.objects.get(), nics=(NicReport(0, ("2001:db8::7", "198.51.100.77")),))
+    shown = api.get(f"servers/{number}").json["server"]["public_net"]["ipv4"]
+    assert shown == {"id": None, "ip": "198.51.100.77", "blocked": False, "dns_ptr": ""}

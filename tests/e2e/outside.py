@@ -16,7 +16,8 @@ from deploy import lab
 from tests.e2e.world import World, until
 
 # A network of an operator's own on the wire of the hosts' uplinks, for bridged servers.
-LAN, LAN_GATEWAY, LAN6 = "10.77.0.0/24", "10.77.0.1", "2001:db8:b::/48"
+LAN, LAN_GATEWAY = "10.77.0.0/24", "10.77.0.1"
+LAN6, LAN_GATEWAY6 = "2001:db8:b::/48", "2001:db8:b::1"
 _ALL = 0x0003  # ETH_P_ALL, packet(7)
 _SO_RCVBUFFORCE = 33  # socket(7)
 
@@ -153,14 +154,9 @@ def _interrupt(process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def lan(world: World) -> Iterator[None]:
     """The outside has a leg in the operator's own network."""
-    for command in (
-        f"ip address replace {LAN_GATEWAY}/24 dev {lab.BRIDGE}",
-        f"ip route replace {LAN6} dev {lab.BRIDGE} src {lab.ROUTER6}",
-    ):
-        run(world, *command.split())
+    legs = (f"{LAN_GATEWAY}/24", f"{LAN_GATEWAY6}/48")
+    for leg in legs:
+        run(world, "ip", "address", "replace", leg, "dev", lab.BRIDGE)
     yield
-    for command in (
-        f"ip address del {LAN_GATEWAY}/24 dev {lab.BRIDGE}",
-        f"ip route del {LAN6} dev {lab.BRIDGE}",
-    ):
-        run(world, *command.split())
+    for leg in legs:
+        run(world, "ip", "address", "del", leg, "dev", lab.BRIDGE)
