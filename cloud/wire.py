@@ -1,14 +1,25 @@
-"""Parts of the wire contract that documents about servers and about networks share. Pure."""
+"""Parts of the wire contract that documents about servers and about networks share.
+
+Every document carries a wire version, and `decode` refuses what it does not fully understand, so
+a host never acts on half a document. Pure.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
+import msgspec
 from msgspec import Meta, Struct
 
 from cloud import requestid
+from cloud.errors import CumuletError
 
+WIRE_VERSION: Final = 1
+
+Version = Literal[1]
+Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
+Generation = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 RowId = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 RequestId = Annotated[str, Meta(pattern=requestid.PATTERN)]
 # Steps of one report; a host keeps no more of them, the oldest go first.
@@ -58,3 +69,32 @@ class StepReport(Struct, frozen=True):
     seconds: float
     attempts: Annotated[int, Meta(ge=1)] = 1
     failure: Failure | None = None
+
+
+class MalformedDocument(CumuletError):
+    """A document of the wire contract is of another version, incomplete or out of bounds."""
+
+    code: ClassVar[str] = "malformed_document"
+
+
+Document = TypeVar("Document", bound=Struct)
+
+
+def encode(document: Struct) -> dict[str, Any]:
+    """The document as JSON-ready built-in types."""
+    encoded: dict[str, Any] = msgspec.to_builtins(document)
+    return encoded
+
+
+def decode(data: object, into: type[Document]) -> Document:
+    """The typed document, or MalformedDocument that names the first wrong field."""
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != WIRE_VERSION:
+        raise MalformedDocument(
+            f"{into.__name__} of wire version {version!r}, this side speaks {WIRE_VERSION}:"
+            " run the same Cumulet release on control and hosts"
+        )
+    try:
+        return msgspec.convert(data, into)
+    except msgspec.ValidationError as error:
+        raise MalformedDocument(f"{into.__name__} refused: {error}") from error

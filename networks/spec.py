@@ -1,7 +1,8 @@
-"""What a host is told about one network interface: the wire contract between control and hosts.
+"""What hosts are told about network interfaces and private networks: the wire contract.
 
 Every field is typed and bounded, so a host refuses a malformed document as a whole before it
-touches anything. Part of `vms.spec.VmSpec`; pure, no Django.
+touches anything. `NicSpec` is part of `vms.spec.VmSpec`; a `NetworkSpec` is a document of its own,
+which a host answers with a `NetworkReport`. Pure, no Django.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from cloud.wire import RowId
+from cloud.wire import WIRE_VERSION, Cause, Failure, Generation, RowId, Uuid, Version
 
 MacAddress = Annotated[str, Meta(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")]
 IpAddress = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}\Z")]
@@ -19,6 +20,9 @@ Cidr = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}/[0-9]{1,3}\Z")]
 # Either of them; msgspec would hold a union of two kinds of text to one of their patterns only.
 AddressOrCidr = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}(/[0-9]{1,3})?\Z")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+Endpoint = Annotated[str, Meta(pattern=r"^[0-9a-f.:\[\]]{2,47}:[0-9]{1,5}\Z")]
+# 32 bytes in Base64, as wg(8) writes it.
+WireguardKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]{43}=\Z")]
 Mbit = Annotated[int, Meta(ge=1, le=400_000)]
 
 # The on-link next hops of every routed guest, answered by its host on the guest's own link.
@@ -49,6 +53,10 @@ class FirewallSpec(Struct, frozen=True, forbid_unknown_fields=True):
 class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """One interface of a VM, as it must exist on the host.
 
+    Private: in the network `network_id`, on the one switch that all its hosts make up; `ipv4` has
+    the `prefix4` of its subnet, `gateway` is the subnet's, and `routes` are led there; `floating`
+    are the alias IPs.
+
     Routed: `ipv4` is a /32 and `ipv6` a /64 of which the guest has the first address, both behind
     the host. Bridged: `ipv4` has `prefix4` and a gateway in the outside network; with `dhcp` the
     outside network itself gives addresses, and `ipv4` is None. `floating`: further addresses or
@@ -59,7 +67,7 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     nic_id: RowId
     index: Annotated[int, Meta(ge=0, le=7)]
     mac: MacAddress
-    mode: Literal["public_routed", "public_bridged"]
+    mode: Literal["public_routed", "public_bridged", "private"]
     ipv4: IpAddress | None = None
     prefix4: Annotated[int, Meta(ge=8, le=32)] = 32
     gateway: IpAddress = ROUTED_GATEWAY
@@ -72,6 +80,8 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     firewall: FirewallSpec | None = None
     mbit_in: Mbit | None = None
     mbit_out: Mbit | None = None
+    network_id: RowId | None = None
+    routes: Annotated[tuple[Cidr, ...], Meta(max_length=128)] = ()
 
 
 class NicReport(Struct, frozen=True):
@@ -84,6 +94,94 @@ class NicReport(Struct, frozen=True):
     index: Annotated[int, Meta(ge=0, le=7)]
     learned: Annotated[tuple[IpAddress, ...], Meta(max_length=16)] = ()
     dropped: dict[str, int] = {}
+
+
+class PeerSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """Another host that has members of a network, and how the tunnel to it is made.
+
+    `tunnel_ip`: its address inside the mesh. `endpoint`: where it can be reached, such as
+    "192.0.2.12:51820"; None: it is behind NAT and calls first.
+    """
+
+    host_uuid: Uuid
+    public_key: WireguardKey
+    tunnel_ip: IpAddress
+    endpoint: Endpoint | None = None
+
+
+class SubnetSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a network. Every host answers for `gateway`, everywhere with the same MAC."""
+
+    ip_range: Cidr
+    gateway: IpAddress
+
+
+class RouteSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """What gateways send on to a member: `gateway` is that member's address."""
+
+    destination: Cidr
+    gateway: IpAddress
+
+
+class MemberSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A NIC in a network: where frames for its MAC go, and who answers ARP for its addresses.
+
+    `host_uuid`: of one of the peers, or of the host that this is told.
+    """
+
+    mac: MacAddress
+    host_uuid: Uuid
+    addresses: Annotated[tuple[IpAddress, ...], Meta(max_length=16)]
+
+
+class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A private network as one host must make it. Only hosts that have a member are told.
+
+    `generation` counts what this host is told of this network. `vni` is the network's own, from 1;
+    `tunnel_ip` and `port` are this host's, the same in all its documents. `egress`: members without
+    a public address reach the world by way of their host, which gives them its own (source NAT).
+    `mtu` in bytes, None: what the host's uplink leaves.
+    """
+
+    network_id: RowId
+    host_uuid: Uuid
+    generation: Generation
+    vni: Annotated[int, Meta(ge=1, lt=2**24)]
+    ip_range: Cidr
+    tunnel_ip: IpAddress
+    port: Port = 51820
+    mtu: Annotated[int, Meta(ge=1280, le=9216)] | None = None
+    egress: bool = False
+    subnets: Annotated[tuple[SubnetSpec, ...], Meta(max_length=50)] = ()
+    routes: Annotated[tuple[RouteSpec, ...], Meta(max_length=100)] = ()
+    members: Annotated[tuple[MemberSpec, ...], Meta(max_length=5000)] = ()
+    peers: Annotated[tuple[PeerSpec, ...], Meta(max_length=1000)] = ()
+    cause: Cause | None = None
+    version: Version = WIRE_VERSION
+
+
+class NetworkRemoval(Struct, frozen=True, forbid_unknown_fields=True):
+    """The host has no member any more: nothing of the network may stay there."""
+
+    network_id: RowId
+    host_uuid: Uuid
+    generation: Generation
+    cause: Cause | None = None
+    version: Version = WIRE_VERSION
+
+
+class NetworkReport(Struct, frozen=True):
+    """How far a host is with one network. `generation`: the newest document it holds."""
+
+    network_id: RowId
+    host_uuid: Uuid
+    generation: Generation
+    present: bool
+    converged: bool
+    at: float
+    failure: Failure | None = None
+    cause: Cause | None = None
+    version: Version = WIRE_VERSION
 
 
 class Presence(StrEnum):

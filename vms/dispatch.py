@@ -9,7 +9,7 @@ from django.db import transaction
 
 from cloud import logs, requestid
 from cloud.celery import hint
-from cloud.wire import Cause
+from cloud.wire import Cause, encode
 from networks.models import Network
 from networks.spec import ROUTED_GATEWAY, ROUTED_GATEWAY6, NicSpec
 from vms.firewalls.effective import effective_firewall
@@ -23,7 +23,6 @@ from vms.spec import (
     PowerGoal,
     VmRemoval,
     VmSpec,
-    encode,
 )
 
 

@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from cloud.audit import created, write
 from cloud.errors import Protected, invalid
+from cloud.wire import encode
 from vms.dispatch import image_spec
 from vms.models import Image
-from vms.spec import ImageSpec, encode
+from vms.spec import ImageSpec
 
 
 @dataclass(frozen=True)

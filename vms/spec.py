@@ -1,36 +1,37 @@
 """The wire contract between control and hosts: what a VM must be, and what a host saw.
 
 Control sends `VmSpec` (the whole desired document, never a change to it) or `VmRemoval`;
-a host answers with `VmReport`, `HostReport`, `ImageReport` and `UsageReport`. Every document
-carries a wire version, and `decode` refuses what it does not fully understand, so a host never
-acts on half a document. Pure, no Django.
+a host answers with `VmReport`, `HostReport`, `ImageReport` and `UsageReport`. Pure, no Django.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
-from cloud.errors import CumuletError
-from cloud.wire import MOST_STEPS, Cause, Failure, RowId, StepReport
-from networks.spec import IpAddress, NicReport, NicSpec
-
-WIRE_VERSION: Final = 1
+from cloud.wire import (
+    MOST_STEPS,
+    WIRE_VERSION,
+    Cause,
+    Failure,
+    Generation,
+    RowId,
+    StepReport,
+    Uuid,
+    Version,
+)
+from networks.spec import Endpoint, IpAddress, NicReport, NicSpec, WireguardKey
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
 Hostname = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,126}[A-Za-z0-9])?\Z")]
-Generation = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 Serial = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 # One line of any script: the comment of a key is its owner's own words.
 SSH_KEY_LENGTH: Final = 16384
 PublicKey = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+\Z", max_length=SSH_KEY_LENGTH)
 ]
-Version = Literal[1]
 Amount = Annotated[float, Meta(ge=0, le=1e15)]
 # More VMs than any host can run.
 MAX_USAGES: Final = 4096
@@ -167,7 +168,8 @@ class VmReport(Struct, frozen=True):
 class HostReport(Struct, frozen=True):
     """A heartbeat: who the host is and what it has. Memory in MiB, disk in GiB.
 
-    `leftovers`: what its network holds beyond its VMs, in words.
+    `leftovers`: what its network holds beyond its VMs, in words. `tunnel_key`: by which other
+    hosts know it in the mesh; `tunnel_endpoint`: where they reach it, None behind NAT.
     """
 
     host: str
@@ -183,6 +185,8 @@ class HostReport(Struct, frozen=True):
     accelerator_reason: str
     uplink_ip: IpAddress | None = None
     leftovers: Annotated[tuple[str, ...], Meta(max_length=MOST_LEFTOVERS)] = ()
+    tunnel_key: WireguardKey | None = None
+    tunnel_endpoint: Endpoint | None = None
     version: Version = WIRE_VERSION
 
 
@@ -225,32 +229,3 @@ class UsageReport(Struct, frozen=True):
     at: Annotated[float, Meta(ge=0, le=2**35)]
     usages: Annotated[tuple[Usage, ...], Meta(max_length=MAX_USAGES)]
     version: Version = WIRE_VERSION
-
-
-class MalformedDocument(CumuletError):
-    """A document of the wire contract is of another version, incomplete or out of bounds."""
-
-    code: ClassVar[str] = "malformed_document"
-
-
-Document = TypeVar("Document", bound=Struct)
-
-
-def encode(document: Struct) -> dict[str, Any]:
-    """The document as JSON-ready built-in types."""
-    encoded: dict[str, Any] = msgspec.to_builtins(document)
-    return encoded
-
-
-def decode(data: object, into: type[Document]) -> Document:
-    """The typed document, or MalformedDocument that names the first wrong field."""
-    version = data.get("version") if isinstance(data, dict) else None
-    if version != WIRE_VERSION:
-        raise MalformedDocument(
-            f"{into.__name__} of wire version {version!r}, this side speaks {WIRE_VERSION}:"
-            " run the same Cumulet release on control and hosts"
-        )
-    try:
-        return msgspec.convert(data, into)
-    except msgspec.ValidationError as error:
-        raise MalformedDocument(f"{into.__name__} refused: {error}") from error

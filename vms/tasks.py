@@ -7,8 +7,9 @@ from typing import Any
 from django.utils import timezone
 
 from cloud.celery import app
+from cloud.wire import decode
 from vms import reconcile, reports, usage
-from vms.spec import HostReport, ImageReport, UsageReport, VmReport, decode
+from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
 
 @app.task(name="reports.vm", bind=True)

@@ -12,12 +12,13 @@ from django.utils import timezone
 
 from cloud import urls
 from cloud.models import Host
+from cloud.wire import decode, encode
 from tests import factories as make
 from tests.api.conftest import Api, api_of, host_says
 from vms.actions import create_vm
 from vms.dispatch import spec_of
 from vms.models import Image, ServerType, SshKey
-from vms.spec import VmSpec, decode, encode
+from vms.spec import VmSpec
 
 
 def fresh_key() -> str:

@@ -11,7 +11,7 @@ import pytest
 from django.utils import timezone
 
 from cloud.models import Action
-from cloud.wire import Failure
+from cloud.wire import Failure, decode, encode
 from networks.models import Address, FloatingIp, IpType, PrimaryIp, PublicIp, Tenure
 from networks.public_ips import IpOrder, create_ip, delete_ip, update_ip
 from networks.spec import NicReport
@@ -24,7 +24,6 @@ from vms.floating_ips import assign_floating_ip, create_floating_ip, unassign_fl
 from vms.lifecycle import Status
 from vms.models import VM, Nic
 from vms.primary_ips import assign_primary_ip, unassign_primary_ip
-from vms.spec import decode, encode
 
 pytestmark = pytest.mark.django_db
 

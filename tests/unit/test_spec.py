@@ -9,17 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud.wire import MalformedDocument, decode, encode
 from networks.spec import NicSpec
-from vms.spec import (
-    DiskSpec,
-    FileSpec,
-    ImageSpec,
-    MalformedDocument,
-    PowerGoal,
-    VmSpec,
-    decode,
-    encode,
-)
+from vms.spec import DiskSpec, FileSpec, ImageSpec, PowerGoal, VmSpec
 
 UUID = "11111111-2222-3333-4444-555555555555"
 SPEC = VmSpec(

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud.wire import MalformedDocument, decode, encode
 from tests.documents import HOST_UUID
-from vms.spec import MAX_USAGES, MalformedDocument, Usage, UsageReport, decode, encode
+from vms.spec import MAX_USAGES, Usage, UsageReport
 from vms.usage import LEAST_STEP, MOST_VALUES, USUAL_VALUES, Period
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloud.agent import publish
-from vms.spec import HostReport, ImageReport, UsageReport, VmReport, encode
+from cloud.wire import encode
+from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
 
 @dataclass(frozen=True)

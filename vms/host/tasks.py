@@ -6,10 +6,11 @@ from functools import cache
 from typing import Any
 
 from cloud.agent import config, task
+from cloud.wire import decode
 from vms.host import bridging, inbox
 from vms.host.host import Host
 from vms.host.outbox import send_vm
-from vms.spec import ImageFetch, VmRemoval, VmSpec, decode
+from vms.spec import ImageFetch, VmRemoval, VmSpec
 
 
 @cache
