@@ -1,4 +1,4 @@
-"""Hosts become bridged and routed again, as operators do it, and servers with pages of their own."""
+"""Hosts become bridged and routed again, as by an operator, and servers with pages of their own."""
 
 from __future__ import annotations
 
