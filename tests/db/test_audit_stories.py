@@ -46,7 +46,6 @@ MODULES = (
 SILENT: tuple[Callable[..., Any], ...] = (
     actions.check_hostname,
     images.read_manifest,
-    reconcile.backoff,
     reconcile.dispatch_due_images,
     reconcile.dispatch_due_vms,
     reconcile.end_overdue_actions,
