@@ -72,8 +72,8 @@ def networks_of(host: Host) -> list[int]:
 
 
 def _members(addresses: Any, hosts: dict[int, Host]) -> Iterator[MemberSpec]:
-    rows = addresses.order_by("nic", "alias", "pk").values_list(
-        "nic", "nic__mac", "nic__vm__host", "ip"
+    rows = addresses.order_by("nic_id", "alias", "pk").values_list(
+        "nic_id", "nic__mac", "nic__vm__host", "ip"
     )
     for (_, mac, host), group in groupby(rows, key=lambda row: row[:3]):
         yield MemberSpec(

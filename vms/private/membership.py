@@ -166,7 +166,7 @@ def _lowest_free(
     reserved = [IPv4Network(first_address(one)) for one in (layout.ip_range, *subnets)]
     for subnet in subnets:
         held = network.addresses.filter(ip__net_contained_or_equal=str(subnet)).order_by("ip")
-        taken = (ip_address(str(ip)) for ip in held.values_list("ip", flat=True).iterator())
+        taken = (ip_address(str(ip)) for ip in held.values_list("ip", flat=True))
         free = first_free(subnet, taken, reserved)
         if isinstance(free, IPv4Address):
             return free

@@ -1,0 +1,332 @@
+"""What each host is told about private networks: just what it needs, at once, and until it obeys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from cloud.models import Host
+from networks.models import PrivateNetwork, Replica
+from networks.spec import NetworkRemoval, NetworkSpec
+from tests import factories as make
+from tests.db import mesh
+from vms import reconcile
+from vms.actions import delete_vm, update_vm
+from vms.models import VM
+from vms.private import replication
+from vms.private.actions import (
+    RouteOrder,
+    SubnetOrder,
+    add_route,
+    add_subnet,
+    delete_network,
+    update_network,
+)
+from vms.private.hosts import cut_off
+from vms.private.servers import attach_to_network, change_alias_ips, detach_from_network
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("rabbitmq")]
+
+
+@pytest.fixture
+def hosts(db: None) -> list[Host]:
+    """Three, of which the last two have a member each of the network `backend`."""
+    make.image()
+    three = [mesh.host(number) for number in (1, 2, 3)]
+    network = mesh.network()
+    for number in (1, 2):
+        mesh.server(f"web-{number + 1}", network, on=three[number])
+    mesh.hosts_obey()
+    return three
+
+
+@pytest.fixture
+def network(hosts: list[Host]) -> PrivateNetwork:
+    return PrivateNetwork.objects.get(name="backend")
+
+
+def later(seconds: float) -> datetime:
+    moment = timezone.now() + timedelta(seconds=seconds)
+    Host.objects.update(last_heartbeat=moment)
+    return moment
+
+
+def due(seconds: float) -> int:
+    moment = later(seconds)
+    return replication.dispatch_due(moment, moment - reconcile.STALE)
+
+
+def test_a_host_is_told_all_members_and_the_peers_that_have_them(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    vm = mesh.server("web-1", on=hosts[0])
+    with mesh.listening() as told:
+        attach_to_network(vm, network)
+    assert sorted(told.hosts) == ["h1", "h2", "h3"]
+    document = told.of(hosts[0])
+    assert (document.generation, document.vni, document.tunnel_ip) == (
+        1,
+        network.vni,
+        hosts[0].tunnel_ip,
+    )
+    assert (document.ip_range, document.mtu) == ("10.0.0.0/16", 1370)
+    assert [(one.ip_range, one.gateway) for one in document.subnets] == [
+        ("10.0.0.0/24", "10.0.0.1")
+    ]
+    assert {one.host_uuid for one in document.peers} == {str(one.uuid) for one in hosts[1:]}
+    assert {one.addresses for one in document.members} == {
+        ("10.0.0.2",),
+        ("10.0.0.3",),
+        ("10.0.0.4",),
+    }
+    (peer,) = [one for one in told.of(hosts[1]).peers if one.host_uuid == str(hosts[0].uuid)]
+    assert peer.public_key == mesh.key_of("h1")
+    assert (peer.tunnel_ip, peer.endpoint) == (hosts[0].tunnel_ip, "192.0.2.2:51820")
+    assert told.of(hosts[1]).generation > 1
+    ((name, server),) = told.servers
+    assert (name, [nic.mode for nic in server.nics]) == ("h1", ["private"])
+
+
+def test_only_hosts_with_a_member_are_told(hosts: list[Host], network: PrivateNetwork) -> None:
+    other = mesh.network("storage", "10.1.0.0/16")
+    vm = mesh.server("web-9", on=hosts[1])
+    with mesh.listening() as told:
+        attach_to_network(vm, other)
+    assert told.hosts == ["h2"]
+    assert told.of(hosts[1]).peers == ()
+    with mesh.listening() as told:
+        add_route(network, RouteOrder("192.168.0.0/16", "10.0.0.2"))
+    assert sorted(told.hosts) == ["h2", "h3"]
+    assert sorted(name for name, _ in told.servers) == ["h2", "h3"]
+
+
+def test_who_is_told_nothing_new_is_told_nothing(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    vm = VM.objects.get(name="web-2")
+    with mesh.listening() as told:
+        update_network(network, name="back", labels={"env": "prod"})
+        update_vm(vm, name="www-2")
+        change_alias_ips(vm, network, [])
+    assert told.hosts == []
+
+
+def test_subnets_routes_and_egress_reach_the_hosts(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    add_subnet(network, SubnetOrder("cloud", "local"))
+    add_route(network, RouteOrder("0.0.0.0/0", "10.0.0.2"))
+    with mesh.listening() as told:
+        update_network(network, egress=True)
+    document = told.of(hosts[1])
+    assert document.egress
+    assert [one.ip_range for one in document.subnets] == ["10.0.0.0/24", "10.0.1.0/24"]
+    assert [(one.destination, one.gateway) for one in document.routes] == [
+        ("0.0.0.0/0", "10.0.0.2")
+    ]
+
+
+def test_a_host_whose_last_member_left_is_told_to_remove_the_network(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    with mesh.listening() as told:
+        detach_from_network(VM.objects.get(name="web-2"), network)
+    removal, rest = (dict(told.networks)[name] for name in ("h2", "h3"))
+    assert isinstance(removal, NetworkRemoval)
+    assert isinstance(rest, NetworkSpec)
+    assert (len(rest.members), rest.peers) == (1, ())
+    mesh.hosts_obey()
+    assert due(3600) == 1  # the stale observation of h3
+
+
+def test_a_host_that_comes_back_into_a_network_gets_a_higher_generation(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    vm = VM.objects.get(name="web-2")
+    before = Replica.objects.get(host=hosts[1]).generation
+    detach_from_network(vm, network)
+    mesh.hosts_obey()
+    with mesh.listening() as told:
+        attach_to_network(vm, network)
+    assert told.of(hosts[1]).generation == before + 2
+
+
+def test_a_server_counts_as_a_member_until_it_is_gone(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    vm = VM.objects.get(name="web-2")
+    with mesh.listening() as told:
+        delete_vm(vm)
+    assert told.hosts == []
+    with mesh.listening() as told:
+        mesh.converge(vm)
+    assert sorted(told.hosts) == ["h2", "h3"]
+
+
+def test_what_a_host_has_not_confirmed_is_sent_again_with_a_growing_pause(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    add_subnet(network, SubnetOrder("cloud", "local"))
+    assert due(0) == 0
+    assert due(6) == 2
+    assert due(6) == 0
+    mesh.host_says(Replica.objects.get(host=hosts[1]))
+    with mesh.listening() as told:
+        assert due(12) == 1
+    assert told.hosts == ["h3"]
+    assert told.of(hosts[2]).generation == Replica.objects.get(host=hosts[2]).generation
+    mesh.hosts_obey()
+    assert due(100) == 0
+
+
+def test_the_sweep_mends_what_was_missed(hosts: list[Host], network: PrivateNetwork) -> None:
+    Host.objects.filter(name="h2").update(tunnel_endpoint="192.0.2.99:51820")
+    with mesh.listening() as told:
+        due(3600)
+    (peer,) = told.of(hosts[2]).peers
+    assert peer.endpoint == "192.0.2.99:51820"
+    assert told.of(hosts[2]).generation == 2
+
+
+def test_a_silent_host_is_not_asked_again(hosts: list[Host], network: PrivateNetwork) -> None:
+    add_subnet(network, SubnetOrder("cloud", "local"))
+    moment = later(60)
+    Host.objects.filter(name="h2").update(last_heartbeat=timezone.now() - timedelta(minutes=5))
+    with mesh.listening() as told:
+        replication.dispatch_due(moment, moment - reconcile.STALE)
+    assert told.hosts == ["h3"]
+
+
+def test_reports_that_are_late_foreign_or_of_the_future_change_nothing(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    add_subnet(network, SubnetOrder("cloud", "local"))
+    replica = Replica.objects.get(host=hosts[1])
+    newest = replica.generation
+    mesh.host_says(replica, sender="host-h3")
+    mesh.host_says(replica, generation=newest + 1)
+    mesh.host_says(replica, generation=newest - 1)
+    replica.refresh_from_db()
+    assert (replica.observed_generation, replica.converged) == (newest - 1, False)
+    mesh.host_says(replica, converged=False)
+    mesh.host_says(replica, generation=newest - 1)
+    replica.refresh_from_db()
+    assert (replica.observed_generation, replica.converged) == (newest, False)
+
+
+def test_a_new_endpoint_or_key_reaches_just_the_hosts_that_share_a_network(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    mesh.heartbeat(hosts[1])
+    with mesh.listening() as told:
+        mesh.heartbeat(hosts[1])
+        mesh.heartbeat(hosts[0], tunnel_endpoint="192.0.2.50:51820")
+    assert told.hosts == []
+    with mesh.listening() as told:
+        mesh.heartbeat(hosts[1], tunnel_endpoint="198.51.100.9:4000")
+    assert told.hosts == ["h3"]
+    assert told.of(hosts[2]).peers[0].endpoint == "198.51.100.9:4000"
+    with mesh.listening() as told:
+        mesh.heartbeat(hosts[1], tunnel_endpoint=None)
+    assert told.of(hosts[2]).peers[0].endpoint is None
+
+
+def test_a_host_gets_its_own_address_in_the_mesh_with_its_first_key(hosts: list[Host]) -> None:
+    new = make.host("h9")
+    mesh.heartbeat(new, tunnel_key=mesh.key_of("h9"))
+    new.refresh_from_db()
+    assert new.tunnel_ip
+    assert new.tunnel_ip.startswith("100.64.")
+    assert new.in_mesh
+    first = new.tunnel_ip
+    mesh.heartbeat(new, tunnel_key=mesh.key_of("h9 again"))
+    new.refresh_from_db()
+    assert (new.tunnel_ip, new.tunnel_key) == (first, mesh.key_of("h9 again"))
+
+
+def test_no_host_takes_the_key_of_another_one(hosts: list[Host]) -> None:
+    mesh.heartbeat(hosts[0], tunnel_key=mesh.key_of("h2"))
+    hosts[0].refresh_from_db()
+    assert hosts[0].tunnel_key == mesh.key_of("h1")
+    assert hosts[0].last_heartbeat is not None
+
+
+def test_a_revoked_host_is_nobodys_peer_and_is_not_listened_to(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    with mesh.listening() as told:
+        cut_off(hosts[1])
+    documents = dict(told.networks)
+    assert isinstance(documents["h2"], NetworkRemoval)
+    assert told.of(hosts[2]).peers == ()
+    assert len(told.of(hosts[2]).members) == 1
+    with mesh.listening() as told:
+        mesh.heartbeat(hosts[1], tunnel_endpoint="192.0.2.66:51820")
+    assert told.hosts == []
+    assert Host.objects.get(name="h2").last_heartbeat is None
+
+
+def test_a_revoked_host_that_joins_again_has_its_networks_back(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    cut_off(hosts[1])
+    Host.objects.filter(pk=hosts[1].pk).update(revoked_at=None)
+    with mesh.listening() as told:
+        mesh.heartbeat(hosts[1])
+    assert sorted(told.hosts) == ["h2", "h3"]
+    assert len(told.of(hosts[1]).members) == 2
+
+
+def test_a_deleted_network_stays_until_every_host_let_go_of_it(
+    hosts: list[Host], network: PrivateNetwork
+) -> None:
+    with mesh.listening() as told:
+        delete_network(network)
+    assert all(isinstance(document, NetworkRemoval) for _, document in told.networks)
+    first, last = Replica.objects.all()
+    mesh.host_says(first)
+    replication.forget_deleted()
+    assert PrivateNetwork.objects.exists()
+    mesh.host_says(last)
+    replication.forget_deleted()
+    assert not PrivateNetwork.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_change_of_networks_servers_and_hosts_waits_in_a_circle(
+    parallel: Callable[..., list[Any]],
+) -> None:
+    make.image()
+    three = [mesh.host(number) for number in (1, 2, 3)]
+    network, other = mesh.network(), mesh.network("storage", "10.1.0.0/16")
+    servers = [mesh.server(f"web-{n}", network, on=three[n % 3]) for n in range(6)]
+
+    def change(number: int) -> None:
+        vm = servers[number % 6]
+        match number % 7:
+            case 0:
+                attach_to_network(vm, other)
+            case 1:
+                update_network(network, egress=bool(number % 2))
+            case 2:
+                mesh.heartbeat(three[number % 3], tunnel_endpoint=f"192.0.2.9:{number + 1000}")
+            case 3:
+                mesh.converge(vm)
+            case 4:
+                change_alias_ips(vm, network, [f"10.0.0.{100 + number}"])
+            case 5:
+                reconcile.sweep()
+            case 6:
+                detach_from_network(vm, network)
+
+    results = parallel(change, 42, at_once=7)
+    assert not [one for one in results if "deadlock" in str(one)]
+    told = list(Replica.objects.values_list("generation", flat=True))
+    with transaction.atomic():
+        replication.replicate([network.pk, other.pk])
+    assert list(Replica.objects.values_list("generation", flat=True)) == told
