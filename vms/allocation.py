@@ -17,8 +17,8 @@ from cloud.steps import Placing
 from networks.models import Firewall, Network, PrivateNetwork
 from vms.attachments import PrimaryIpElsewhere, PublicNet, claim_nic
 from vms.models import VM, Disk, Image, ImageCopy, ServerType, SshKey
-from vms.private.membership import join
 from vms.placement import Candidate, Demand, Placement, place
+from vms.private.membership import join
 from vms.spec import PowerGoal
 
 

@@ -80,9 +80,7 @@ class PrivateNetwork(models.Model):
             UniqueConstraint(
                 fields=["project", "name"], condition=Q(deleting=False), name="network_name_unique"
             ),
-            CheckConstraint(
-                name="network_vni_in_range", condition=Q(vni__gte=1, vni__lte=MAX_VNI)
-            ),
+            CheckConstraint(name="network_vni_in_range", condition=Q(vni__gte=1, vni__lte=MAX_VNI)),
         ]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Servers in private networks, on a real database: at which addresses, and with which interfaces."""
+"""Servers in private networks, on a real database: at which addresses, by which interfaces."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ def test_a_running_server_gets_its_interface_beside_the_public_one() -> None:
 
 
 def test_addresses_can_be_chosen_and_are_lent_in_order_otherwise() -> None:
-    network = mesh.network(subnets=[SubnetOrder("cloud", "local", f"10.0.{n}.0/24") for n in (0, 1)])
+    network = mesh.network(
+        subnets=[SubnetOrder("cloud", "local", f"10.0.{n}.0/24") for n in (0, 1)]
+    )
     taken = mesh.server("web-1")
     attach_to_network(taken, network, Seat(ip="10.0.0.2", alias_ips=["10.0.1.2"]))
     first, second = mesh.server("web-2"), mesh.server("web-3")

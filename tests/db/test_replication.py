@@ -1,4 +1,4 @@
-"""What each host is told about private networks: just what it needs, at once, and until it obeys."""
+"""What each host is told about private networks: just what it needs, and until it obeys."""
 
 from __future__ import annotations
 

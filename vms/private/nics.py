@@ -54,7 +54,9 @@ def _way_out(vm: VM) -> Nic | None:
 
 
 def _leads_out(network: PrivateNetwork) -> bool:
-    return network.egress or any(route.way.destination == EVERYWHERE for route in network.routes.all())
+    return network.egress or any(
+        route.way.destination == EVERYWHERE for route in network.routes.all()
+    )
 
 
 def _is_public(vm: VM) -> bool:

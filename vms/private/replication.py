@@ -43,7 +43,7 @@ def replicate(network_ids: Iterable[int]) -> None:
     messages = [
         message
         for network in networks.select_for_update(of=("self",), no_key=True)
-        for message in _refresh(network)
+        for message in _refresh(network, timezone.now())
     ]
     _send_on_commit(messages)
 
@@ -61,7 +61,7 @@ def dispatch_due(now: datetime, observed_before: datetime) -> int:
         networks = PrivateNetwork.objects.filter(pk__in=wanted).order_by("pk")
         for network in networks.select_for_update(of=("self",), no_key=True, skip_locked=True):
             ids = set(due.filter(network=network).values_list("pk", flat=True))
-            messages = _refresh(network, ids)
+            messages = _refresh(network, now, ids)
             _send_on_commit(messages)
             sent += len(messages)
     return sent
@@ -73,7 +73,7 @@ def forget_deleted() -> int:
     return gone
 
 
-def _refresh(network: PrivateNetwork, again: Collection[int] = ()) -> list[Message]:
+def _refresh(network: PrivateNetwork, now: datetime, again: Collection[int] = ()) -> list[Message]:
     """Write what hosts must know now; answers what to tell: news, and the replicas `again`.
 
     Call with the network locked.
@@ -83,7 +83,6 @@ def _refresh(network: PrivateNetwork, again: Collection[int] = ()) -> list[Messa
     known = {row.host_id: row for row in rows.select_for_update(of=("self",))}
     hosts = Host.objects.in_bulk(documents.keys() - known.keys())
     fresh = [Replica(network=network, host=host) for host in hosts.values()]
-    now = timezone.now()
     changed = []
     for replica in (*known.values(), *fresh):
         document = documents.get(replica.host_id)
