@@ -142,6 +142,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "IpTypeEnum": "networks.models.IpType",
         "AssigneeTypeEnum": ["server"],
+        "SubnetTypeEnum": "networks.models.Subnet.Type",
+        "SubnetTypeRequestEnum": ["cloud", "server", "vswitch"],
         "FirewallTargetEnum": ["server", "label_selector"],
     },
     "SWAGGER_UI_DIST": "SIDECAR",

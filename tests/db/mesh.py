@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +26,7 @@ from tests import factories as make
 from vms import reports
 from vms.actions import create_vm
 from vms.attachments import PublicNet
-from vms.models import VM
+from vms.models import VM, Nic, PrivateAddress
 from vms.private.actions import NetworkOrder, SubnetOrder, create_network
 from vms.private.reports import network_report
 from vms.spec import HostReport, VmSpec
@@ -37,22 +39,24 @@ def key_of(name: str) -> str:
     return base64.b64encode(hashlib.sha256(name.encode()).digest()).decode()
 
 
-def host(number: int, **facts: Any) -> Host:
-    """A host of the mesh."""
-    name = f"h{number}"
-    values = {
-        "tunnel_key": key_of(name),
+def facts(number: int) -> dict[str, str]:
+    """What makes the host of this number a part of the mesh."""
+    return {
+        "tunnel_key": key_of(f"h{number}"),
         "tunnel_ip": f"100.64.{number // 250}.{number % 250 + 1}",
         "tunnel_endpoint": f"192.0.2.{number % 250 + 1}:51820",
-        "cores": 100,
-        "memory_mb": 2**20,
-        "disk_gb": 1000,
     }
-    return make.host(name, **{**values, **facts})
+
+
+def host(number: int, **values: Any) -> Host:
+    """A host of the mesh with much room."""
+    room = {"cores": 100, "memory_mb": 2**20, "disk_gb": 1000}
+    return make.host(f"h{number}", **{**room, **facts(number), **values})
 
 
 def network(name: str = "backend", ip_range: str = "10.0.0.0/16", **values: Any) -> PrivateNetwork:
     """With one subnet, the first /24."""
+    make.location()
     subnets = values.pop("subnets", (SubnetOrder("cloud", "local"),))
     order = NetworkOrder(name, ip_range, subnets, **values)
     return create_network(make.project(), order)
@@ -68,6 +72,18 @@ def server(name: str, *networks: PrivateNetwork, on: Host | None = None, **value
     Host.objects.update(schedulable=True)
     converge(vm)
     return vm
+
+
+def member_rows(vm: VM, network: PrivateNetwork, hosts: Iterable[Host]) -> None:
+    """Servers like this one, one on each host, written at once and not told of yet."""
+    for number, host in enumerate(hosts, start=3):
+        twin = copy(vm)
+        twin.pk, twin.uuid = None, uuid.uuid4()
+        twin.name, twin.host = f"{vm.name}-{number}", host
+        twin._state.adding = True
+        twin.save()
+        nic = Nic.objects.create(vm=twin, index=1, network=network)
+        PrivateAddress.objects.create(network=network, nic=nic, ip=f"10.0.0.{number}")
 
 
 def converge(*vms: VM) -> None:

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from cloud.models import Host
@@ -295,6 +296,30 @@ def test_a_deleted_network_stays_until_every_host_let_go_of_it(
     mesh.host_says(last)
     replication.forget_deleted()
     assert not PrivateNetwork.objects.exists()
+
+
+@pytest.mark.parametrize("members", [2, 20, 200])
+def test_what_a_change_costs_grows_with_the_hosts_that_have_a_member(members: int) -> None:
+    """In a cloud of 200 hosts. docs: README, "Private networks"."""
+    make.image()
+    cloud = [mesh.host(number) for number in range(200)]
+    network = mesh.network()
+    first = mesh.server("web", network, on=cloud[0])
+    mesh.member_rows(first, network, cloud[1:members])
+    replication.replicate([network.pk])
+    vm = mesh.server("web-new", on=cloud[0])
+    with mesh.listening() as attached:
+        attach_to_network(vm, network)
+    assert (len(attached.networks), len(attached.servers)) == (members, 1)
+    with mesh.listening() as subnet:
+        add_subnet(network, SubnetOrder("cloud", "local"))
+    assert (len(subnet.networks), len(subnet.servers)) == (members, 0)
+    with mesh.listening() as moved:
+        mesh.heartbeat(cloud[1], tunnel_endpoint="198.51.100.9:4000")
+    assert (len(moved.networks), len(moved.servers)) == (members - 1, 0)
+    with CaptureQueriesContext(connection) as captured:
+        detach_from_network(vm, network)
+    assert len(captured) < 60
 
 
 @pytest.mark.django_db(transaction=True)

@@ -83,28 +83,26 @@ class ProtectNetworkRequest(RequestSerializer):
 
 
 class MembershipRequest(RequestSerializer):
-    """The network of the project that a server is to join, leave, or be changed in."""
+    """The network of the project that a server is to leave, or be changed in."""
 
     network = Reference()
 
-    def validate_network(self, value: int | str) -> PrivateNetwork:
-        return network_of(self, value, "network")
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        own = PrivateNetwork.objects.existing().filter(project=self.context["project"])
+        return {**attrs, "network": find(own, attrs["network"], "network")}
 
 
 class AttachRequest(MembershipRequest):
+    """The network that a server is to join, and its `seat` there."""
+
     ip = Text(required=False)
     ip_range = Text(required=False, help_text="A subnet, from which the address is to be.")
     alias_ips = serializers.ListField(child=Text(), default=list, max_length=100)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        return {"network": attrs.pop("network"), "seat": Seat(**attrs)}
+        found = super().validate(attrs)
+        return {"network": found.pop("network"), "seat": Seat(**found)}
 
 
 class AliasIpsRequest(MembershipRequest):
     alias_ips = serializers.ListField(child=Text(), max_length=100)
-
-
-def network_of(request: RequestSerializer, reference: int | str, field: str) -> PrivateNetwork:
-    """Raises ValidationError for the request's field."""
-    own = PrivateNetwork.objects.existing().filter(project=request.context["project"])
-    return find(own, reference, field)
