@@ -32,6 +32,7 @@ class Migration(migrations.Migration):
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='private_networks', to='cloud.project')),
             ],
             options={
+                'verbose_name': 'private network',
                 'ordering': ['id'],
             },
         ),

@@ -75,6 +75,7 @@ class PrivateNetwork(models.Model):
 
     class Meta:
         ordering = ["id"]
+        verbose_name = "private network"
         constraints = [
             # A network that is deleted no longer holds its name.
             UniqueConstraint(
