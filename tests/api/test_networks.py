@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.db import transaction
 
+from cloud.hosts import revoke_host
 from cloud.models import Host, Project
 from networks.models import PrivateNetwork
 from tests import factories as make
@@ -349,3 +351,13 @@ def test_another_projects_network_does_not_exist(api: Api, network: int, server:
 def test_a_network_to_which_nothing_was_done_lists_no_actions(api: Api, network: int) -> None:
     assert api.get(f"networks/{network}/actions").json["actions"] == []
     assert api.get("networks/4242/actions").status == 404
+
+
+def test_operators_see_which_hosts_are_in_the_mesh(api: Api) -> None:
+    operator = api_of(make.project(), operator=True)
+    (shown,) = operator.get("hosts").json["hosts"]
+    assert (shown["status"], shown["in_mesh"], shown["tunnel_ip"]) == ("up", True, "100.64.0.2")
+    with transaction.atomic():
+        revoke_host(Host.objects.get())
+    (shown,) = operator.get("hosts").json["hosts"]
+    assert (shown["status"], shown["in_mesh"]) == ("revoked", False)

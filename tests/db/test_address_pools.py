@@ -11,6 +11,7 @@ from django.core.management.base import CommandError
 from pytest_django.fixtures import Settings
 
 from cloud.errors import InUse, InvalidInput, NotUnique
+from networks.checks import check_mesh
 from networks.models import Network
 from networks.pools import Pool, describe_pool, ensure_pool, remove_pool, usable
 from tests import factories as make
@@ -18,6 +19,12 @@ from vms.actions import delete_vm
 from vms.reports import vm_report
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def no_fabric(settings: Settings) -> None:
+    """The lab's own is in the way of what is tried here."""
+    settings.FABRIC = []
 
 
 def pool(cidr: str, name: str = "", **values: Any) -> Network:
@@ -163,3 +170,28 @@ def test_pools_are_added_and_removed_from_a_shell() -> None:
     with pytest.raises(CommandError, match="no pool 'six'"):
         call_command("pool_remove", "six")
     assert not Network.objects.exists()
+
+
+def test_a_pool_keeps_off_the_mesh_of_private_networks(settings: Settings) -> None:
+    settings.TUNNEL_RANGE = "100.64.0.0/16"
+    with pytest.raises(InvalidInput, match="the mesh of private networks"):
+        pool("100.64.7.0/24")
+    assert pool("100.65.0.0/24")
+
+
+@pytest.mark.parametrize(
+    ("tunnels", "mtu", "problem"),
+    [
+        ("100.64.0.0/16", 1500, None),
+        ("fd00:64::/64", 9000, None),
+        ("192.0.2.0/26", 1500, "networks.E002"),
+        ("192.0.2.1/24", 1500, "networks.E001"),
+        ("100.64.0.0/16", 1400, "networks.E003"),
+    ],
+)
+def test_a_mesh_that_cannot_be_stops_control_from_starting(
+    settings: Settings, tunnels: str, mtu: int, problem: str | None
+) -> None:
+    settings.FABRIC = ["192.0.2.0/24", "2001:db8::/64"]
+    settings.TUNNEL_RANGE, settings.FABRIC_MTU = tunnels, mtu
+    assert [error.id for error in check_mesh()] == ([problem] if problem else [])

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from io import StringIO
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from amqp.exceptions import AccessRefused
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from kombu import Connection
 
+from cloud.hosts import add_host
 from cloud.models import Host
+from cloud.wire import encode
 from networks.models import PrivateNetwork, Replica
 from networks.spec import NetworkRemoval, NetworkSpec
 from tests import factories as make
 from tests.db import mesh
-from vms import reconcile
+from vms import reconcile, reports
 from vms.actions import delete_vm, update_vm
 from vms.models import VM
 from vms.private import replication
@@ -272,6 +280,24 @@ def test_a_revoked_host_is_nobodys_peer_and_is_not_listened_to(
     assert Host.objects.get(name="h2").last_heartbeat is None
 
 
+def test_a_revoked_host_has_no_way_to_the_broker_until_it_gets_a_new_bundle(
+    hosts: list[Host], rabbitmq: str
+) -> None:
+    login = urlsplit(add_host("h2", make.location())["broker_url"]).netloc.partition("@")[0]
+    broker = urlsplit(rabbitmq)
+    url = f"{broker.scheme}://{login}@{broker.hostname}:{broker.port}{broker.path}"
+    with Connection(url) as connection:
+        connection.connect()
+    call_command("host_revoke", "h2", stdout=StringIO())
+    call_command("host_revoke", "h2", stdout=StringIO())
+    with pytest.raises(AccessRefused), Connection(url) as connection:
+        connection.connect()
+    assert add_host("h2", make.location())
+    assert Host.objects.get(name="h2").revoked_at is None
+    with pytest.raises(CommandError):
+        call_command("host_revoke", "h77")
+
+
 def test_a_revoked_host_that_joins_again_has_its_networks_back(
     hosts: list[Host], network: PrivateNetwork
 ) -> None:
@@ -281,6 +307,16 @@ def test_a_revoked_host_that_joins_again_has_its_networks_back(
         mesh.heartbeat(hosts[1])
     assert sorted(told.hosts) == ["h2", "h3"]
     assert len(told.of(hosts[1]).members) == 2
+
+
+def test_a_document_that_kills_its_host_ends_in_the_log(
+    hosts: list[Host], network: PrivateNetwork, caplog: pytest.LogCaptureFixture
+) -> None:
+    with mesh.listening() as told:
+        add_subnet(network, SubnetOrder("cloud", "local"))
+    reports.dead_letter(encode(told.of(hosts[1])))
+    assert f"'network': {network.pk}" in caplog.text
+    assert Replica.objects.filter(converged=False).count() == 2  # the sweep goes on
 
 
 def test_a_deleted_network_stays_until_every_host_let_go_of_it(

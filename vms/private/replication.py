@@ -151,13 +151,19 @@ def _send_on_commit(messages: list[Message]) -> None:
 def _send(messages: list[Message]) -> None:
     """Stops at the first message that the broker does not take: the sweep will send the rest."""
     for replica, document in messages:
-        removal = isinstance(document, NetworkRemoval)
-        sent = hint(
-            replica.host.queue,
-            "networks.remove" if removal else "networks.ensure",
-            encode(document),
-            summary=f"network #{replica.network_id}: {'gone' if removal else 'there'},"
-            f" generation {replica.generation}",
-        )
-        if not sent:
-            return
+        # What is not carried out yet goes under the id of the request that asked for it.
+        asked = "" if replica.converged else replica.request_id
+        with requestid.bound(asked or requestid.now()):
+            if not _hint(replica, document):
+                return
+
+
+def _hint(replica: Replica, document: NetworkSpec | NetworkRemoval) -> bool:
+    gone = isinstance(document, NetworkRemoval)
+    return hint(
+        replica.host.queue,
+        "networks.remove" if gone else "networks.ensure",
+        encode(document),
+        summary=f"network #{replica.network_id}: {'gone' if gone else 'there'},"
+        f" generation {replica.generation}",
+    )
