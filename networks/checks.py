@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from typing import Any, Final
 
 from django.conf import settings
@@ -18,9 +18,9 @@ _LEAST_MTU: Final = 1280
 def check_mesh(**_: Any) -> list[Error]:
     """Whether hosts can have addresses of their own in the mesh, and guests frames to send."""
     try:
-        tunnels = ip_network(settings.TUNNEL_RANGE)
+        tunnels = IPv4Network(settings.TUNNEL_RANGE)
     except ValueError as error:
-        return [Error(f"CUMULET_TUNNEL_RANGE is no network: {error}", id="networks.E001")]
+        return [Error(f"CUMULET_TUNNEL_RANGE is no IPv4 network: {error}", id="networks.E001")]
     problems = [
         Error(
             f"CUMULET_TUNNEL_RANGE {tunnels} overlaps the fabric {fabric}",
@@ -30,7 +30,7 @@ def check_mesh(**_: Any) -> list[Error]:
         for fabric in map(ip_network, settings.FABRIC)
         if fabric.version == tunnels.version and fabric.overlaps(tunnels)
     ]
-    if private_mtu(settings.FABRIC_MTU, tunnels.version) < _LEAST_MTU:
+    if settings.FABRIC_MTU and private_mtu(settings.FABRIC_MTU) < _LEAST_MTU:
         problems.append(
             Error(
                 f"CUMULET_FABRIC_MTU {settings.FABRIC_MTU} leaves guests less than {_LEAST_MTU}",

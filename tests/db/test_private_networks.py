@@ -66,7 +66,7 @@ def test_a_server_is_made_with_an_interface_in_each_of_its_networks() -> None:
     assert one.routes == ("10.0.0.0/16",)
     assert (two.index, two.ipv4, two.network_id) == (2, "10.1.0.2", second.pk)
     assert one.mac != two.mac
-    assert one.mtu == 1370
+    assert one.mtu == 1390
 
 
 def test_a_server_keeps_the_other_interfaces_when_it_leaves_a_network() -> None:

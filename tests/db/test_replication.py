@@ -83,7 +83,7 @@ def test_a_host_is_told_all_members_and_the_peers_that_have_them(
         network.vni,
         hosts[0].tunnel_ip,
     )
-    assert (document.ip_range, document.mtu) == ("10.0.0.0/16", 1370)
+    assert (document.ip_range, document.mtu) == ("10.0.0.0/16", None)
     assert [(one.ip_range, one.gateway) for one in document.subnets] == [
         ("10.0.0.0/24", "10.0.0.1")
     ]
@@ -138,6 +138,17 @@ def test_subnets_routes_and_egress_reach_the_hosts(
     assert [(one.destination, one.gateway) for one in document.routes] == [
         ("0.0.0.0/0", "10.0.0.2")
     ]
+
+
+def test_a_fabric_of_known_width_is_told_to_hosts_and_guests(
+    hosts: list[Host], network: PrivateNetwork, settings: Any
+) -> None:
+    settings.FABRIC_MTU = 9000
+    vm = mesh.server("web-9", on=hosts[1])
+    with mesh.listening() as told:
+        attach_to_network(vm, network)
+    assert told.of(hosts[2]).mtu == 8890
+    assert told.servers[0][1].nics[0].mtu == 8890
 
 
 def test_a_host_whose_last_member_left_is_told_to_remove_the_network(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address
 
 from django.conf import settings
 
@@ -13,10 +13,13 @@ from networks.spec import NicSpec
 from vms.interfaces import PRIVATE_MODE, PUBLIC_INDEX
 from vms.models import VM, Nic
 
+# Of a network whose hosts know nothing better.
+_USUAL_FABRIC = 1500
 
-def mtu() -> int:
-    """Of every private network of this cloud, in bytes."""
-    return private_mtu(settings.FABRIC_MTU, ip_network(settings.TUNNEL_RANGE).version)
+
+def mtu() -> int | None:
+    """Of every private network of this cloud, in bytes; None: as each host's uplink allows."""
+    return private_mtu(settings.FABRIC_MTU) if settings.FABRIC_MTU else None
 
 
 def private_nic_spec(vm: VM, nic: Nic) -> NicSpec:
@@ -40,7 +43,7 @@ def private_nic_spec(vm: VM, nic: Nic) -> NicSpec:
         gateway=str(first_address(subnet)),
         floating=tuple(nic.alias_ips),
         dns=() if _is_public(vm) else tuple(settings.RESOLVERS),
-        mtu=mtu(),
+        mtu=mtu() or private_mtu(_USUAL_FABRIC),
         network_id=nic.network_id,
         routes=tuple(map(str, routes)),
     )
