@@ -74,6 +74,17 @@ def server(name: str, *networks: PrivateNetwork, on: Host | None = None, **value
     return vm
 
 
+def three_hosts() -> list[Host]:
+    """Of which the last two have a member each of the network `backend`."""
+    make.image()
+    three = [host(number) for number in (1, 2, 3)]
+    backend = network()
+    for number in (1, 2):
+        server(f"web-{number + 1}", backend, on=three[number])
+    hosts_obey()
+    return three
+
+
 def member_rows(vm: VM, network: PrivateNetwork, hosts: Iterable[Host]) -> None:
     """Servers like this one, one on each host, written at once and not told of yet."""
     for number, host in enumerate(hosts, start=3):
