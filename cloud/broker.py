@@ -110,10 +110,20 @@ class Administration:
         self._put(f"/users/{user}", {"password": password, "tags": ""})
         self._put(f"/permissions/{self._vhost}/{user}", permissions(host))
 
+    def remove_host_user(self, host: str) -> None:
+        """Forget the host's user, which ends its connections; raises BrokerRefused."""
+        self._ask("DELETE", f"/users/{quote(broker_user(host), safe='')}")
+
     def _put(self, path: str, body: dict[str, str]) -> None:
+        self._ask("PUT", path, body)
+
+    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> None:
         try:
-            answer = httpx.put(self._base + path, json=body, auth=self._auth, timeout=10)
-            answer.raise_for_status()
+            answer = httpx.request(
+                method, self._base + path, json=body, auth=self._auth, timeout=10
+            )
+            if not (method == "DELETE" and answer.status_code == httpx.codes.NOT_FOUND):
+                answer.raise_for_status()
         except httpx.HTTPError as error:
             raise BrokerRefused(
                 f"RabbitMQ's management API refused {path} ({error}): check CUMULET_BROKER_API_URL"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -37,6 +38,7 @@ def add_host(name: str, location: Location) -> dict[str, Any]:
         host = known or Host(name=name)
         with changing(host, "rejoin" if known else "add", always=True):
             host.location = location
+            host.revoked_at = None
             host.save()
     return {"version": BUNDLE_VERSION, "host": name, "broker_url": _url_for(name, password)}
 
@@ -47,6 +49,24 @@ def set_schedulable(host: Host, schedulable: bool) -> None:
     Raises Conflict if another request did so meanwhile.
     """
     write(host, {"schedulable": schedulable}, "open" if schedulable else "close")
+
+
+def revoke_host(host: Host) -> None:
+    """Let the host speak no more: what it says from now on is dropped, its bundle is void.
+
+    Its servers stay in the inventory, unknown. Call within `vms.private.hosts.cut_off`, which
+    tells the other hosts; `add_host` takes it back.
+    """
+    with changing(host, "revoke"):
+        host.revoked_at = host.revoked_at or timezone.now()
+        host.last_heartbeat = None
+        host.save(update_fields=["revoked_at", "last_heartbeat"])
+
+
+def forget_broker_user(host: Host) -> None:
+    """Close the host's way to the broker. Safe to repeat. Raises BrokerRefused."""
+    administration = Administration(settings.BROKER_API_URL, settings.BROKER_URL)
+    administration.remove_host_user(host.name)
 
 
 @dataclass(frozen=True)
@@ -69,8 +89,8 @@ def record_heartbeat(heartbeat: Heartbeat, sender: str) -> tuple[Host, bool] | N
         return None
     with acting(Actor.host(sender)), transaction.atomic():
         host = Host.objects.select_for_update(no_key=True).filter(name=heartbeat.name).first()
-        if host is None:
-            log.error("heartbeat of an unknown host dropped", host=heartbeat.name)
+        if host is None or host.revoked_at:
+            log.error("heartbeat of an unknown or revoked host dropped", host=heartbeat.name)
             return None
         if host.uuid not in (None, heartbeat.uuid):
             log.error("second machine refused", host=host.name, uuid=str(heartbeat.uuid))
@@ -84,10 +104,31 @@ def record_heartbeat(heartbeat: Heartbeat, sender: str) -> tuple[Host, bool] | N
         with changing(host, "claim"):
             host.uuid = heartbeat.uuid
             host.last_heartbeat = now
-            for field, value in heartbeat.facts.items():
+            for field, value in _credible(heartbeat.facts, host).items():
                 setattr(host, field, value)
-            host.save(update_fields=["uuid", "last_heartbeat", *heartbeat.facts])
+            _give_tunnel_ip(host)
+            host.save(update_fields=["uuid", "last_heartbeat", "tunnel_ip", *heartbeat.facts])
     return host, returned
+
+
+def _credible(facts: dict[str, Any], host: Host) -> dict[str, Any]:
+    """The facts, with the tunnel key that is known if the one they name is another host's."""
+    key = facts.get("tunnel_key")
+    if key and Host.objects.exclude(pk=host.pk).filter(tunnel_key=key).exists():
+        log.error("tunnel key of another host refused", host=host.name)
+        return {**facts, "tunnel_key": host.tunnel_key}
+    return facts
+
+
+def _give_tunnel_ip(host: Host) -> None:
+    """A host of the mesh gets its own address there: the one of its number, and keeps it."""
+    if not host.tunnel_key or host.tunnel_ip:
+        return
+    tunnels = ip_network(settings.TUNNEL_RANGE)
+    if host.pk >= tunnels.num_addresses - 1:
+        log.error("no address in the mesh: widen CUMULET_TUNNEL_RANGE", host=host.name)
+        return
+    host.tunnel_ip = str(tunnels[host.pk])
 
 
 def _url_for(name: str, password: str) -> str:

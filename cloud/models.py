@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from cloud.actor import Kind
 from cloud.querysets import (
+    MESH_MODES,
     ActionQuerySet,
     ActionStepQuerySet,
     ApiTokenQuerySet,
@@ -100,8 +101,9 @@ class Location(models.Model):
 @audited(
     Policy(
         "host",
-        ("add", "rejoin", "open", "close", "claim", "refuse"),
+        ("add", "rejoin", "open", "close", "claim", "refuse", "revoke"),
         unrecorded=(
+            "tunnel_endpoint",
             "boot_id",
             "agent_version",
             "network_mode",
@@ -152,6 +154,15 @@ class Host(models.Model):
         help_text="What its network holds beyond its servers, in words.",
     )
     last_heartbeat = models.DateTimeField(null=True, blank=True, db_index=True, editable=False)
+    # What makes it a part of the mesh that private networks go through; see `HostQuerySet.in_mesh`.
+    tunnel_key = models.CharField(max_length=44, blank=True, editable=False)
+    tunnel_endpoint = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="Empty: behind NAT, it calls first."
+    )
+    tunnel_ip = models.GenericIPAddressField(null=True, blank=True, unique=True, editable=False)
+    revoked_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="No other host talks to it since then."
+    )
     refused_uuid = models.UUIDField(
         null=True,
         blank=True,
@@ -163,9 +174,20 @@ class Host(models.Model):
 
     class Meta:
         ordering = ["name"]
+        constraints = [
+            UniqueConstraint(
+                fields=["tunnel_key"], condition=~Q(tunnel_key=""), name="host_tunnel_key_unique"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def in_mesh(self) -> bool:
+        """Like `HostQuerySet.in_mesh`, of this row as it was read."""
+        known = self.uuid and self.tunnel_key and self.tunnel_ip
+        return bool(known and self.network_mode in MESH_MODES and self.revoked_at is None)
 
     @property
     def queue(self) -> str:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 ModelT = TypeVar("ModelT", bound=models.Model)
 
 
+# Network modes of hosts whose agents may make tunnels and bridges.
+MESH_MODES = ("routed", "bridged")
+
+
 class LabelledQuerySet(models.QuerySet[ModelT]):
     """Objects that carry labels."""
 
@@ -66,6 +70,11 @@ class HostQuerySet(models.QuerySet["Host"]):
         """Hosts whose last heartbeat is older than `after_seconds`, or that never had one."""
         limit = now - timedelta(seconds=after_seconds)
         return self.filter(Q(last_heartbeat__lt=limit) | Q(last_heartbeat=None))
+
+    def in_mesh(self) -> Self:
+        """Hosts that can have members of private networks, and that other hosts talk to."""
+        known = self.exclude(uuid=None).exclude(tunnel_key="").exclude(tunnel_ip=None)
+        return known.filter(network_mode__in=MESH_MODES, revoked_at=None)
 
     def speaking(self, now: datetime, after_seconds: float) -> Self:
         limit = now - timedelta(seconds=after_seconds)

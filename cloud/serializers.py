@@ -114,6 +114,16 @@ class HostSerializer(serializers.Serializer[Host]):
     accelerator_reason = serializers.CharField()
     network_mode = serializers.CharField()
     uplink_ip = serializers.IPAddressField(allow_null=True)
+    in_mesh = serializers.BooleanField(help_text="It can have members of private networks.")
+    tunnel_ip = serializers.IPAddressField(
+        allow_null=True, help_text="Its address inside the mesh."
+    )
+    tunnel_endpoint = serializers.CharField(
+        help_text="Where other hosts reach it; empty: behind NAT, it calls first."
+    )
+    revoked_at = serializers.DateTimeField(
+        allow_null=True, help_text="No other host talks to it since then."
+    )
     leftovers = serializers.ListField(
         child=serializers.CharField(),
         help_text="What its network holds beyond the inventory, in words.",
@@ -128,7 +138,9 @@ class HostSerializer(serializers.Serializer[Host]):
     created = serializers.DateTimeField()
 
     def get_status(self, host: Host) -> str:
-        """up, silent (its servers are unknown meanwhile) or never_joined."""
+        """up, silent (its servers are unknown meanwhile), revoked or never_joined."""
+        if host.revoked_at is not None:
+            return "revoked"
         if host.last_heartbeat is None:
             return "never_joined"
         silent_after = timedelta(seconds=settings.HOST_SILENT_SECONDS)

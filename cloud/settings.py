@@ -143,6 +143,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "IpTypeEnum": "networks.models.IpType",
         "AssigneeTypeEnum": ["server"],
+        "SubnetTypeEnum": "networks.models.Subnet.Type",
+        "SubnetTypeRequestEnum": ["cloud", "server", "vswitch"],
         "FirewallTargetEnum": ["server", "label_selector"],
     },
     "SWAGGER_UI_DIST": "SIDECAR",
@@ -163,3 +165,13 @@ API_REQUESTS_PER_HOUR = env.int("CUMULET_API_REQUESTS_PER_HOUR", 3600)
 FABRIC: list[IPv4Network | IPv6Network] = env.list("CUMULET_FABRIC", [], subcast=ip_network)
 PROJECT_PRIMARY_IPS = env.int("CUMULET_PROJECT_PRIMARY_IPS", 1000)
 PROJECT_FLOATING_IPS = env.int("CUMULET_PROJECT_FLOATING_IPS", 100)
+
+# The mesh that private networks go through: IPv4 addresses of hosts inside it, the UDP port that
+# they listen on, and the MTU of the networks between them, in bytes; None: that of each host's
+# uplink, which is right where all have the same. How many networks a project may have, and the
+# resolvers of servers that have no public address.
+TUNNEL_RANGE = env.str("CUMULET_TUNNEL_RANGE", "100.64.0.0/16")
+TUNNEL_PORT = env.int("CUMULET_TUNNEL_PORT", 51820)
+FABRIC_MTU: int | None = env.int("CUMULET_FABRIC_MTU", None)
+PROJECT_NETWORKS = env.int("CUMULET_PROJECT_NETWORKS", 100)
+RESOLVERS: list[str] = env.list("CUMULET_RESOLVERS", [])

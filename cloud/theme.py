@@ -67,6 +67,7 @@ _SIDEBAR = [
         "separator": True,
         "items": [
             _page("Networks", "lan", "networks_network_changelist"),
+            _page("Private networks", "hub", "networks_privatenetwork_changelist"),
             _page("Primary IPs", "public", "networks_primaryip_changelist"),
             _page("Floating IPs", "swap_horiz", "networks_floatingip_changelist"),
             _page("Addresses", "pin_drop", "networks_address_changelist"),

@@ -20,6 +20,7 @@ from vms.firewalls.views import Firewalls
 from vms.gauges import Inventory
 from vms.ip_views import FloatingIps, IpActions, PrimaryIps, PublicIps
 from vms.nic_views import HostNics
+from vms.private.views import Members, NetworkActions, Networks
 from vms.views import (
     ACTIONS_NOT_OFFERED,
     Datacenters,
@@ -44,7 +45,6 @@ NOT_OFFERED = (
     "isos",
     "load_balancer_types",
     "load_balancers",
-    "networks",
     "placement_groups",
     "storage_box_types",
     "storage_boxes",
@@ -52,9 +52,26 @@ NOT_OFFERED = (
     "zones",
 )
 NOT_OFFERED_WITH_ACTIONS = {
-    "networks": "network",
     "volumes": "volume",
 }
+
+
+# Server actions, beside those that press power buttons, and network actions.
+SERVER_COMMANDS = (
+    "change_protection",
+    "change_dns_ptr",
+    "attach_to_network",
+    "detach_from_network",
+    "change_alias_ips",
+)
+NETWORK_COMMANDS = (
+    "add_subnet",
+    "delete_subnet",
+    "add_route",
+    "delete_route",
+    "change_ip_range",
+    "change_protection",
+)
 
 
 def actions_of(
@@ -115,10 +132,10 @@ api: list[URLPattern | URLResolver] = [
         )
         for command in PowerCommand
     ),
-    path(
-        "servers/<int:pk>/actions/change_protection", Servers.as_view({"post": "change_protection"})
+    *(
+        path(f"servers/<int:pk>/actions/{command}", Servers.as_view({"post": command}))
+        for command in SERVER_COMMANDS
     ),
-    path("servers/<int:pk>/actions/change_dns_ptr", Servers.as_view({"post": "change_dns_ptr"})),
     *(
         path(f"servers/<int:pk>/actions/{what}", Servers.as_view({"post": "refuse"}, what=what))
         for what in ACTIONS_NOT_OFFERED
@@ -132,6 +149,14 @@ api: list[URLPattern | URLResolver] = [
     *(
         path(f"firewalls/<int:pk>/actions/{command}", Firewalls.as_view({"post": command}))
         for command in ("set_rules", "apply_to_resources", "remove_from_resources")
+    ),
+    path("networks", Networks.as_view(LIST_CREATE)),
+    path("networks/<int:pk>", Networks.as_view(ONE_CHANGE)),
+    path("networks/<int:owner>/members", Members.as_view(LIST)),
+    *actions_of("networks", "network", NetworkActions),
+    *(
+        path(f"networks/<int:pk>/actions/{command}", Networks.as_view({"post": command}))
+        for command in NETWORK_COMMANDS
     ),
     path("pricing", Pricing.as_view()),
     path("hosts", Hosts.as_view(LIST)),

@@ -21,6 +21,7 @@ from cloud.models import Location, Project
 from cloud.snapshots import Policy, audited
 from networks.addressing import unit_text
 from networks.firewalls.models import Firewall, FirewallSelector
+from networks.private.models import PrivateNetwork, Replica, Route, Subnet
 from networks.querysets import (
     AddressQuerySet,
     FloatingIpQuerySet,
@@ -37,7 +38,11 @@ __all__ = [
     "IpType",
     "Network",
     "PrimaryIp",
+    "PrivateNetwork",
     "PublicIp",
+    "Replica",
+    "Route",
+    "Subnet",
     "Tenure",
     "Withdrawal",
 ]

@@ -1,8 +1,9 @@
 """Pools of public addresses: added, described, never resized, as addresses may be lent already.
 
-No pool overlaps another, nor the fabric that hosts and control talk through: a guest could take
-one of their addresses. A bridged pool is the exception, because it *is* the network of uplinks:
-it may be one of the fabric's networks, whole, and its hosts' own addresses are never lent.
+No pool overlaps another, nor the fabric that hosts and control talk through, nor their mesh: a
+guest could take one of their addresses. A bridged pool is the exception, because it *is* the
+network of uplinks: it may be one of the fabric's networks, whole, and its hosts' own addresses are
+never lent.
 """
 
 from __future__ import annotations
@@ -184,6 +185,9 @@ def _gateway(pool: Pool, cidr: IpNetwork) -> IpAddress:
 def _check_fabric(pool: Pool, cidr: IpNetwork) -> None:
     """Raises InvalidInput where guests could get the addresses of hosts or of the cloud itself."""
     bridged = pool.mode == Network.Mode.BRIDGED
+    tunnels = ip_network(settings.TUNNEL_RANGE)
+    if tunnels.version == cidr.version and tunnels.overlaps(cidr):
+        raise invalid("cidr", f"{cidr} overlaps {tunnels}, the mesh of private networks")
     for network in settings.FABRIC:
         if network.version == cidr.version and network.overlaps(cidr):
             if not bridged:

@@ -38,6 +38,7 @@ from vms.errands import (
 from vms.firewalls.membership import follow_labels, guard_new, unguard
 from vms.lifecycle import ActionGoal, Status
 from vms.models import VM, Image
+from vms.private.servers import attach_new
 from vms.spec import PowerGoal
 
 __all__ = ["Ordered", "PowerCommand", "ServerOrder", "create_vm", "delete_vm", "power"]
@@ -103,8 +104,8 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
     """Claim everything a new server needs and start making it.
 
     Raises InvalidInput, NotUnique (name), LimitExceeded, ResourceUnavailable (no room, no
-    address), or what `vms.attachments.claim_primary_ip` says of a primary IP that was named and
-    `vms.firewalls.membership.guard_new` of firewalls.
+    address), or what `vms.attachments.claim_primary_ip` says of a primary IP that was named,
+    `vms.firewalls.membership.guard_new` of firewalls and `vms.private.membership.join` of networks.
     """
     check_hostname(order.name)
     check_labels(order.labels or {})
@@ -117,15 +118,18 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode() if password else ""
     with _names_are_unique(order.name), transaction.atomic():
         vm, placing = claim(project, order, hashed)
+        attached = attach_new(vm)
         if order.start and not has_interface(vm):
             raise invalid(
-                "public_net", "a server needs an address to start: see start_after_create"
+                "public_net",
+                "a server needs an address or a network to start: see start_after_create",
             )
         guard_new(vm, order.firewalls)
         vm.action = create = open_errand(vm, _CREATE)
         vm.request_id = create.request_id
         vm.save(update_fields=["action", "request_id"])
-        following = (open_errand(vm, _START_NEW),) if order.start else ()
+        starting = (open_errand(vm, _START_NEW),) if order.start else ()
+        following = (*attached, *starting)
         steps.begin((create, *following), placing.host, placing)
         created(vm, action=create)
         dispatch.on_commit(vm)

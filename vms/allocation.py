@@ -12,12 +12,13 @@ from django.utils import timezone
 from cloud.errors import ResourceUnavailable
 from cloud.locks import hold_project
 from cloud.models import Host, Location, Project
+from cloud.patience import HINT_PATIENCE
 from cloud.steps import Placing
-from networks.models import Firewall, Network
+from networks.models import Firewall, Network, PrivateNetwork
 from vms.attachments import PrimaryIpElsewhere, PublicNet, claim_nic
-from vms.intent import HINT_PATIENCE
 from vms.models import VM, Disk, Image, ImageCopy, ServerType, SshKey
 from vms.placement import Candidate, Demand, Placement, place
+from vms.private.membership import join
 from vms.spec import PowerGoal
 
 
@@ -35,6 +36,7 @@ class ServerOrder:
     start: bool = True
     public_net: PublicNet = field(default_factory=PublicNet)
     firewalls: tuple[Firewall, ...] = ()
+    networks: tuple[PrivateNetwork, ...] = ()
 
     @property
     def disk_gb(self) -> int:
@@ -48,13 +50,15 @@ class ServerOrder:
             disk_gb=self.disk_gb,
             location=self.location.name if self.location else None,
             public_ip=self.public_net.ipv4 or bool(self.public_net.named),
+            private_net=bool(self.networks),
         )
 
 
 def claim(project: Project, order: ServerOrder, root_password_hash: str) -> tuple[VM, Placing]:
     """Write the VM with everything it needs claimed, and tell how its host was chosen.
 
-    Raises ResourceUnavailable, LimitExceeded or what `claim_nic` says of a named primary IP.
+    Raises ResourceUnavailable, LimitExceeded, what `claim_nic` says of a named primary IP, or what
+    `join` says of a private network.
 
     The chosen host is locked and looked at again, because another request may have taken the room
     meanwhile; then the next best is tried. Its lock lets pass whoever only refers to the host, as
@@ -82,6 +86,8 @@ def claim(project: Project, order: ServerOrder, root_password_hash: str) -> tupl
     Disk.objects.create(vm=vm, index=0, size_gb=order.disk_gb)
     hold_project(project.pk)
     claim_nic(vm, order.public_net)
+    for network in order.networks:
+        join(vm, network)
     return vm, placing
 
 
@@ -156,6 +162,8 @@ def _candidates(
             vm_count=host.vm_count,
             has_image=host.pk in holders,
             pool_modes=modes.get(host.location_id, frozenset()),
+            in_mesh=host.in_mesh,
+            revoked=host.revoked_at is not None,
         )
         for host in hosts
     ]

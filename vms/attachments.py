@@ -31,6 +31,7 @@ from networks.allocation import (
 from networks.ledger import Bearer, pass_to
 from networks.models import Address, FloatingIp, IpType, Network, PrimaryIp, Withdrawal
 from networks.public_ips import IpOrder, locked, new_ip
+from vms.interfaces import PUBLIC_INDEX
 from vms.models import VM, FloatingAssignment, Nic
 from vms.placement import public_modes
 
@@ -77,7 +78,7 @@ def claim_nic(vm: VM, net: PublicNet) -> None:
     IPv6 comes with it where the location has a fitting pool. Without an address there is no
     interface. Raises ResourceUnavailable, LimitExceeded, and what `claim_primary_ip` raises.
     """
-    nic = Nic(vm=vm, index=0)
+    nic = Nic(vm=vm, index=PUBLIC_INDEX)
     wanted = {IpType.IPV4: net.primary4, IpType.IPV6: net.primary6}
     named = {kind: claim_primary_ip(vm, ip, kind) for kind, ip in wanted.items() if ip}
     before = {ip.pk: snapshot(ip) for ip in named.values()}
@@ -138,7 +139,7 @@ def check_mode(nic: Nic, pool: Network, field: str = "public_net") -> None:
 
 def attach_primary_ip(vm: VM, ip: PrimaryIp) -> None:
     """The server has this primary IP from now on."""
-    nic = vm.nics.first() or Nic(vm=vm, index=0)
+    nic = vm.nics.filter(index=PUBLIC_INDEX).first() or Nic(vm=vm, index=PUBLIC_INDEX)
     check_mode(nic, ip.address.network, "assignee_id")
     if ip.type == IpType.IPV4:
         nic.ipv4 = ip
@@ -159,7 +160,7 @@ def detach_primary_ip(vm: VM, ip: PrimaryIp) -> None:
 
 def attach_floating_ip(vm: VM, ip: FloatingIp) -> None:
     """The floating IP is led to the server's public interface; raises InvalidInput."""
-    nic = vm.nics.first()
+    nic = vm.nics.filter(index=PUBLIC_INDEX).first()
     if nic is None or nic.mode is None:
         raise invalid("server", f"server {vm} has no public interface to lead the IP to")
     if nic.floating.count() >= MOST_FLOATING:
@@ -237,6 +238,10 @@ def fitting_modes(vm: VM) -> Collection[str]:
 
 def has_interface(vm: VM) -> bool:
     return any(nic.mode for nic in vm.nics.all())
+
+
+def has_public_interface(vm: VM) -> bool:
+    return any(nic.mode for nic in vm.nics.all() if nic.index == PUBLIC_INDEX)
 
 
 def _claim_ipv4(nic: Nic, modes: Iterable[str]) -> None:

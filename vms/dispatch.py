@@ -14,6 +14,7 @@ from networks.models import Network
 from networks.spec import ROUTED_GATEWAY, ROUTED_GATEWAY6, NicSpec
 from vms.firewalls.effective import effective_firewall
 from vms.models import VM, Image, ImageCopy, Nic
+from vms.private.nics import private_nic_spec
 from vms.spec import (
     DiskFormat,
     DiskSpec,
@@ -106,6 +107,10 @@ def cause_of(vm: VM) -> Cause | None:
 
 def nic_spec(vm: VM, nic: Nic) -> NicSpec:
     """A NIC of the VM that has an address or gets one from outside."""
+    return private_nic_spec(vm, nic) if nic.network_id else _public_nic_spec(vm, nic)
+
+
+def _public_nic_spec(vm: VM, nic: Nic) -> NicSpec:
     pool4 = nic.ipv4.address.network if nic.ipv4 else nic.dhcp_network
     pool6 = nic.ipv6.address.network if nic.ipv6 else None
     bridged4 = pool4 is not None and pool4.mode == Network.Mode.BRIDGED

@@ -6,21 +6,17 @@ The only writer of the desired half of a VM after its creation. Users' wishes co
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from django.conf import settings
 from django.utils import timezone
 
 from cloud import requestid
 from cloud.models import Action
+from cloud.patience import HINT_PATIENCE
 from vms import dispatch
 from vms.attachments import let_go
 from vms.lifecycle import Facts, status_of
 from vms.models import VM
 from vms.spec import Power, PowerGoal
-
-# The hint that leaves on commit has this long before the sweep sends another one.
-HINT_PATIENCE = timedelta(seconds=5)
 
 
 def want(vm: VM, goal: PowerGoal, action: Action | None = None) -> None:

@@ -17,9 +17,9 @@ from django.utils import timezone
 
 from cloud.models import Action, Host, Project
 from cloud.snapshots import Policy, audited
-from networks.addressing import new_mac
-from networks.models import Firewall, FirewallSelector, FloatingIp, Network, PrimaryIp
+from networks.models import Firewall, FirewallSelector
 from vms.catalogue import Image, ImageCopy, ServerType, SshKey
+from vms.interfaces import FloatingAssignment, Nic, PrivateAddress
 from vms.lifecycle import Status
 from vms.querysets import UsageQuerySet, VMQuerySet
 from vms.spec import Power, PowerGoal
@@ -32,6 +32,7 @@ __all__ = [
     "Image",
     "ImageCopy",
     "Nic",
+    "PrivateAddress",
     "ServerType",
     "SshKey",
     "UsageSample",
@@ -178,115 +179,6 @@ class Disk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.vm} disk {self.index}"
-
-
-class NicManager(models.Manager["Nic"]):
-    """A NIC is always read with its addresses, so lists of servers need one query for all."""
-
-    def get_queryset(self) -> models.QuerySet[Nic]:
-        return (
-            super()
-            .get_queryset()
-            .select_related("ipv4__address__network", "ipv6__address__network", "dhcp_network")
-        )
-
-
-class Nic(models.Model):
-    """A network interface of a VM. All its addresses are of pools of one mode.
-
-    Without any address it does not exist on the host, but keeps its MAC for the next one.
-    """
-
-    vm = models.ForeignKey(VM, models.CASCADE, related_name="nics")
-    index = models.PositiveSmallIntegerField(default=0)
-    mac = models.CharField(max_length=17, unique=True, default=new_mac)
-    ipv4 = models.OneToOneField(
-        PrimaryIp, models.PROTECT, null=True, blank=True, related_name="nic4"
-    )
-    ipv6 = models.OneToOneField(
-        PrimaryIp, models.PROTECT, null=True, blank=True, related_name="nic6"
-    )
-    dhcp_network = models.ForeignKey(
-        Network,
-        models.PROTECT,
-        null=True,
-        blank=True,
-        related_name="dhcp_nics",
-        help_text="The pool whose outside DHCP gives it an address.",
-    )
-    # Written by reports of the host, as it saw them.
-    learned = models.JSONField(default=list, blank=True, editable=False)
-    dropped = models.JSONField(default=dict, blank=True, editable=False)
-
-    objects = NicManager()
-
-    class Meta:
-        ordering = ["index"]
-        verbose_name = "NIC"
-        constraints = [
-            UniqueConstraint(fields=["vm", "index"], name="nic_index_unique"),
-            CheckConstraint(
-                name="nic_mac_form",
-                condition=Q(mac__regex=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"),
-            ),
-            CheckConstraint(
-                name="nic_has_ipv4_from_one_source",
-                condition=Q(ipv4=None) | Q(dhcp_network=None),
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.vm} nic{self.index}"
-
-    @property
-    def primary_ips(self) -> list[PrimaryIp]:
-        return [ip for ip in (self.ipv4, self.ipv6) if ip is not None]
-
-    @property
-    def pools(self) -> list[Network]:
-        """The pools that its addresses are from, that of IPv4 first."""
-        dhcp = [self.dhcp_network] if self.dhcp_network else []
-        return [*dhcp, *(ip.address.network for ip in self.primary_ips)]
-
-    @property
-    def mode(self) -> str | None:
-        """How it is connected; None if it has no address and so does not exist."""
-        return next((pool.mode for pool in self.pools), None)
-
-    @property
-    def leased_ipv4(self) -> str | None:
-        """The address that the outside network's own DHCP gave it, once its host saw that."""
-        if self.dhcp_network_id is None:
-            return None
-        return next((text for text in self.learned if ":" not in text), None)
-
-    @property
-    def lent(self) -> list[str]:
-        """The addresses that are lent to it, as text: primary, then floating."""
-        floating = [one.floating_ip.address for one in self.floating.all()]
-        return [str(address) for address in (*(ip.address for ip in self.primary_ips), *floating)]
-
-
-class FloatingAssignmentManager(models.Manager["FloatingAssignment"]):
-    """Always read with the address, like NICs."""
-
-    def get_queryset(self) -> models.QuerySet[FloatingAssignment]:
-        return super().get_queryset().select_related("floating_ip__address__network")
-
-
-class FloatingAssignment(models.Model):
-    """A floating IP is led to a NIC. Written by `vms.floating_ips` and `vms.attachments` alone."""
-
-    floating_ip = models.OneToOneField(FloatingIp, models.CASCADE, related_name="assignment")
-    nic = models.ForeignKey(Nic, models.CASCADE, related_name="floating")
-
-    objects = FloatingAssignmentManager()
-
-    class Meta:
-        ordering = ["floating_ip"]
-
-    def __str__(self) -> str:
-        return f"{self.floating_ip} at {self.nic_id}"
 
 
 class FirewallUse(models.Model):

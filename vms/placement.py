@@ -20,6 +20,7 @@ class Demand:
     disk_gb: int
     location: str | None = None
     public_ip: bool = False
+    private_net: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Candidate:
     has_image: bool
     # Modes of the pools that its location has for the VM.
     pool_modes: frozenset[str] = frozenset()
+    in_mesh: bool = True
+    revoked: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,14 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
         return f"is in location {candidate.location}"
     if not candidate.schedulable:
         return "is closed for new servers"
+    if candidate.revoked:
+        return "is revoked"
     if not candidate.speaking:
         return "does not answer"
     if demand.public_ip and (reason := _unreachable(candidate)):
         return reason
+    if demand.private_net and not candidate.in_mesh:
+        return "cannot reach private networks: its agent makes no tunnels"
     if demand.cores > candidate.cores:
         return f"has only {candidate.cores} cores of {demand.cores} needed"
     short = (

@@ -53,7 +53,7 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         )
         return (
             self.select_related("host__location", "server_type", "image")
-            .prefetch_related("nics__floating", "firewall_uses")
+            .prefetch_related("nics__floating", "nics__addresses", "firewall_uses")
             .annotate(locked=Exists(exclusive))
         )
 
@@ -61,11 +61,23 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         """With all that the host is told about a VM."""
         return self.select_related(
             "host__location", "server_type", "image", "project"
-        ).prefetch_related("nics__floating", "disks", "firewall_uses__firewall")
+        ).prefetch_related(
+            "nics__floating",
+            "nics__addresses",
+            "nics__network__subnets",
+            "nics__network__routes",
+            "disks",
+            "firewall_uses__firewall",
+        )
 
-    def without_interface(self) -> Self:
-        """Those that no address leads to."""
-        return self.filter(nics__ipv4=None, nics__ipv6=None, nics__dhcp_network=None)
+    def without_public_interface(self) -> Self:
+        """Those that no public address leads to."""
+        addressed = (
+            Q(nics__ipv4__isnull=False)
+            | Q(nics__ipv6__isnull=False)
+            | Q(nics__dhcp_network__isnull=False)
+        )
+        return self.exclude(pk__in=self.filter(addressed).values("pk"))
 
     def for_admin(self) -> Self:
         """With all that an operator's list and page show."""

@@ -19,10 +19,12 @@ from cloud.actions import end_action
 from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
+from cloud.patience import backoff
 from vms import dispatch, usage
 from vms.intent import want
 from vms.lifecycle import Status
 from vms.models import VM, Image, ImageCopy
+from vms.private import replication
 from vms.spec import Power, PowerGoal
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,8 @@ def sweep() -> None:
     mark_unknown(now)
     forgive_ignored_shutdowns(now)
     dispatch_due_vms(now)
+    replication.dispatch_due(now, observed_before=now - STALE)
+    replication.forget_deleted()
     dispatch_due_images(now)
     end_overdue_actions(now)
 
@@ -132,11 +136,6 @@ def tidy(now: datetime) -> int:
     usage.forget(now)
     deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()
     return deleted
-
-
-def backoff(attempts: int) -> timedelta:
-    """5 s, doubled with each attempt, at most a minute."""
-    return timedelta(seconds=min(60, 5 * 2 ** min(attempts - 1, 4)))
 
 
 def _plan_copies() -> None:

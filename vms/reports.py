@@ -28,6 +28,8 @@ from vms.floating_ips import finish_moves, is_moving
 from vms.intent import abandon, set_status, want
 from vms.lifecycle import SUCCESS, ActionGoal, outcome_of
 from vms.models import VM, Image, ImageCopy, Nic
+from vms.private.hosts import follow_tunnel
+from vms.private.replication import replicate
 from vms.spec import HostReport, ImageReport, PowerGoal, VmReport
 
 log = structlog.get_logger(__name__)
@@ -68,16 +70,19 @@ def host_report(report: HostReport, sender: str) -> None:
         "accelerator": report.accelerator,
         "accelerator_reason": report.accelerator_reason[:255],
         "leftovers": list(report.leftovers),
+        "tunnel_key": report.tunnel_key or "",
+        "tunnel_endpoint": report.tunnel_endpoint or "",
     }
     if report.uplink_ip:
         # A host without an address for a moment must not find it lent to a guest afterwards.
         facts["uplink_ip"] = report.uplink_ip
-    recorded = record_heartbeat(Heartbeat(report.host, uuid.UUID(report.host_uuid), facts), sender)
-    if recorded is None:
-        return
-    host, returned = recorded
-    if returned:
-        with transaction.atomic():
+    heartbeat = Heartbeat(report.host, uuid.UUID(report.host_uuid), facts)
+    with transaction.atomic(), follow_tunnel(report.host) as change:
+        recorded = record_heartbeat(heartbeat, sender)
+        if recorded is None:
+            return
+        host, change.returned = recorded
+        if change.returned:
             vms = VM.objects.filter(host=host).select_related("host")
             for vm in vms.select_for_update(of=("self",)):
                 set_status(vm)
@@ -126,7 +131,12 @@ def dead_letter(document: dict[str, Any]) -> None:
     """
     now = timezone.now()
     DEAD_LETTERS.inc()
-    log.error("message to a host died", vm=document.get("vm_id"), host=document.get("host_uuid"))
+    log.error(
+        "message to a host died",
+        vm=document.get("vm_id"),
+        network=document.get("network_id"),
+        host=document.get("host_uuid"),
+    )
     for action in Action.objects.open().of("server", int(document.get("vm_id") or 0)):
         if action.generation <= int(document.get("generation") or 0):
             end_action(
@@ -226,6 +236,8 @@ def _settle_addresses(vm: VM, report: VmReport) -> None:
 def _forget(vm: VM) -> None:
     """The host proved that nothing is left: only now may the addresses be lent again."""
     log.info("server gone", vm=vm.pk, name=vm.name)
+    networks = [nic.network_id for nic in vm.nics.all() if nic.network_id]
     with changing(vm, "gone"):
         let_go_of = set_free(vm)
     finish_moves(let_go_of)
+    replicate(networks)

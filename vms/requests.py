@@ -15,7 +15,7 @@ from rest_framework.fields import empty
 
 from cloud.api.fields import Id, Labels, NotYet, Reference, RequestSerializer, Text, find
 from cloud.models import Location, Project
-from networks.models import Firewall, PrimaryIp
+from networks.models import Firewall, PrimaryIp, PrivateNetwork
 from vms.actions import ServerOrder
 from vms.attachments import PublicNet
 from vms.models import Image, ServerType, SshKey
@@ -98,7 +98,7 @@ class ServerCreateRequest(RequestSerializer):
     public_net = PublicNetRequest(required=False)
     automount = serializers.BooleanField(required=False)
     volumes = NotYet(required=False)
-    networks = NotYet(required=False)
+    networks = serializers.ListField(child=Id(), default=list, max_length=100)
     firewalls = serializers.ListField(child=FirewallReference(), default=list, max_length=100)
     placement_group = NotYet(required=False)
 
@@ -112,6 +112,7 @@ class ServerCreateRequest(RequestSerializer):
         images = Image.objects.visible_to(project.pk).filter(offered(now))
         fitting = images.filter(architecture=server_type.architecture)
         keys = SshKey.objects.filter(project=project)
+        networks = PrivateNetwork.objects.existing().filter(project=project)
         order = ServerOrder(
             name=attrs["name"],
             server_type=server_type,
@@ -124,6 +125,9 @@ class ServerCreateRequest(RequestSerializer):
             labels=attrs["labels"],
             start=attrs["start_after_create"],
             public_net=attrs.get("public_net", {}).get("net", PublicNet()),
+            networks=tuple(
+                dict.fromkeys(find(networks, pk, "networks") for pk in attrs["networks"])
+            ),
             firewalls=tuple(
                 find(Firewall.objects.filter(project=project), one["firewall"], "firewalls")
                 for one in attrs["firewalls"]

@@ -21,6 +21,7 @@ from cloud.serializers import ActionSerializer, LocationSerializer
 from networks.models import PrimaryIp
 from networks.public_ips import dns_names
 from vms.firewalls.effective import firewall_states
+from vms.interfaces import PUBLIC_INDEX
 from vms.lifecycle import Status
 from vms.models import VM, Image, Nic, ServerType, SshKey
 from vms.querysets import NOTICE, offered
@@ -239,6 +240,13 @@ class PublicNetSerializer(serializers.Serializer[Nic]):
         return shown
 
 
+class PrivateNetSerializer(serializers.Serializer[Nic]):
+    network = serializers.IntegerField(source="network_id")
+    ip = serializers.CharField(source="private_ip")
+    alias_ips = serializers.ListField(child=serializers.CharField())
+    mac_address = serializers.CharField(source="mac")
+
+
 class ServerProtectionSerializer(serializers.Serializer[VM]):
     delete = serializers.BooleanField(source="delete_protection")
     rebuild = serializers.BooleanField(source="rebuild_protection")
@@ -257,7 +265,7 @@ class ServerSerializer(serializers.Serializer[VM]):
     iso = Constant(None)
     placement_group = Constant(None)
     public_net = serializers.SerializerMethodField()
-    private_net = Constant([])
+    private_net = serializers.SerializerMethodField()
     primary_disk_size = serializers.IntegerField(source="disk_gb", help_text="GiB")
     volumes = Constant([])
     load_balancers = Constant([])
@@ -272,8 +280,15 @@ class ServerSerializer(serializers.Serializer[VM]):
 
     @extend_schema_field(PublicNetSerializer)
     def get_public_net(self, instance: VM) -> dict[str, Any]:
-        nic = next(iter(instance.nics.all()), None) or Nic(vm=instance)
+        public = (nic for nic in instance.nics.all() if nic.index == PUBLIC_INDEX)
+        nic = next(public, None) or Nic(vm=instance)
         return PublicNetSerializer(nic).data
+
+    @extend_schema_field(PrivateNetSerializer(many=True))
+    def get_private_net(self, instance: VM) -> Any:
+        private = [nic for nic in instance.nics.all() if nic.index != PUBLIC_INDEX]
+        shown = PrivateNetSerializer(private, many=True)  # type: ignore[arg-type]  # many
+        return shown.data
 
     def to_representation(self, instance: VM) -> dict[str, Any]:
         shown = super().to_representation(instance)

@@ -8,7 +8,9 @@ from django.utils import timezone
 
 from cloud.celery import app
 from cloud.wire import decode
+from networks.spec import NetworkReport
 from vms import reconcile, reports, usage
+from vms.private.reports import network_report
 from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
 
@@ -32,9 +34,16 @@ def report_usage(self: Any, document: dict[str, Any]) -> None:
     usage.usage_report(decode(document, UsageReport), _sender(self))
 
 
+@app.task(name="reports.network", bind=True)
+def report_network(self: Any, document: dict[str, Any]) -> None:
+    network_report(decode(document, NetworkReport), _sender(self))
+
+
 @app.task(name="vms.ensure")
 @app.task(name="vms.remove")
 @app.task(name="images.fetch")
+@app.task(name="networks.ensure")
+@app.task(name="networks.remove")
 def dead_letter(document: dict[str, Any]) -> None:
     """Host tasks reach control only through the dead-letter queue, under their own names."""
     reports.dead_letter(document)

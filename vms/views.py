@@ -24,6 +24,8 @@ from vms.filters import DatacenterFilter, ImageFilter, ServerFilter, SshKeyFilte
 from vms.ip_requests import DnsPtrRequest
 from vms.models import VM, Image, ServerType, SshKey
 from vms.primary_ips import change_server_dns_ptr
+from vms.private.requests import AliasIpsRequest, AttachRequest, MembershipRequest
+from vms.private.servers import attach_to_network, change_alias_ips, detach_from_network
 from vms.querysets import offered
 from vms.requests import (
     ImageUpdateRequest,
@@ -53,11 +55,8 @@ ACTION = wrapped("action", ActionSerializer)
 ACTIONS_NOT_OFFERED = (
     "add_to_placement_group",
     "attach_iso",
-    "attach_to_network",
-    "change_alias_ips",
     "change_type",
     "create_image",
-    "detach_from_network",
     "detach_iso",
     "disable_backup",
     "disable_rescue",
@@ -188,6 +187,9 @@ class Servers(Offering[VM]):
         "update": NameAndLabelsRequest,
         "change_protection": ProtectionRequest,
         "change_dns_ptr": DnsPtrRequest,
+        "attach_to_network": AttachRequest,
+        "detach_from_network": MembershipRequest,
+        "change_alias_ips": AliasIpsRequest,
     }
     filterset_class = ServerFilter
     sort_keys = ("name", "created")
@@ -243,6 +245,24 @@ class Servers(Offering[VM]):
     def change_dns_ptr(self, request: Request, pk: int) -> Response:
         """Name an address of its primary IPs in reverse. The name is stored, not served."""
         return self._begun(change_server_dns_ptr(self.find(pk), **self.body()))
+
+    @extend_schema(responses={201: ACTION})
+    @once
+    def attach_to_network(self, request: Request, pk: int) -> Response:
+        """Give it an interface in a private network, also while it runs."""
+        return self._begun(attach_to_network(self.find(pk), **self.body()))
+
+    @extend_schema(responses={201: ACTION})
+    @once
+    def detach_from_network(self, request: Request, pk: int) -> Response:
+        """Take it out of a private network."""
+        return self._begun(detach_from_network(self.find(pk), **self.body()))
+
+    @extend_schema(responses={201: ACTION})
+    @once
+    def change_alias_ips(self, request: Request, pk: int) -> Response:
+        """Replace the further addresses that it answers for in a network."""
+        return self._begun(change_alias_ips(self.find(pk), **self.body()))
 
     @extend_schema(exclude=True)
     @once

@@ -188,7 +188,8 @@ class HostAdmin(FactsAdmin):
     def title(self, host: Host) -> SafeString:
         closed = "" if host.schedulable else badge("closed", Tone.WARN, hint="No new servers.")
         refused = badge("second machine", Tone.BAD) if host.refused_uuid else ""
-        return format_html("<b>{}</b> {} {}", host.name, closed, refused)
+        revoked = badge("revoked", Tone.BAD) if host.revoked_at else ""
+        return format_html("<b>{}</b> {} {} {}", host.name, closed, refused, revoked)
 
     @display(description="Heartbeat", ordering="last_heartbeat")
     def alive(self, host: Host) -> SafeString:
@@ -250,6 +251,15 @@ class HostAdmin(FactsAdmin):
                         Fact("Machine", code(row.uuid), "Claimed by its first heartbeat."),
                         Fact("Public addresses", row.network_mode, "How guests are connected."),
                         Fact("Uplink", code(row.uplink_ip)),
+                        Fact(
+                            "In the mesh",
+                            code(row.tunnel_ip) if row.in_mesh else "no",
+                            "Its address in the tunnels of private networks.",
+                        ),
+                        Fact("Tunnel endpoint", code(row.tunnel_endpoint)),
+                        Fact(
+                            "Tunnel key", code(row.tunnel_key), "Public; it made the pair itself."
+                        ),
                     ],
                     icon="monitor_heart",
                 ),
@@ -292,7 +302,14 @@ def _callouts(host: Host, now: datetime) -> list[Callout]:
             code(host.uuid),
         )
         found.append(Callout(Tone.BAD, "A second machine claims this name", claimed))
-    if host.last_heartbeat is None:
+    if host.revoked_at:
+        cut = format_html(
+            "Since {} no other host talks to it, and what it says is dropped. Its servers stay in"
+            " the inventory, unknown. A new join bundle takes it back.",
+            ago(host.revoked_at),
+        )
+        found.append(Callout(Tone.BAD, "This host is revoked", cut))
+    elif host.last_heartbeat is None:
         how = "Copy its join bundle to the machine and start the agent; it shows up in seconds."
         found.append(Callout(Tone.BUSY, "Waiting for its first heartbeat", how))
     elif host.is_silent(now, settings.HOST_SILENT_SECONDS):

@@ -54,6 +54,7 @@ class Page(BrowsableAPIRenderer):
         "primary_ips",
         "floating_ips",
         "firewalls",
+        "networks",
         "actions",
         "images",
         "ssh_keys",

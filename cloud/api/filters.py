@@ -91,12 +91,14 @@ class Sort(BaseFilterBackend):
         if not terms:
             return queryset
         keys = _keys(view)
+        columns = getattr(view, "sort_columns", {})
         order = []
         for term in terms:
             key, _, direction = term.partition(":")
             if key not in keys or direction not in ("", "asc", "desc"):
                 raise invalid("sort", f"{term!r} is not one of {', '.join(keys)} [:asc|:desc]")
-            order.append(f"-{key}" if direction == "desc" else key)
+            column = columns.get(key, key)
+            order.append(f"-{column}" if direction == "desc" else column)
         return queryset.order_by(*order, "pk")
 
     def get_schema_operation_parameters(self, view: APIView) -> list[dict[str, Any]]:

@@ -65,12 +65,14 @@ class Collection(ContractView, GenericViewSet[ModelT]):
     """The objects of one kind that the caller may see.
 
     `singular` and `plural` wrap objects in answers. `requests` names the serializer of the body
-    for each view method that reads one; `serializer_class` is how an object is shown.
+    for each view method that reads one; `serializer_class` is how an object is shown;
+    `sort_columns` names what is sorted by, where that is called otherwise than its key.
     """
 
     singular: ClassVar[str]
     plural: ClassVar[str]
     sort_keys: ClassVar[tuple[str, ...]] = ()
+    sort_columns: ClassVar[Mapping[str, str]] = {}
     requests: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
     serializer_class: type[BaseSerializer[Any]]
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from cloud import shell
+from cloud.models import Host
 from tests import factories as make
 from tests.api.conftest import Api, obedient_host
+from tests.db import mesh
 from vms.models import VM
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -179,3 +181,41 @@ def test_errors_say_what_is_wrong(hcloud: Cli) -> None:
     assert "not found" in hcloud.refused("server", "describe", "nobody")
     assert "does not offer" in hcloud.refused("volume", "create", "--name", "v", "--size", "10",
                                               "--location", "lab")  # fmt: skip
+
+
+def test_the_life_of_a_private_network(hcloud: Cli) -> None:
+    Host.objects.update(**mesh.facts(1))
+    hcloud("network", "create", "--name", "backend", "--ip-range", "10.0.0.0/16",
+           "--label", "env=test")  # fmt: skip
+    zone = ("--network-zone", "local")
+    hcloud("network", "add-subnet", "backend", "--type", "cloud", *zone,
+           "--ip-range", "10.0.1.0/24")  # fmt: skip
+    hcloud("network", "add-subnet", "backend", "--type", "server", *zone)
+    way = ("--destination", "10.100.0.0/16", "--gateway", "10.0.1.5")
+    hcloud("network", "add-route", "backend", *way)
+    shown = hcloud.json("network", "describe", "backend")
+    assert [one["ip_range"] for one in shown["subnets"]] == ["10.0.1.0/24", "10.0.0.0/24"]
+    assert shown["routes"] == [{"destination": "10.100.0.0/16", "gateway": "10.0.1.5"}]
+    with obedient_host():
+        hcloud("server", "create", "--name", "web-1", "--type", "nano", "--image", "micro",
+               "--network", "backend")  # fmt: skip
+        (private,) = hcloud.json("server", "describe", "web-1")["private_net"]
+        assert private["ip"] == "10.0.1.2"
+        hcloud("server", "detach-from-network", "web-1", "--network", "backend")
+        hcloud("server", "attach-to-network", "web-1", "--network", "backend",
+               "--ip", "10.0.0.9", "--alias-ips", "10.0.0.10")  # fmt: skip
+        hcloud("server", "change-alias-ips", "web-1", "--network", "backend", "--clear")
+        assert "10.0.0.9" in hcloud("server", "describe", "web-1")
+        assert "web-1" not in hcloud("network", "list", "-o", "noheader")
+        again = hcloud.refused("server", "attach-to-network", "web-1", "--network", "backend")
+        assert "server_already_attached" in again
+        hcloud("network", "remove-route", "backend", *way)
+        hcloud("network", "remove-subnet", "backend", "--ip-range", "10.0.1.0/24")
+        hcloud("network", "change-ip-range", "backend", "--ip-range", "10.0.0.0/8")
+        hcloud("network", "enable-protection", "backend", "delete")
+        assert "protected" in hcloud.refused("network", "delete", "backend")
+        hcloud("network", "disable-protection", "backend", "delete")
+        hcloud("network", "update", "backend", "--name", "back")
+        hcloud("network", "delete", "back")
+    assert hcloud("network", "list", "-o", "noheader") == ""
+    assert hcloud.json("server", "describe", "web-1")["private_net"] == []

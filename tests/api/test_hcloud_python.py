@@ -9,13 +9,16 @@ from hcloud import APIException, Client
 from hcloud.firewalls import FirewallResource, FirewallResourceLabelSelector, FirewallRule
 from hcloud.images import Image
 from hcloud.locations import Location
+from hcloud.networks import NetworkRoute, NetworkSubnet
 from hcloud.server_types import ServerType
 from hcloud.servers import Server
 from hcloud.servers.domain import ServerCreatePublicNetwork
 from hcloud.ssh_keys import SSHKey
 
+from cloud.models import Host
 from tests import factories as make
 from tests.api.conftest import Api, obedient_host
+from tests.db import mesh
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -238,6 +241,53 @@ def test_a_wrong_token_is_told_so(live_server: Any, lab: None) -> None:
     with pytest.raises(APIException) as refused:
         client_of(Api(token="0" * 64), live_server).servers.get_all()
     assert refused.value.code == "unauthorized"
+
+
+def test_the_life_of_a_private_network(client: Client) -> None:
+    Host.objects.update(**mesh.facts(1))
+    network = client.networks.create(
+        name="backend",
+        ip_range="10.0.0.0/16",
+        subnets=[NetworkSubnet(type="cloud", network_zone="local", ip_range="10.0.1.0/24")],
+        routes=[NetworkRoute(destination="10.100.1.0/24", gateway="10.0.1.7")],
+        labels={"env": "test"},
+    )
+    assert network.subnets[0].gateway == "10.0.1.1"
+    assert network.routes[0].gateway == "10.0.1.7"
+    with obedient_host():
+        created = client.servers.create(name="web-1", networks=[network], **ORDER)
+        for action in (created.action, *created.next_actions):
+            action.wait_until_finished()
+        server = client.servers.get_by_name("web-1")
+        (private,) = server.private_net
+        assert (private.network.id, private.ip, private.alias_ips) == (network.id, "10.0.1.2", [])
+        assert private.mac_address
+        server.change_alias_ips(network, ["10.0.1.50"]).wait_until_finished()
+        server.detach_from_network(network).wait_until_finished()
+        server.attach_to_network(network, ip="10.0.1.9").wait_until_finished()
+        server.reload()
+        assert server.private_net[0].ip == "10.0.1.9"
+        with pytest.raises(APIException) as refused:
+            server.attach_to_network(network)
+        assert refused.value.code == "server_already_attached"
+
+        subnet = NetworkSubnet(type="cloud", network_zone="local", ip_range="10.0.0.0/24")
+        network.add_subnet(subnet).wait_until_finished()
+        route = NetworkRoute(destination="10.100.2.0/24", gateway="10.0.1.7")
+        network.add_route(route).wait_until_finished()
+        network.delete_route(route).wait_until_finished()
+        network.delete_subnet(subnet).wait_until_finished()
+        network.change_ip_range("10.0.0.0/12").wait_until_finished()
+        network.change_protection(delete=True).wait_until_finished()
+        network = network.update(name="back", expose_routes_to_vswitch=True)
+        assert network.protection == {"delete": True}
+        assert network.expose_routes_to_vswitch
+        assert client.networks.get_by_name("back").ip_range == "10.0.0.0/12"
+        assert network.servers[0].id == server.id
+        network.change_protection(delete=False).wait_until_finished()
+        assert network.delete()
+        server.reload()
+        assert server.private_net == []
 
 
 def test_everything_that_can_be_listed_is(client: Client) -> None:

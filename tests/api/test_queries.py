@@ -11,6 +11,7 @@ from networks.models import IpType
 from networks.public_ips import IpOrder
 from tests import factories as make
 from tests.api.conftest import Api, api_of
+from tests.db import mesh
 from vms.actions import create_vm
 from vms.floating_ips import create_floating_ip
 from vms.ssh_keys import create_ssh_key
@@ -25,15 +26,17 @@ def queries_of(api: Api, path: str) -> int:
 @pytest.mark.parametrize(
     ("path", "most"),
     [
-        ("servers?per_page=50", 9),
+        ("servers?per_page=50", 10),
         ("actions?per_page=50", 4),
         ("servers/actions?per_page=50", 4),
         ("hosts", 3),
         ("audit?per_page=50&verb=server.create", 3),
-        ("hosts/{host}/nics?per_page=50", 5),
+        ("hosts/{host}/nics?per_page=50", 6),
         ("primary_ips?per_page=50", 7),
         ("floating_ips?per_page=50", 7),
         ("addresses/203.0.113.1/history", 4),
+        ("networks?per_page=50", 7),
+        ("networks/{network}/members?per_page=50", 8),
     ],
 )
 def test_a_list_takes_as_many_queries_for_thirty_as_for_three(
@@ -45,12 +48,17 @@ def test_a_list_takes_as_many_queries_for_thirty_as_for_three(
     project = make.project()
     key = create_ssh_key(project, name="key", public_key=make.SSH_KEY, labels={})
     api = api_of(project, operator=True)
-    path = path.format(host=Host.objects.get(name="h1").pk)
+    Host.objects.filter(name="h1").update(**mesh.facts(1), memory_mb=2**20, disk_gb=1000)
+    Host.objects.filter(name="h2").update(schedulable=False)
+    network = mesh.network()
+    path = path.format(host=Host.objects.get(name="h1").pk, network=network.pk)
     api.get("servers")
 
     def order(first: int, last: int) -> None:
         for number in range(first, last):
-            vm = create_vm(project, make.order(f"web-{number}", ssh_keys=(key,))).vm
+            own = mesh.network(f"own-{number}", "10.1.0.0/16")
+            order = make.order(f"web-{number}", ssh_keys=(key,), networks=(network, own))
+            vm = create_vm(project, order).vm
             create_floating_ip(project, IpOrder(IpType.IPV4, make.location()), vm)
 
     order(0, 3)

@@ -11,11 +11,12 @@ from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
-from cloud.models import AuditEntry
+from cloud.models import AuditEntry, Host
 from networks.models import IpType
 from networks.public_ips import IpOrder
 from tests import factories as make
 from tests.api.conftest import Api, api_of
+from tests.db import mesh
 from vms.actions import create_vm
 from vms.firewalls.actions import FirewallOrder, Target, create_firewall
 from vms.floating_ips import create_floating_ip
@@ -54,11 +55,15 @@ def test_the_document_and_its_page_are_served_to_everybody(lab: None) -> None:
         "/v1/primary_ips", "/v1/primary_ips/{id}", "/v1/floating_ips", "/v1/floating_ips/{id}",
         "/v1/floating_ips/{owner}/actions", "/v1/addresses/{ip}/history",
         "/v1/firewalls", "/v1/firewalls/{id}", "/v1/firewalls/{owner}/actions",
+        "/v1/networks", "/v1/networks/{id}", "/v1/networks/{owner}/actions",
+        "/v1/networks/{owner}/members",
     ],
 )  # fmt: skip
 def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any], path: str) -> None:
     make.pool("2001:db8::/56")
-    ordered = create_vm(make.project(), make.order())
+    Host.objects.update(**mesh.facts(1))
+    network = mesh.network()
+    ordered = create_vm(make.project(), make.order(networks=(network,)))
     order = IpOrder(IpType.IPV4, make.location())
     floating, _ = create_floating_ip(make.project(), order, ordered.vm)
     targets = (Target(server=ordered.vm.pk), Target(selector="env"))
@@ -72,7 +77,8 @@ def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any],
         "server_types": ordered.vm.server_type_id,
         "hosts": ordered.vm.host_id,
         "audit": AuditEntry.objects.latest("id").pk,
-        "primary_ips": ordered.vm.nics.get().ipv4_id,
+        "primary_ips": ordered.vm.nics.get(index=0).ipv4_id,
+        "networks": network.pk,
         "floating_ips": floating.pk,
     }
     owner = path.split("/")[2]

@@ -140,9 +140,9 @@ def test_labels_and_lists_are_never_null(api: Api) -> None:
         ("GET", "servers?sort=project__name", None, 422, "invalid_input"),
         ("GET", "servers?name=%00", None, 422, "invalid_input"),
         ("POST", "load_balancers", {"name": "lb"}, 422, "unsupported_error"),
-        ("PUT", "networks/1", {"name": "n"}, 422, "unsupported_error"),
+        ("PUT", "placement_groups/1", {"name": "n"}, 422, "unsupported_error"),
         ("DELETE", "volumes/1", None, 422, "unsupported_error"),
-        ("POST", "networks/1/actions/add_subnet", {}, 422, "unsupported_error"),
+        ("POST", "volumes/1/actions/attach", {}, 422, "unsupported_error"),
         ("GET", "zones/1/rrsets", None, 404, "not_found"),
     ],
 )  # fmt: skip

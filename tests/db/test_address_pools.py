@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 from pytest_django.fixtures import Settings
 
 from cloud.errors import InUse, InvalidInput, NotUnique
+from networks.checks import check_mesh
 from networks.models import Network
 from networks.pools import Pool, describe_pool, ensure_pool, remove_pool, usable
 from tests import factories as make
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def no_fabric(settings: Settings) -> None:
-    """But for the tests that are about it: that of the lab lies in the ranges used here."""
+    """The lab's own is in the way of what is tried here."""
     settings.FABRIC = []
 
 
@@ -179,10 +180,27 @@ def test_pools_are_added_and_removed_from_a_shell() -> None:
     assert not Network.objects.exists()
 
 
-def test_the_gateway_of_a_pool_is_no_address_that_a_server_has() -> None:
-    make.host(network_mode="bridged")
-    bridged("203.0.113.0/24", "203.0.113.254")
-    held = str(make.ordered().vm.nics.get().ipv4.address)
-    with pytest.raises(InvalidInput, match="is lent to a server"):
-        bridged("203.0.113.0/24", held)
-    assert str(bridged("203.0.113.0/24", "203.0.113.253").gateway) == "203.0.113.253"
+def test_a_pool_keeps_off_the_mesh_of_private_networks(settings: Settings) -> None:
+    settings.TUNNEL_RANGE = "100.64.0.0/16"
+    with pytest.raises(InvalidInput, match="the mesh of private networks"):
+        pool("100.64.7.0/24")
+    assert pool("100.65.0.0/24")
+
+
+@pytest.mark.parametrize(
+    ("tunnels", "mtu", "problem"),
+    [
+        ("100.64.0.0/16", None, None),
+        ("100.64.0.0/16", 9000, None),
+        ("fd00:64::/64", None, "networks.E001"),
+        ("192.0.2.0/26", 1500, "networks.E002"),
+        ("192.0.2.1/24", 1500, "networks.E001"),
+        ("100.64.0.0/16", 1380, "networks.E003"),
+    ],
+)
+def test_a_mesh_that_cannot_be_stops_control_from_starting(
+    settings: Settings, tunnels: str, mtu: int | None, problem: str | None
+) -> None:
+    settings.FABRIC = [ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")]
+    settings.TUNNEL_RANGE, settings.FABRIC_MTU = tunnels, mtu
+    assert [error.id for error in check_mesh()] == ([problem] if problem else [])

@@ -19,17 +19,17 @@ from django.test import Client
 from django.utils import timezone
 
 from cloud import hosts, snapshots, tokens
-from cloud.hosts import Heartbeat, add_host, record_heartbeat, set_schedulable
+from cloud.hosts import Heartbeat, add_host, record_heartbeat, revoke_host, set_schedulable
 from cloud.models import ApiToken, AuditEntry, Host, Location, Project
 from cloud.tokens import issue_token, revoke_token
-from networks.models import Firewall, FloatingIp, Network, PrimaryIp
+from networks.models import Firewall, FloatingIp, Network, PrimaryIp, PrivateNetwork
 from tests import factories as make
-from tests.db import firewall_stories, network_stories
+from tests.db import firewall_stories, network_stories, private_stories
 from tests.db.stories import running, stories, story, told
 from vms import actions, images, reconcile, reports, ssh_keys
 from vms.actions import PowerCommand, change_protection, create_vm, delete_vm, power, update_vm
 from vms.images import Manifest, register_image, retire_image
-from vms.models import VM, Image, ServerType, SshKey
+from vms.models import VM, Image, Nic, ServerType, SshKey
 from vms.reconcile import forgive_ignored_shutdowns
 from vms.reports import vm_report
 from vms.spec import Failure
@@ -41,12 +41,12 @@ MODULES = (
     *(actions, hosts, images, reconcile, reports, ssh_keys, tokens),
     *network_stories.MODULES,
     *firewall_stories.MODULES,
+    *private_stories.MODULES,
 )
 # They compute, write what was seen and what the cloud keeps for itself, or call one with a story.
 SILENT: tuple[Callable[..., Any], ...] = (
     actions.check_hostname,
     images.read_manifest,
-    reconcile.backoff,
     reconcile.dispatch_due_images,
     reconcile.dispatch_due_vms,
     reconcile.end_overdue_actions,
@@ -59,7 +59,9 @@ SILENT: tuple[Callable[..., Any], ...] = (
     ssh_keys.fingerprint_of,
     tokens.find_token,
     tokens.note_use,
+    hosts.forget_broker_user,
     *network_stories.SILENT,
+    *private_stories.SILENT,
 )
 
 
@@ -214,6 +216,11 @@ def _() -> None:
     add_host("h1", make.location())
 
 
+@story("host.revoke", revoke_host)
+def _() -> None:
+    revoke_host(make.host())
+
+
 @story("host.close", set_schedulable)
 def _() -> None:
     set_schedulable(make.host(), False)
@@ -311,9 +318,11 @@ def test_what_is_done_leaves_its_entry(verb: str, request: pytest.FixtureRequest
     stories[verb]()
     entry = AuditEntry.objects.filter(verb=verb).latest("id")
     assert entry.resource_name
-    assert (entry.before is None) == verb.endswith((".create", ".add", ".issue", ".register"))
-    # A server that is deleted is not gone before its host has proved it.
-    gone = verb.endswith((".delete", ".gone")) and verb != "server.delete"
+    made = (".create", ".add", ".issue", ".register", ".attach")
+    assert (entry.before is None) == verb.endswith(made)
+    # A server or network that is deleted is not gone before its hosts have proved it.
+    proved_later = ("server.delete", "network.delete")
+    gone = verb.endswith((".delete", ".gone", ".detach")) and verb not in proved_later
     assert (entry.after is None) == gone
     # Its password is new, which no field of the row shows.
     assert entry.before or entry.after or verb == "host.rejoin"
@@ -340,5 +349,5 @@ def named(function: Any) -> str:
 
 def test_every_model_that_people_change_is_audited() -> None:
     owned = {User, Project, ApiToken, Location, Host, Image, ServerType, SshKey, VM, Network}
-    owned |= {PrimaryIp, FloatingIp, Firewall}
+    owned |= {PrimaryIp, FloatingIp, Firewall, PrivateNetwork, Nic}
     assert owned <= set(snapshots.policies)

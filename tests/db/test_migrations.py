@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,9 +12,12 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
+from cloud.models import Host
 from networks.models import Address, Tenure
+from tests.db import mesh
 from vms.dispatch import spec_of
 from vms.models import VM
+from vms.private.servers import attach_to_network
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,14 +35,22 @@ def migrate(targets: list[tuple[str, str]]) -> Any:
     return executor.loader.project_state(targets).apps
 
 
+BEFORE_PRIVATE_NETWORKS = [
+    ("cloud", "0004_host_leftovers"),
+    ("networks", "0004_firewalls"),
+    ("vms", "0006_firewalls"),
+]
+
+
 @pytest.fixture
-def old() -> Iterator[Any]:
-    """The models of before primary IPs, in a database of that time."""
+def old(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The models of a time, in a database of that time."""
     newest = MigrationExecutor(connection).loader.graph.leaf_nodes()
-    yield migrate(BEFORE_PRIMARY_IPS)
+    yield migrate(request.param)
     migrate(newest)
 
 
+@pytest.mark.parametrize("old", [BEFORE_PRIMARY_IPS], indirect=True)
 def test_servers_of_before_primary_ips_keep_their_addresses(old: Any) -> None:
     now = timezone.now()
     project = old.get_model("cloud", "Project").objects.create(name="default")
@@ -88,3 +100,33 @@ def test_servers_of_before_primary_ips_keep_their_addresses(old: Any) -> None:
         ("web-0", 7, ""),
         ("web-1", vm.pk, "h1"),
     ]
+
+
+@pytest.mark.parametrize("old", [BEFORE_PRIVATE_NETWORKS], indirect=True)
+def test_servers_of_before_private_networks_can_join_one(old: Any) -> None:
+    project = old.get_model("cloud", "Project").objects.create(name="default")
+    place = old.get_model("cloud", "Location").objects.create(name="lab")
+    hosts = old.get_model("cloud", "Host").objects
+    for number in (1, 2):
+        host = hosts.create(
+            name=f"h{number}", location=place, uuid=uuid.uuid4(), network_mode="routed"
+        )
+    image = old.get_model("vms", "Image").objects.create(
+        name="micro", url="http://192.0.2.2/m", sha256="ab" * 32, bytes=1, virtual_bytes=1
+    )
+    size = old.get_model("vms", "ServerType").objects.create(
+        name="nano", cores=1, memory_mb=256, disk_gb=1
+    )
+    vm = old.get_model("vms", "VM").objects.create(
+        project=project, name="web-1", host=host, server_type=size, image=image, cores=1,
+        memory_mb=256, disk_gb=1,
+    )  # fmt: skip
+    old.get_model("vms", "Disk").objects.create(vm=vm, size_gb=1)
+    old.get_model("vms", "Nic").objects.create(vm=vm, mac="02:00:00:00:00:01")
+
+    migrate(MigrationExecutor(connection).loader.graph.leaf_nodes())
+
+    Host.objects.filter(name="h2").update(**mesh.facts(2))
+    attach_to_network(VM.objects.get(), mesh.network())
+    (told,) = spec_of(VM.objects.for_spec().get()).nics
+    assert (told.mode, told.index, told.ipv4) == ("private", 1, "10.0.0.2")

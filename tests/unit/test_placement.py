@@ -32,6 +32,7 @@ BRIDGED = frozenset({"bridged"})
     [
         ({"location": "moon"}, "is in location moon"),
         ({"schedulable": False}, "is closed for new servers"),
+        ({"revoked": True, "speaking": False}, "is revoked"),
         ({"speaking": False}, "does not answer"),
         ({"network_mode": "vde"}, "cannot give public addresses"),
         (
@@ -81,3 +82,11 @@ def test_a_bridged_host_gives_addresses_of_either_kind() -> None:
 def test_pools_do_not_matter_to_a_vm_without_public_addresses() -> None:
     inside = replace(DEMAND, public_ip=False)
     assert place(inside, [replace(HOST, network_mode="vde", pool_modes=BRIDGED)]).ranked
+
+
+def test_only_a_host_of_the_mesh_takes_a_server_with_a_private_network() -> None:
+    outside = replace(HOST, name="h2", in_mesh=False)
+    placement = place(replace(DEMAND, private_net=True), [outside, HOST])
+    assert [host.name for host in placement.ranked] == ["h1"]
+    assert placement.rejected == {"h2": "cannot reach private networks: its agent makes no tunnels"}
+    assert len(place(DEMAND, [outside, HOST]).ranked) == 2

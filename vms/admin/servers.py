@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -78,7 +78,10 @@ class ServerAdmin(FactsAdmin):
         ("image", RelatedDropdownFilter),
         ("project", RelatedDropdownFilter),
     )
-    search_fields = ("name", "host__name", "image__name", "^nics__ipv4__address__ip", "=uuid")
+    search_fields = (
+        *("name", "host__name", "image__name", "^nics__ipv4__address__ip"),
+        *("^nics__addresses__ip", "=uuid"),
+    )
     search_help_text = "Name, address, host, image or UUID"
     ordering = ("-id",)
     operations = SERVER_OPERATIONS
@@ -293,7 +296,7 @@ def _nics(vm: VM) -> Table:
             nic.index,
             _codes(nic.lent),
             _codes(nic.learned),
-            format_html_join(", ", "{}", ((link(pool),) for pool in nic.pools)) or NOTHING,
+            format_html_join(", ", "{}", ((link(one),) for one in _networks(nic))) or NOTHING,
             nic.mode or "not connected",
             code(nic.mac),
             _dropped(nic),
@@ -302,6 +305,11 @@ def _nics(vm: VM) -> Table:
     ]
     headers = ("NIC", "Addresses", "Learned", "Networks", "Mode", "MAC", "Dropped")
     return Table("Network interfaces", headers, rows, "It has no network interface.")
+
+
+def _networks(nic: Nic) -> list[Model]:
+    """Its private network, or the pools that its addresses are from."""
+    return [nic.network] if nic.network else [*nic.pools]
 
 
 def _codes(texts: Iterable[str]) -> SafeString:

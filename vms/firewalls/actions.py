@@ -192,7 +192,7 @@ def _apply(firewall: Firewall, targets: Sequence[Target]) -> list[Action]:
     """Write the uses and selectors; call with the project held."""
     _refuse_applied(firewall, targets)
     chosen = _servers(firewall, targets)
-    if private := VM.objects.without_interface().filter(pk__in=chosen).first():
+    if private := VM.objects.without_public_interface().filter(pk__in=chosen).first():
         raise PrivateOnly(private)
     following = {text: _select(firewall, text) for text in _selectors(targets)}
     reasons: list[tuple[int, FirewallSelector | None]] = [(pk, None) for pk in chosen]

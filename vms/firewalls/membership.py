@@ -16,7 +16,7 @@ from cloud.errors import CumuletError, LimitExceeded, invalid
 from cloud.labels import meets, parse_selector
 from cloud.models import Action
 from networks.models import Firewall, FirewallSelector
-from vms.attachments import has_interface
+from vms.attachments import has_public_interface
 from vms.intent import want
 from vms.lifecycle import ActionGoal
 from vms.models import VM, FirewallUse
@@ -53,7 +53,7 @@ def guard_new(vm: VM, firewalls: Iterable[Firewall]) -> None:
     LimitExceeded.
     """
     wanted = list(dict.fromkeys(firewall.pk for firewall in firewalls))
-    if wanted and not has_interface(vm):
+    if wanted and not has_public_interface(vm):
         raise PrivateOnly(vm)
     found = Firewall.objects.filter(project=vm.project_id).in_bulk(wanted)
     if gone := [pk for pk in wanted if pk not in found]:
