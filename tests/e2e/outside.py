@@ -79,11 +79,10 @@ def answers_http(caller: socket.socket) -> bool:
 
 
 @contextmanager
-def hearing(world: World, sender: str) -> Iterator[Callable[[], bool]]:
-    """Whether any frame came by meanwhile in which this IPv4 address is the sender's."""
+def hearing(world: World, wanted: Callable[[bytes], bool]) -> Iterator[Callable[[], bool]]:
+    """Whether such a frame came by on the fabric since then."""
     with _inside(world):
         listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL))
-    packed = socket.inet_aton(sender)
     heard: list[bytes] = []
 
     def came() -> bool:
@@ -91,12 +90,18 @@ def hearing(world: World, sender: str) -> Iterator[Callable[[], bool]]:
         with suppress(BlockingIOError):
             while frame := listener.recv(2048):
                 heard.append(frame)
-        return any(packed in (frame[26:30], frame[28:32]) for frame in heard)
+        return any(map(wanted, heard))
 
     with listener:
         # Room for all that passes while the test does something else.
         listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 32 * 1024 * 1024)
         yield came
+
+
+def says(sender: str) -> Callable[[bytes], bool]:
+    """Frames in which this IPv4 address is the sender's, in IP or in ARP."""
+    packed = socket.inet_aton(sender)
+    return lambda frame: packed in (frame[26:30], frame[28:32])
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def test_what_a_guest_forges_is_seen_by_nobody_and_counted(anywhere: World) -> N
     four, _ = addresses(server)
     anywhere.wait_for_ssh(server)
     stranger = f"{four.rpartition('.')[0]}.250"
-    with outside.hearing(anywhere, stranger) as heard:
+    with outside.hearing(anywhere, outside.says(stranger)) as heard:
         anywhere.ssh(
             server,
             f"ip address add {stranger}/32 dev eth0;"
