@@ -2,7 +2,8 @@
 
 One table of the host, stateful. It keeps guests away from the host itself and from the networks
 it lives on, and holds two chains for each NIC: what may come in, what may go out. A packet finds
-its NIC's chains by one look-up of the interface's name, however many NICs there are.
+its NIC's chains by one look-up of the interface's name, however many NICs there are. What comes
+from the uplink for other networks of the host is not passed on: guests are what it forwards for.
 
 Rules are asked for every packet that goes the way a connection was opened, not only for the
 first: so a connection that a change forbids ends at once, one that is still allowed goes on, and
@@ -21,7 +22,7 @@ from networks.spec import ROUTED_GATEWAY, ROUTED_GATEWAY6, FirewallSpec, RuleSpe
 
 HOST_TABLE = "cumulet"
 TAP_PATTERN = "cu*"
-_CHAINS = ("to_host", "guests_abroad", "through_host")
+_CHAINS = ("to_host", "guests_abroad", "strangers", "through_host")
 
 _SKELETON = f"""\
 table inet {HOST_TABLE} {{
@@ -39,6 +40,8 @@ table inet {HOST_TABLE} {{
     }}
     chain guests_abroad {{
     }}
+    chain strangers {{
+    }}
     chain to_host {{
         type filter hook input priority filter; policy accept;
     }}
@@ -49,7 +52,8 @@ table inet {HOST_TABLE} {{
 """
 
 # Neighbour discovery is between a guest and its host; see networks.host.rules for what it says.
-# DHCP is answered by networks.host.dhcp.
+# DHCP is answered by networks.host.dhcp. Where the operator's own rules translate a stranger's
+# packet, they mean it to go there.
 _RULES = f"""\
 table inet {HOST_TABLE} {{
     chain to_host {{
@@ -67,16 +71,22 @@ table inet {HOST_TABLE} {{
         ip saddr != @protected ip daddr @protected drop
         ip6 saddr != @protected6 ip6 daddr @protected6 drop
     }}
+    chain strangers {{
+        ct state established,related return
+        ct status dnat return
+        drop
+    }}
     chain through_host {{
         iifname "{TAP_PATTERN}" jump guests_abroad
         iifname vmap @leaving
         oifname vmap @arriving
+        iifname "%(uplink)s" oifname != "{TAP_PATTERN}" oifname != "%(uplink)s" jump strangers
     }}
 }}
 """
 
 
-def host_rules(protected: Iterable[Network]) -> str:
+def host_rules(protected: Iterable[Network], uplink: str) -> str:
     """The host's own rules. `protected`: networks that guests may not call, apart from DNS.
 
     A guest whose own address lies in a protected network is a neighbour there, and may.
@@ -88,7 +98,7 @@ def host_rules(protected: Iterable[Network]) -> str:
         members = ", ".join(str(network) for network in known if network.version == version)
         if members:
             lines.append(f"add element inet {HOST_TABLE} {name} {{ {members} }}\n")
-    return "".join([*lines, _RULES])
+    return "".join([*lines, _RULES % {"uplink": uplink}])
 
 
 def arriving(tap: str) -> str:

@@ -179,7 +179,8 @@ def learn(tap: Tap, told: Told) -> tuple[str, ...]:
 
 def host_text(uplink: Uplink, around: Surroundings) -> str:
     """The rules of the host itself, which those of NICs build on."""
-    text = firewall.host_rules(uplink.networks if around.protected is None else around.protected)
+    protected = uplink.networks if around.protected is None else around.protected
+    text = firewall.host_rules(protected, uplink.name)
     if uplink.name == BRIDGE and uplink.mac:
         text += bridge_firewall.host_rules(uplink.mac)
     return text
