@@ -47,7 +47,7 @@ class NetworkRefused(CumuletError):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What guests are connected to. None for `protected`: the networks that the uplink is in.
+    """What guests are connected to. None for `protected`: the networks that the host is in.
 
     `host`: the UUID that the host's interfaces are signed with.
     """

@@ -126,6 +126,19 @@ def test_the_host_passes_nothing_on_to_its_other_networks_but_answers(
         assert arrives(management, b"answered", seconds=3)
 
 
+def test_a_network_that_the_host_comes_into_is_closed_to_guests(
+    tap: Tap, wire: Wire, management: socket.socket
+) -> None:
+    """But for DNS, which may be there."""
+    assert nics.presence([tap], AROUND) is Presence.PART
+    nics.ensure_nics([tap], AROUND)
+    assert nics.presence([tap], AROUND) is Presence.ALL
+    wire.udp(to=BEHIND, port=9)
+    assert not arrives(management, wire.content)
+    wire.udp(to=BEHIND, port=53)
+    assert arrives(management, wire.content, seconds=3)
+
+
 def test_what_was_made_is_seen_and_making_it_again_changes_nothing(tap: Tap, world: World) -> None:
     assert nics.presence([tap], AROUND) is Presence.ALL
     before = world.seen("ip", "-o", "addr", "show", NAME)
