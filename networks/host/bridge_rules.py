@@ -7,7 +7,8 @@ acknowledgements on their way to the guest say which are the guest's: from the f
 under those only.
 
 What comes to the guest has passed its firewall (`networks.host.bridge_firewall`), which is shown IP
-alone. Neither another protocol goes past that nor a frame with a tag: guests take tag 0 for none.
+alone. Neither another protocol goes past that nor a frame with a tag (guests take tag 0 for none),
+nor what the host routes to an address that the firewall does not know.
 
 A guest's IPv6 link-local address, and with `dhcp` every IPv6 address, is made of its MAC (EUI-64,
 RFC 4291 appendix A), so that it can be checked without having been learned.
@@ -19,7 +20,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address, IPv6Network
 
 from networks.host import addresses, rules
-from networks.host.bridge_firewall import MARK
+from networks.host.bridge_firewall import MARK, UNJUDGED
 from networks.host.rules import nic_table
 from networks.spec import NicSpec
 
@@ -91,6 +92,7 @@ def _chains(tap: str, nic: NicSpec) -> dict[str, list[str]]:
         ],
         "to_guest": [
             f'type filter hook egress device "{tap}" priority filter; policy drop;',
+            *([f"meta mark {UNJUDGED:#x} drop"] if nic.firewall else []),
             *([_learn(nic)] if nic.dhcp else []),
             *(f"ether type {kind} accept" for kind in ("ip", "ip6", "arp")),
         ],

@@ -119,7 +119,10 @@ def elements(family: str, table: str) -> dict[str, list[str]]:
 def jumps(family: str, table: str) -> dict[str, dict[str, str]]:
     """By map and key, the chains that the verdict maps of a table lead to; raises CommandError."""
     return {
-        one["name"]: {key: verdict["jump"]["target"] for key, verdict in one.get("elem", [])}
+        one["name"]: {
+            key: str((verdict.get("jump") or verdict["goto"])["target"])
+            for key, verdict in one.get("elem", [])
+        }
         for one in _listed(family, table, "map")
     }
 

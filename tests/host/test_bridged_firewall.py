@@ -23,7 +23,7 @@ from networks.host.links import Tap
 from networks.spec import FirewallSpec, Presence, RuleSpec
 from tests.documents import SPEC
 from tests.host import frames, wire
-from tests.host.frames import NEEDLE, Port
+from tests.host.frames import IPV4, NEEDLE, Port
 from tests.host.wire import arrives, capture
 from tests.host.world import World, until
 from vms.host import bridging
@@ -92,8 +92,12 @@ def bridge_mac(world: World) -> str:
 def led_there(world: World) -> None:
     """The host knows where the guest is."""
     world.seen("ip", "route", "add", OWN, "dev", "br-cumulet")
-    known = ("lladdr", NIC.mac, "dev", "br-cumulet", "nud", "permanent")
-    world.seen("ip", "neigh", "replace", OWN, *known)
+    knows(world, OWN, NIC.mac, "br-cumulet")
+
+
+def knows(world: World, address: str, mac: str, device: str) -> None:
+    entry = ("lladdr", mac, "dev", device, "nud", "permanent")
+    world.seen("ip", "neigh", "replace", address, *entry)
 
 
 def aimed(to: str) -> bytes:
@@ -173,6 +177,30 @@ def test_what_a_neighbour_sends_by_way_of_the_host_meets_the_firewall_too(
     nics.ensure_nics([OPEN], bare_world.host.surroundings)
     neighbour.send(aimed(bridge_mac(bare_world)))
     assert port.hears(NEEDLE)
+
+
+def test_what_the_host_routes_to_an_address_of_outside_dhcp_meets_a_closed_door(
+    bare_world: World, port: Port, neighbour: socket.socket
+) -> None:
+    """The host does not know whose firewall it would be. Answers to the guest do come in."""
+    around = bare_world.host.surroundings
+    leasing = Tap(TAP.name, structs.replace(NIC, ipv4=None, dhcp=True), None)
+    nics.ensure_nics([leasing, OTHER], around)
+    led_there(bare_world)
+    with wire.plugged(bare_world, OTHER) as other:
+        other.udp(to=OWN, port=9)
+        assert not port.hears(other.content)
+        neighbour.send(aimed(bridge_mac(bare_world)))
+        assert not port.hears(NEEDLE)
+        knows(bare_world, "198.51.100.9", OTHER.nic.mac, OTHER.name)
+        asked = frames.udp4(NIC.mac, OWN, to="198.51.100.9")
+        port.send(frames.mac(bridge_mac(bare_world)) + asked[6:])
+        assert other.hears(IPV4, NEEDLE)
+        other.udp(to=OWN, port=5000, source_port=9)
+        assert port.hears(other.content)
+        nics.ensure_nics([Tap(TAP.name, structs.replace(leasing.nic, firewall=None), None)], around)
+        neighbour.send(aimed(bridge_mac(bare_world)))
+        assert port.hears(NEEDLE)
 
 
 def test_a_floating_address_is_announced_under_the_guest_s_own_mac(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from networks.host import bridge_rules
-from networks.spec import NicSpec
+from networks.host import bridge_firewall, bridge_rules
+from networks.spec import FirewallSpec, NicSpec
 from tests.documents import SPEC
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -37,6 +37,13 @@ def test_a_guest_without_ipv4_says_nothing_in_it() -> None:
     text = bridge_rules.nic_rules("cu7-0", structs.replace(STATIC, ipv4=None, floating=()))
     assert "        counter name forged_ipv4 drop\n" in text
     assert "ip saddr 198" not in text
+
+
+def test_what_no_firewall_has_judged_does_not_come_to_a_guest_that_has_one() -> None:
+    closed = structs.replace(DHCP, firewall=FirewallSpec())
+    unjudged = f"meta mark {bridge_firewall.UNJUDGED:#x} drop"
+    assert unjudged in bridge_rules.nic_rules("cu7-0", closed)
+    assert unjudged not in bridge_rules.nic_rules("cu7-0", DHCP)
 
 
 def test_an_older_lease_can_be_forgotten() -> None:
