@@ -37,9 +37,8 @@ _MAPS = {
 # What a chain lets pass that was found by the address is done with `by_address`.
 _LEADS = {"leaving": "jump", "arriving": "jump", "arriving4": "goto", "arriving6": "goto"}
 # What makes a network of neighbours is nobody's connection. A guest is kept from speaking for
-# others, or as a router or DHCP server, by networks.host.bridge_rules.
+# others, or as a router, by networks.host.bridge_rules.
 _DISCOVERY = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert"
-_DHCP = "67 . 68, 68 . 67, 547 . 546, 546 . 547"
 _CHAINS = ("by_address", "not_passed_on", "into_bridge", "to_host", "through_host")
 
 # By map, the keys of a NIC with the chain that each leads to.
@@ -84,7 +83,6 @@ def host_rules(mac: str) -> str:
     }}
     chain through_host {{
         iifname "{BRIDGE}" icmpv6 type {{ {_DISCOVERY} }} accept
-        iifname "{BRIDGE}" udp sport . udp dport {{ {_DHCP} }} accept
         iifname "{BRIDGE}" ether saddr vmap @leaving
         meta mark {MARK:#x} ether daddr {mac} oifname != "{TAP_PATTERN}" jump not_passed_on
         oifname "{BRIDGE}" jump into_bridge
@@ -105,9 +103,11 @@ def nic_rules(nics: Mapping[str, NicSpec], known: Leads) -> str:
     """
     if not nics:
         return ""
+    firewalls = {tap: nic.firewall for tap, nic in nics.items()}
+    leasing = [tap for tap, nic in nics.items() if nic.dhcp]
     return (
         _verbs("delete", known)
-        + firewall.nic_chains(HOST_TABLE, {tap: nic.firewall for tap, nic in nics.items()})
+        + firewall.nic_chains(HOST_TABLE, firewalls, leasing)
         + _verbs("add", leads(nics))
     )
 

@@ -132,13 +132,19 @@ def no_nic_rules(taps: Collection[str]) -> str:
     )
 
 
-def nic_chains(table: str, firewalls: Mapping[str, FirewallSpec | None]) -> str:
-    """Both chains of each TAP, in any table of the family inet: its own, or that of the bridge."""
+def nic_chains(
+    table: str, firewalls: Mapping[str, FirewallSpec | None], leasing: Collection[str] = ()
+) -> str:
+    """Both chains of each TAP, in any table of the family inet: its own, or that of the bridge.
+
+    `leasing`: those whose guests talk to a DHCP server outside.
+    """
     lines = []
     for tap, firewall in firewalls.items():
+        heard, said = (_TO_DHCP_CLIENT, _TO_DHCP_SERVER) if tap in leasing else ([], [])
         for name, rules in (
-            (arriving(tap), _let_in(firewall) if firewall else []),
-            (leaving(tap), _let_out(firewall) if firewall else []),
+            (arriving(tap), [*heard, *_let_in(firewall)] if firewall else []),
+            (leaving(tap), [*said, *_let_out(firewall)] if firewall else []),
         ):
             lines += [f"chain {name} {{", *(f"    {rule}" for rule in rules), "}"]
     body = "\n".join(f"    {line}" for line in lines)
@@ -174,6 +180,9 @@ def _led(verb: Literal["add", "delete"], taps: Iterable[str]) -> str:
 _ALL4, _ALL6 = ["0.0.0.0/0"], ["::/0"]
 # An answer, or news about a connection such as "packet too big".
 _ANSWERS = ["ct direction reply return", "ct state related return"]
+# An answer to a broadcast is none for connection tracking.
+_TO_DHCP_CLIENT = ["udp sport . udp dport { 67 . 68, 547 . 546 } return"]
+_TO_DHCP_SERVER = ["udp sport . udp dport { 68 . 67, 546 . 547 } return"]
 
 
 def _let_in(firewall: FirewallSpec) -> list[str]:

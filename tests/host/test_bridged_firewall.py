@@ -36,6 +36,7 @@ CLOSED = FirewallSpec((RuleSpec("in", "tcp", ("0.0.0.0/0",), (80, 80)),))
 NIC = structs.replace(
     SPEC.nics[0], mode="public_bridged", prefix4=24, gateway=lab.ROUTER, firewall=CLOSED
 )
+ONLY_WEB = RuleSpec("out", "tcp", ("0.0.0.0/0",), (80, 80))
 TAP = Tap("cu7-0", NIC, None)
 OPEN = Tap("cu7-0", structs.replace(NIC, firewall=None), None)
 OTHER = Tap(
@@ -83,6 +84,12 @@ def neighbour(bare_world: World) -> Iterator[socket.socket]:
         netns.popns()
     with sender:
         yield sender
+
+
+@pytest.fixture
+def outside(bare_world: World) -> Iterator[socket.socket]:
+    with capture(bare_world) as listener:
+        yield listener
 
 
 def bridge_mac(world: World) -> str:
@@ -201,6 +208,22 @@ def test_what_the_host_routes_to_an_address_of_outside_dhcp_meets_a_closed_door(
         nics.ensure_nics([Tap(TAP.name, structs.replace(leasing.nic, firewall=None), None)], around)
         neighbour.send(aimed(bridge_mac(bare_world)))
         assert port.hears(NEEDLE)
+
+
+def test_the_ports_of_dhcp_are_open_only_to_guests_that_outside_dhcp_gives_addresses(
+    bare_world: World, port: Port, neighbour: socket.socket, outside: socket.socket
+) -> None:
+    answer = frames.udp4(STRANGER, "198.51.100.200", ports=(67, 68), to=OWN)
+    answer = frames.mac(NIC.mac) + answer[6:]
+    question = frames.udp4(NIC.mac, "0.0.0.0", ports=(68, 67))
+    shut = structs.replace(NIC, firewall=FirewallSpec((*CLOSED.rules, ONLY_WEB)))
+    for dhcp in (False, True):
+        nic = structs.replace(shut, ipv4=None if dhcp else NIC.ipv4, dhcp=dhcp)
+        nics.ensure_nics([Tap(TAP.name, nic, None)], bare_world.host.surroundings)
+        neighbour.send(answer)
+        assert port.hears(NEEDLE) is dhcp
+        port.send(question)
+        assert arrives(outside, question[14:].rstrip(b"\0")) is dhcp
 
 
 def test_a_floating_address_is_announced_under_the_guest_s_own_mac(

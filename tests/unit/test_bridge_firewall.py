@@ -31,6 +31,12 @@ def test_a_frame_finds_its_guest_s_firewall_by_mac_and_what_the_host_routes_by_a
     assert text == (GOLDEN / "bridged-firewall.nft").read_text()
 
 
+def test_only_where_outside_dhcp_gives_the_address_is_its_server_let_through() -> None:
+    shown = bridge_firewall.nic_rules({"cu7-0": structs.replace(NIC, dhcp=True)}, {})
+    assert "udp sport . udp dport { 67 . 68, 547 . 546 } return\n" in shown
+    assert "67 . 68" not in bridge_firewall.nic_rules({"cu7-0": NIC}, {})
+
+
 def test_what_led_elsewhere_is_led_here_in_the_same_transaction() -> None:
     text = bridge_firewall.nic_rules({"cu7-0": NIC}, {"arriving4": {"203.0.113.9": "to_cu8-0"}})
     assert text.startswith(
