@@ -38,9 +38,12 @@ _LEASE_KEPT = "30d"
 _SPOKEN_KEPT = "10m"
 
 
-def nic_rules(tap: str, nic: NicSpec) -> str:
-    """The table of one TAP, with its rules replaced. The TAP must exist."""
-    chains, sets = _chains(tap, nic), []
+def nic_rules(tap: str, nic: NicSpec, host: str) -> str:
+    """The table of one TAP, with its rules replaced. The TAP must exist.
+
+    `host`: the host's own address in the network.
+    """
+    chains, sets = _chains(tap, nic, host), []
     if nic.dhcp:
         sets = [
             _set(LEARNED, "ipv4_addr", _LEASE_KEPT),
@@ -56,7 +59,7 @@ def forget(tap: str, addresses: Iterable[str]) -> str:
     return f"delete element netdev {nic_table(tap)} {LEARNED} {{ {', '.join(addresses)} }}\n"
 
 
-def _chains(tap: str, nic: NicSpec) -> dict[str, list[str]]:
+def _chains(tap: str, nic: NicSpec, host: str) -> dict[str, list[str]]:
     return {
         "claims": _claims(nic),
         "says_icmpv6": rules.says_icmpv6(nic.mac),
@@ -71,12 +74,12 @@ def _chains(tap: str, nic: NicSpec) -> dict[str, list[str]]:
         "says_ipv4": [
             *rules.no_dhcp_server(server=67, client=68),
             "ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
-            *_own_ipv4(nic, "ip saddr", "ipv4"),
+            *_own_ipv4(nic, host, "ip saddr", "ipv4"),
         ],
         "says_arp": [
             f"arp saddr ether != {nic.mac} {rules.drop('arp')}",
             "arp saddr ip 0.0.0.0 accept",
-            *_own_ipv4(nic, "arp saddr ip", "arp"),
+            *_own_ipv4(nic, host, "arp saddr ip", "arp"),
         ],
         rules.ENTRY: [
             f'type filter hook ingress device "{tap}" priority filter; policy drop;',
@@ -99,7 +102,7 @@ def _chains(tap: str, nic: NicSpec) -> dict[str, list[str]]:
     }
 
 
-def _own_ipv4(nic: NicSpec, sender: str, reason: str) -> list[str]:
+def _own_ipv4(nic: NicSpec, host: str, sender: str, reason: str) -> list[str]:
     """Drop what comes from another address; while none has been learned, what none can be.
 
     What was learned is no more than an acknowledgement said, and anybody may have sent that.
@@ -108,10 +111,10 @@ def _own_ipv4(nic: NicSpec, sender: str, reason: str) -> list[str]:
     if not nic.dhcp:
         return [*passing, rules.drop(reason)]
     outside = [f"{sender} != {nic.leased_from} {rules.drop(reason)}"] if nic.leased_from else []
-    barred = [*outside, f"{sender} {nic.gateway} {rules.drop(reason)}"]
+    taken = [f"{sender} {address} {rules.drop(reason)}" for address in (nic.gateway, host)]
     foreign = f"iif @pinned {sender} != @{LEARNED} {rules.drop(reason)}"
     told = [f"update @{SPOKEN} {{ {sender} }}"] if reason == "arp" else []
-    return [*passing, *barred, foreign, *told, "accept"]
+    return [*passing, *outside, *taken, foreign, *told, "accept"]
 
 
 def _own_ipv6(nic: NicSpec) -> list[str]:

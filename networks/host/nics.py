@@ -107,7 +107,7 @@ def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
             for tap in taps:
                 links.ensure_tap(netlink, tap, around.host)
             changed = [tap for tap in taps if not _is_signed(netlink, uplink, around, tap)]
-            nft.apply(host_text(uplink, around) + nic_texts(taps, _known(taps)))
+            nft.apply(host_text(uplink, around) + nic_texts(uplink, taps, _known(taps)))
             for tap in taps:
                 _connect(netlink, uplink, tap)
             for tap in changed:
@@ -186,14 +186,14 @@ def host_text(uplink: Uplink, around: Surroundings) -> str:
     return text
 
 
-def nic_texts(taps: Sequence[Tap], known: Leads | None = None) -> str:
+def nic_texts(uplink: Uplink, taps: Sequence[Tap], known: Leads | None = None) -> str:
     """All rules of these NICs. `known`: what leads to chains of the bridge by now."""
     routed = {tap.name: tap.nic for tap in taps if not tap.bridged}
     bridged = {tap.name: tap.nic for tap in taps if tap.bridged}
     return "".join(
         [
             *(rules.nic_rules(*nic) for nic in routed.items()),
-            *(bridge_rules.nic_rules(*nic) for nic in bridged.items()),
+            *(bridge_rules.nic_rules(*nic, uplink.address) for nic in bridged.items()),
             firewall.nic_rules({name: nic.firewall for name, nic in routed.items()}),
             bridge_firewall.nic_rules(bridged, known or {}),
         ]
@@ -273,7 +273,7 @@ def _is_signed(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -> 
 
 def _digest(uplink: Uplink, around: Surroundings, nic: NicSpec) -> str:
     """Of all that a NIC is made from: its document, and the rules as this release writes them."""
-    text = host_text(uplink, around) + nic_texts([Tap("nic", nic, None)])
+    text = host_text(uplink, around) + nic_texts(uplink, [Tap("nic", nic, None)])
     return hashlib.sha256(json.encode(nic) + text.encode()).hexdigest()[:32]
 
 

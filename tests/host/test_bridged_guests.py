@@ -219,9 +219,19 @@ def test_until_an_address_is_known_any_may_be_used_but_no_server_s_part_be_playe
         assert not arrives(outside, sent)
 
 
+@fed_by_dhcp
+@pytest.mark.parametrize("taken", [lab.uplink_address(1), lab.ROUTER], ids=["host", "gateway"])
+def test_the_host_s_own_address_and_the_gateway_s_are_never_free(
+    port: Port, outside: socket.socket, taken: str
+) -> None:
+    for sent in (frames.udp4(MAC, taken), frames.arp(MAC, taken)):
+        port.send(sent)
+        assert not arrives(outside, sent)
+
+
 @pytest.mark.parametrize("port", [LAN_NIC], indirect=True)
 def test_no_address_is_used_that_cannot_have_been_given(port: Port, outside: socket.socket) -> None:
-    """Neither the gateway's nor one of another network; a floating one is the guest's all along."""
+    """Nor one that others have; a floating one is the guest's all along."""
     for address in (LEASED, OWN):
         for sent in (frames.udp4(MAC, address), frames.arp(MAC, address)):
             port.send(sent)
