@@ -78,7 +78,7 @@ def _chains(tap: str, nic: NicSpec, host: str) -> dict[str, list[str]]:
         ],
         "says_arp": [
             f"arp saddr ether != {nic.mac} {rules.drop('arp')}",
-            "arp saddr ip 0.0.0.0 accept",
+            *_probes(nic),
             *_own_ipv4(nic, host, "arp saddr ip", "arp"),
         ],
         rules.ENTRY: [
@@ -115,6 +115,13 @@ def _own_ipv4(nic: NicSpec, host: str, sender: str, reason: str) -> list[str]:
     foreign = f"iif @pinned {sender} != @{LEARNED} {rules.drop(reason)}"
     told = [f"update @{SPOKEN} {{ {sender} }}"] if reason == "arp" else []
     return [*passing, *outside, *taken, foreign, *told, "accept"]
+
+
+def _probes(nic: NicSpec) -> list[str]:
+    """RFC 5227: with no sender yet, for the address that the guest is about to take."""
+    if nic.dhcp:
+        return ["arp saddr ip 0.0.0.0 accept"]
+    return [f"arp saddr ip 0.0.0.0 arp daddr ip {one} accept" for one in addresses.ipv4(nic)]
 
 
 def _own_ipv6(nic: NicSpec) -> list[str]:

@@ -120,7 +120,7 @@ def dropped(world: World) -> dict[str, int]:
     [
         pytest.param(frames.udp4(MAC, OWN), id="IPv4"),
         pytest.param(frames.arp(MAC, OWN), id="ARP"),
-        pytest.param(frames.arp(MAC, "0.0.0.0"), id="ARP probe"),
+        pytest.param(frames.arp(MAC, "0.0.0.0", wanted=OWN), id="ARP probe"),
         pytest.param(frames.udp6(MAC, OWN6), id="IPv6"),
         pytest.param(frames.udp6(MAC, LINK_LOCAL), id="link-local"),
         pytest.param(frames.advertisement(MAC, OWN6, OWN6), id="neighbour advertisement"),
@@ -142,6 +142,7 @@ def test_what_is_the_guest_s_own_is_heard_outside(
         ("ipv6", frames.udp6(MAC, FOREIGN6)),
         ("ipv6", frames.udp6(MAC, "fe80::1")),
         ("arp", frames.arp(MAC, FOREIGN)),
+        ("arp", frames.arp(MAC, "0.0.0.0", wanted=FOREIGN)),
         ("arp", frames.arp(MAC, OWN, claims=FOREIGN_MAC)),
         ("nd", frames.advertisement(MAC, OWN6, FOREIGN6)),
         ("dhcp_server", frames.udp4(MAC, OWN, ports=(67, 68))),
@@ -152,7 +153,8 @@ def test_what_is_the_guest_s_own_is_heard_outside(
         ("protocol", frames.tagged(frames.udp4(MAC, OWN), 5)),
     ],
     ids=[
-        *("MAC", "IPv4", "IPv6", "another's link-local", "ARP sender", "MAC in ARP", "neighbour"),
+        *("MAC", "IPv4", "IPv6", "another's link-local", "ARP sender", "ARP probe"),
+        *("MAC in ARP", "neighbour"),
         *("DHCP server", "DHCPv6 server", "DHCP server at another port"),
         *("DHCPv6 server at another port", "router", "VLAN tag"),
     ],
@@ -204,7 +206,12 @@ def test_the_host_itself_is_closed_to_guests_and_no_way_past_it(
 def test_until_an_address_is_known_any_may_be_used_but_no_server_s_part_be_played(
     port: Port, outside: socket.socket
 ) -> None:
-    free = [frames.udp4(MAC, FOREIGN), frames.arp(MAC, FOREIGN), frames.udp6(MAC, LINK_LOCAL)]
+    free = [
+        frames.udp4(MAC, FOREIGN),
+        frames.arp(MAC, "0.0.0.0", wanted=FOREIGN),
+        frames.arp(MAC, FOREIGN),
+        frames.udp6(MAC, LINK_LOCAL),
+    ]
     for sent in free:
         port.send(sent)
         assert arrives(outside, sent, seconds=3)
