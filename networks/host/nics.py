@@ -262,8 +262,18 @@ def _is_complete(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -
     if not _is_signed(netlink, uplink, around, tap):
         return False
     if tap.bridged:
-        return bridge.is_port(netlink, tap)
+        return bridge.is_port(netlink, tap) and _is_led_to(tap)
     return routes.are_complete(netlink, uplink, tap)
+
+
+def _is_led_to(tap: Tap) -> bool:
+    """Whether nobody else's document has taken away what leads to a bridged NIC."""
+    with nft.asking(nft.INET) as netfilter:
+        return all(
+            nft.chain_led_to(netfilter, bridge_firewall.HOST_TABLE, name, key) == chain
+            for name, led in bridge_firewall.leads({tap.name: tap.nic}).items()
+            for key, chain in led.items()
+        )
 
 
 def _is_signed(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -> bool:

@@ -241,18 +241,33 @@ def test_a_floating_address_is_announced_under_the_guest_s_own_mac(
         nics.ensure_nics([TAP], bare_world.host.surroundings)
 
 
+def both_with(*floating: str) -> tuple[Tap, Tap]:
+    """Two guests whose documents both say that they have these addresses."""
+    first = structs.replace(NIC, floating=floating)
+    second = structs.replace(first, nic_id=9, mac=OTHER.nic.mac, ipv4="198.51.100.9")
+    return Tap(TAP.name, first, None), Tap(OTHER.name, second, None)
+
+
+def test_an_address_that_an_older_document_took_is_missed_and_taken_back(
+    bare_world: World, port: Port
+) -> None:
+    around = bare_world.host.surroundings
+    for address in (FLOATING, FLOATING6):
+        stale, owner = both_with(address)
+        nics.ensure_nics([owner], around)
+        assert nics.presence([owner], around) is Presence.ALL
+        nics.ensure_nics([stale], around)
+        assert nics.presence([owner], around) is Presence.PART
+        nics.ensure_nics([TAP], around)
+        nics.ensure_nics([owner], around)
+        assert nics.presence([TAP], around) is nics.presence([owner], around) is Presence.ALL
+
+
 def test_an_address_moves_to_another_bridged_guest_whoever_is_told_first(
     bare_world: World, port: Port
 ) -> None:
     around = bare_world.host.surroundings
-    first = Tap("cu7-0", structs.replace(NIC, floating=(FLOATING,)), None)
-    second = Tap(
-        "cu9-0",
-        structs.replace(
-            first.nic, nic_id=9, mac=OTHER.nic.mac, ipv4="198.51.100.9", floating=(FLOATING,)
-        ),
-        None,
-    )
+    first, second = both_with(FLOATING, FLOATING6)
     nics.ensure_nics([first], around)
     nics.ensure_nics([second], around)
     nics.ensure_nics([TAP], around)
