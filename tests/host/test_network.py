@@ -14,7 +14,7 @@ from msgspec import structs
 from pyroute2 import netns
 
 from cloud import shell
-from networks.host import links, nics
+from networks.host import links, nft, nics
 from networks.host.addresses import led_to
 from networks.host.links import Tap
 from networks.host.nics import Surroundings
@@ -126,6 +126,20 @@ def test_the_host_passes_nothing_on_to_its_other_networks_but_answers(
         assert stranger.recvfrom(64) == (frames.NEEDLE, (BEHIND, 5000))
         stranger.sendto(b"answered", (BEHIND, 5000))
         assert arrives(management, b"answered", seconds=3)
+
+
+def test_what_the_operator_s_own_rules_translate_is_passed_on(
+    tap: Tap, bare_world: World, management: socket.socket
+) -> None:
+    nft.apply(
+        "add table ip operator\n"
+        "add chain ip operator pre { type nat hook prerouting priority dstnat; }\n"
+        f"add rule ip operator pre ip daddr {UPLINK} udp dport 9 dnat to {BEHIND}\n"
+    )
+    knock = f"import socket; socket.socket(2, 2).sendto(b'translated', ('{UPLINK}', 9))"
+    bare_world.outside("python3", "-c", knock)
+    assert arrives(management, b"translated", seconds=3)
+    nft.apply("delete table ip operator\n")
 
 
 def test_a_network_that_the_host_comes_into_is_closed_to_guests(
