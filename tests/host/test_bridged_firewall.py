@@ -36,6 +36,7 @@ CLOSED = FirewallSpec((RuleSpec("in", "tcp", ("0.0.0.0/0",), (80, 80)),))
 NIC = structs.replace(
     SPEC.nics[0], mode="public_bridged", prefix4=24, gateway=lab.ROUTER, firewall=CLOSED
 )
+UDP9 = FirewallSpec((RuleSpec("in", "udp", ("0.0.0.0/0",), (9, 9)),))
 ONLY_WEB = RuleSpec("out", "tcp", ("0.0.0.0/0",), (80, 80))
 TAP = Tap("cu7-0", NIC, None)
 OPEN = Tap("cu7-0", structs.replace(NIC, firewall=None), None)
@@ -169,9 +170,11 @@ def test_a_routed_guest_of_the_same_host_gets_no_further_than_the_outside(
     with wire.plugged(bare_world, OTHER) as other:
         other.udp(to=OWN, port=9)
         assert not port.hears(other.content)
-        nics.ensure_nics([OPEN], around)
-        other.udp(to=OWN, port=9)
-        assert port.hears(other.content)
+        for lets_it_in in (UDP9, None):
+            nic = structs.replace(NIC, firewall=lets_it_in)
+            nics.ensure_nics([Tap(TAP.name, nic, None)], around)
+            other.udp(to=OWN, port=9)
+            assert port.hears(other.content)
 
 
 def test_what_a_neighbour_sends_by_way_of_the_host_meets_the_firewall_too(
