@@ -60,9 +60,9 @@ class HostConfig:
     short, because a Unix socket path ends at 107 bytes. memory_mb and cores limit what this
     host offers (None: all of the machine). netns: path of the network namespace that QEMU must
     run in where a service manager starts it (None: the machine's own). protected: networks that
-    guests must not call (None: those that the uplink is in). metrics: None: not served. bridge:
-    the uplink becomes a port of a bridge, which guests with bridged addresses share. nat: other
-    hosts cannot call this one, it calls them.
+    guests must not call (None: all that the host is in). metrics: None: not served. bridge: the
+    uplink becomes a port of a bridge, which guests with bridged addresses share. nat: other hosts
+    cannot call this one, it calls them.
     """
 
     name: str

@@ -135,7 +135,7 @@ def _text(taps: Sequence[Tap]) -> str:
         uplink = nics.find_uplink(netlink, _AROUND)
     if uplink is None:
         raise BenchmarkFailed("the lab's host has no uplink")
-    return nics.host_text(uplink, _AROUND) + nics.nic_texts(taps)
+    return nics.host_text(uplink, _AROUND) + nics.nic_texts(uplink, taps)
 
 
 def _make_interfaces(taps: Sequence[Tap]) -> None:

@@ -94,6 +94,23 @@ def leaving(uplink: str) -> list[Operation]:
         return bridge_plan.unbridging(look(netlink, BRIDGE), uplink)
 
 
+def rejoin(uplink: str) -> bool:
+    """Whether the uplink was there and no port of anything; it is one again. Raises BridgeFailed.
+
+    What it was given meanwhile, as by a distribution that saw it come back, the bridge has.
+    """
+    with _asked() as netlink:
+        index = index_of(netlink, uplink)
+        if index is None:
+            return False
+        (link,) = netlink.link("get", index=index)
+        if link.get_attr("IFLA_MASTER"):
+            return False
+        netlink.link("set", index=index, master=index_of(netlink, BRIDGE), state="up")
+        netlink.flush_addr(index=index)
+    return True
+
+
 def uplink_of(operations: Sequence[Operation]) -> str:
     """The interface that a set-up is about."""
     return next(
@@ -135,7 +152,7 @@ def _asked() -> Iterator[Any]:
         with IPRoute() as netlink:
             yield netlink
     except NetlinkError as error:
-        raise BridgeFailed(f"the kernel does not say what the uplink has: {error}") from error
+        raise BridgeFailed(f"the kernel refused a request about the uplink: {error}") from error
 
 
 def execute(operations: Sequence[Operation], make: Make) -> None:

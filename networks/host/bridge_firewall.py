@@ -4,7 +4,9 @@ The counterpart of `networks.host.firewall` for bridged guests, with the same tw
 NIC, in a table that lives as long as the bridge. Frames that only pass through the bridge come by
 here, connection tracking included, because the bridge hands them to the IP hooks (br_netfilter).
 There a port has no name of its own, so a frame finds its NIC's chains by the MAC; what the host
-itself routes into the bridge has none yet and finds them by the address.
+itself routes into the bridge has none yet and finds them by the address. If that leads to none, as
+with an address that outside DHCP gave, the packet gets a mark with which it comes to no guest that
+has a firewall (`networks.host.bridge_rules`).
 
 Broadcasts and multicasts reach every guest, as on every network of this kind; but a packet for
 one guest that comes disguised as such is dropped.
@@ -23,6 +25,8 @@ from networks.spec import NicSpec
 HOST_TABLE = "cumulet_bridge"
 # "cubr": on frames from bridged guests, which come to the host through the bridge like any other.
 MARK: Final = 0x63756272
+# "cuuj": on what the host routes into the bridge, and no firewall has judged.
+UNJUDGED: Final = 0x6375756A
 # The maps by which packets find the chains of a NIC, and their keys. IPv6 networks are /64.
 _MAPS = {
     "leaving": "ether_addr",
@@ -30,11 +34,12 @@ _MAPS = {
     "arriving4": "ipv4_addr",
     "arriving6": "ipv6_addr",
 }
+# What a chain lets pass that was found by the address is done with `by_address`.
+_LEADS = {"leaving": "jump", "arriving": "jump", "arriving4": "goto", "arriving6": "goto"}
 # What makes a network of neighbours is nobody's connection. A guest is kept from speaking for
-# others, or as a router or DHCP server, by networks.host.bridge_rules.
+# others, or as a router, by networks.host.bridge_rules.
 _DISCOVERY = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert"
-_DHCP = "67 . 68, 68 . 67, 547 . 546, 546 . 547"
-_CHAINS = ("by_address", "into_bridge", "to_host", "through_host")
+_CHAINS = ("by_address", "not_passed_on", "into_bridge", "to_host", "through_host")
 
 # By map, the keys of a NIC with the chain that each leads to.
 Leads = Mapping[str, Mapping[str, str]]
@@ -62,6 +67,13 @@ def host_rules(mac: str) -> str:
     chain by_address {{
         ip daddr vmap @arriving4
         ip6 daddr & ffff:ffff:ffff:ffff:: vmap @arriving6
+        ct direction reply return
+        ct state related return
+        meta mark set {UNJUDGED:#x}
+    }}
+    chain not_passed_on {{
+        ct state established,related return
+        drop
     }}
     chain into_bridge {{
         iifname != "{BRIDGE}" goto by_address
@@ -71,13 +83,9 @@ def host_rules(mac: str) -> str:
     }}
     chain through_host {{
         iifname "{BRIDGE}" icmpv6 type {{ {_DISCOVERY} }} accept
-        iifname "{BRIDGE}" udp sport . udp dport {{ {_DHCP} }} accept
         iifname "{BRIDGE}" ether saddr vmap @leaving
+        meta mark {MARK:#x} ether daddr {mac} oifname != "{TAP_PATTERN}" jump not_passed_on
         oifname "{BRIDGE}" jump into_bridge
-        meta mark != {MARK:#x} accept
-        ether daddr != {mac} accept
-        ct state established,related accept
-        oifname != "{TAP_PATTERN}" drop
     }}
 }}
 """
@@ -95,9 +103,11 @@ def nic_rules(nics: Mapping[str, NicSpec], known: Leads) -> str:
     """
     if not nics:
         return ""
+    firewalls = {tap: nic.firewall for tap, nic in nics.items()}
+    leasing = [tap for tap, nic in nics.items() if nic.dhcp]
     return (
         _verbs("delete", known)
-        + firewall.nic_chains(HOST_TABLE, {tap: nic.firewall for tap, nic in nics.items()})
+        + firewall.nic_chains(HOST_TABLE, firewalls, leasing)
         + _verbs("add", leads(nics))
     )
 
@@ -124,6 +134,8 @@ def _declared(maps: str) -> str:
     return f"""table inet {HOST_TABLE} {{
 {maps}    chain by_address {{
     }}
+    chain not_passed_on {{
+    }}
     chain into_bridge {{
     }}
     chain to_host {{
@@ -139,7 +151,7 @@ def _declared(maps: str) -> str:
 def _verbs(verb: str, led: Leads) -> str:
     text = ""
     for name, chains in led.items():
-        members = ", ".join(f"{key} : jump {chain}" for key, chain in chains.items())
+        members = ", ".join(f"{key} : {_LEADS[name]} {chain}" for key, chain in chains.items())
         if members:
             text += f"{verb} element inet {HOST_TABLE} {name} {{ {members} }}\n"
     return text

@@ -7,7 +7,8 @@ acknowledgements on their way to the guest say which are the guest's: from the f
 under those only.
 
 What comes to the guest has passed its firewall (`networks.host.bridge_firewall`), which is shown IP
-alone. Neither another protocol goes past that nor a frame with a tag: guests take tag 0 for none.
+alone. Neither another protocol goes past that nor a frame with a tag (guests take tag 0 for none),
+nor what the host routes to an address that the firewall does not know.
 
 A guest's IPv6 link-local address, and with `dhcp` every IPv6 address, is made of its MAC (EUI-64,
 RFC 4291 appendix A), so that it can be checked without having been learned.
@@ -19,7 +20,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address, IPv6Network
 
 from networks.host import addresses, rules
-from networks.host.bridge_firewall import MARK
+from networks.host.bridge_firewall import MARK, UNJUDGED
 from networks.host.rules import nic_table
 from networks.spec import NicSpec
 
@@ -37,10 +38,12 @@ _LEASE_KEPT = "30d"
 _SPOKEN_KEPT = "10m"
 
 
-def nic_rules(tap: str, nic: NicSpec) -> str:
-    """The table of one TAP, with its rules replaced. The TAP must exist."""
-    chains = {**own_chains(nic), rules.ENTRY: _entry(tap, nic), "to_guest": _to_guest(tap, nic)}
-    sets = []
+def nic_rules(tap: str, nic: NicSpec, host: str) -> str:
+    """The table of one TAP, with its rules replaced. The TAP must exist.
+
+    `host`: the host's own address in the network.
+    """
+    chains, sets = _chains(tap, nic, host), []
     if nic.dhcp:
         sets = [
             _set(LEARNED, "ipv4_addr", _LEASE_KEPT),
@@ -56,8 +59,8 @@ def forget(tap: str, addresses: Iterable[str]) -> str:
     return f"delete element netdev {nic_table(tap)} {LEARNED} {{ {', '.join(addresses)} }}\n"
 
 
-def own_chains(nic: NicSpec) -> dict[str, list[str]]:
-    """What the guest may say in its own name, by protocol; a chain for the rest leads there."""
+def ipv6_chains(nic: NicSpec) -> dict[str, list[str]]:
+    """What the guest may say of IPv6 in its own name; `says_ipv6` is where it begins."""
     return {
         "claims": _claims(nic),
         "says_icmpv6": rules.says_icmpv6(nic.mac),
@@ -69,43 +72,44 @@ def own_chains(nic: NicSpec) -> dict[str, list[str]]:
             "ip6 saddr :: icmpv6 type { nd-router-solicit, 143 } accept",
             rules.drop("ipv6"),
         ],
+    }
+
+
+def _chains(tap: str, nic: NicSpec, host: str) -> dict[str, list[str]]:
+    return {
+        **ipv6_chains(nic),
         "says_ipv4": [
             *rules.no_dhcp_server(server=67, client=68),
             "ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept",
-            *_own_ipv4(nic, "ip saddr", "ipv4"),
+            *_own_ipv4(nic, host, "ip saddr", "ipv4"),
         ],
         "says_arp": [
             f"arp saddr ether != {nic.mac} {rules.drop('arp')}",
-            "arp saddr ip 0.0.0.0 accept",
-            *_own_ipv4(nic, "arp saddr ip", "arp"),
+            *_probes(nic),
+            *_own_ipv4(nic, host, "arp saddr ip", "arp"),
+        ],
+        rules.ENTRY: [
+            f'type filter hook ingress device "{tap}" priority filter; policy drop;',
+            f"meta mark set {MARK:#x}",
+            # A tag would lead the frame into a network that the guest is not in.
+            f"ether type {{ 8021q, 0x88a8 }} {rules.drop('protocol')}",
+            f"ether saddr != {nic.mac} {rules.drop('mac')}",
+            *rules.limit(nic.mbit_out),
+            "meta protocol ip goto says_ipv4",
+            "meta protocol ip6 goto says_ipv6",
+            "meta protocol arp goto says_arp",
+            rules.drop("protocol"),
+        ],
+        "to_guest": [
+            f'type filter hook egress device "{tap}" priority filter; policy drop;',
+            *([f"meta mark {UNJUDGED:#x} drop"] if nic.firewall else []),
+            *([_learn(nic)] if nic.dhcp else []),
+            *(f"ether type {kind} accept" for kind in ("ip", "ip6", "arp")),
         ],
     }
 
 
-def _entry(tap: str, nic: NicSpec) -> list[str]:
-    return [
-        f'type filter hook ingress device "{tap}" priority filter; policy drop;',
-        f"meta mark set {MARK:#x}",
-        # A tag would lead the frame into a network that the guest is not in.
-        f"ether type {{ 8021q, 0x88a8 }} {rules.drop('protocol')}",
-        f"ether saddr != {nic.mac} {rules.drop('mac')}",
-        *rules.limit(nic.mbit_out),
-        "meta protocol ip goto says_ipv4",
-        "meta protocol ip6 goto says_ipv6",
-        "meta protocol arp goto says_arp",
-        rules.drop("protocol"),
-    ]
-
-
-def _to_guest(tap: str, nic: NicSpec) -> list[str]:
-    return [
-        f'type filter hook egress device "{tap}" priority filter; policy drop;',
-        *([_learn(nic)] if nic.dhcp else []),
-        *(f"ether type {kind} accept" for kind in ("ip", "ip6", "arp")),
-    ]
-
-
-def _own_ipv4(nic: NicSpec, sender: str, reason: str) -> list[str]:
+def _own_ipv4(nic: NicSpec, host: str, sender: str, reason: str) -> list[str]:
     """Drop what comes from another address; while none has been learned, what none can be.
 
     What was learned is no more than an acknowledgement said, and anybody may have sent that.
@@ -114,10 +118,17 @@ def _own_ipv4(nic: NicSpec, sender: str, reason: str) -> list[str]:
     if not nic.dhcp:
         return [*passing, rules.drop(reason)]
     outside = [f"{sender} != {nic.leased_from} {rules.drop(reason)}"] if nic.leased_from else []
-    barred = [*outside, f"{sender} {nic.gateway} {rules.drop(reason)}"]
+    taken = [f"{sender} {address} {rules.drop(reason)}" for address in (nic.gateway, host)]
     foreign = f"iif @pinned {sender} != @{LEARNED} {rules.drop(reason)}"
     told = [f"update @{SPOKEN} {{ {sender} }}"] if reason == "arp" else []
-    return [*passing, *barred, foreign, *told, "accept"]
+    return [*passing, *outside, *taken, foreign, *told, "accept"]
+
+
+def _probes(nic: NicSpec) -> list[str]:
+    """RFC 5227: with no sender yet, for the address that the guest is about to take."""
+    if nic.dhcp:
+        return ["arp saddr ip 0.0.0.0 accept"]
+    return [f"arp saddr ip 0.0.0.0 arp daddr ip {one} accept" for one in addresses.ipv4(nic)]
 
 
 def _own_ipv6(nic: NicSpec) -> list[str]:

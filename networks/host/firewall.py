@@ -2,7 +2,8 @@
 
 One table of the host, stateful. It keeps guests away from the host itself and from the networks
 it lives on, and holds two chains for each NIC: what may come in, what may go out. A packet finds
-its NIC's chains by one look-up of the interface's name, however many NICs there are.
+its NIC's chains by one look-up of the interface's name, however many NICs there are. What comes
+from the uplink for other networks of the host is not passed on: guests are what it forwards for.
 
 Rules are asked for every packet that goes the way a connection was opened, not only for the
 first: so a connection that a change forbids ends at once, one that is still allowed goes on, and
@@ -21,7 +22,7 @@ from networks.spec import ROUTED_GATEWAY, ROUTED_GATEWAY6, FirewallSpec, RuleSpe
 
 HOST_TABLE = "cumulet"
 TAP_PATTERN = "cu*"
-_CHAINS = ("to_host", "guests_abroad", "through_host")
+_CHAINS = ("to_host", "guests_abroad", "strangers", "through_host")
 
 _SKELETON = f"""\
 table inet {HOST_TABLE} {{
@@ -39,6 +40,8 @@ table inet {HOST_TABLE} {{
     }}
     chain guests_abroad {{
     }}
+    chain strangers {{
+    }}
     chain to_host {{
         type filter hook input priority filter; policy accept;
     }}
@@ -49,7 +52,8 @@ table inet {HOST_TABLE} {{
 """
 
 # Neighbour discovery is between a guest and its host; see networks.host.rules for what it says.
-# DHCP is answered by networks.host.dhcp.
+# DHCP is answered by networks.host.dhcp. Where the operator's own rules translate a stranger's
+# packet, they mean it to go there.
 _RULES = f"""\
 table inet {HOST_TABLE} {{
     chain to_host {{
@@ -67,16 +71,22 @@ table inet {HOST_TABLE} {{
         ip saddr != @protected ip daddr @protected drop
         ip6 saddr != @protected6 ip6 daddr @protected6 drop
     }}
+    chain strangers {{
+        ct state established,related return
+        ct status dnat return
+        drop
+    }}
     chain through_host {{
         iifname "{TAP_PATTERN}" jump guests_abroad
         iifname vmap @leaving
         oifname vmap @arriving
+        iifname "%(uplink)s" oifname != "{TAP_PATTERN}" oifname != "%(uplink)s" jump strangers
     }}
 }}
 """
 
 
-def host_rules(protected: Iterable[Network]) -> str:
+def host_rules(protected: Iterable[Network], uplink: str) -> str:
     """The host's own rules. `protected`: networks that guests may not call, apart from DNS.
 
     A guest whose own address lies in a protected network is a neighbour there, and may.
@@ -88,7 +98,7 @@ def host_rules(protected: Iterable[Network]) -> str:
         members = ", ".join(str(network) for network in known if network.version == version)
         if members:
             lines.append(f"add element inet {HOST_TABLE} {name} {{ {members} }}\n")
-    return "".join([*lines, _RULES])
+    return "".join([*lines, _RULES % {"uplink": uplink}])
 
 
 def arriving(tap: str) -> str:
@@ -122,13 +132,19 @@ def no_nic_rules(taps: Collection[str]) -> str:
     )
 
 
-def nic_chains(table: str, firewalls: Mapping[str, FirewallSpec | None]) -> str:
-    """Both chains of each TAP, in any table of the family inet: its own, or that of the bridge."""
+def nic_chains(
+    table: str, firewalls: Mapping[str, FirewallSpec | None], leasing: Collection[str] = ()
+) -> str:
+    """Both chains of each TAP, in any table of the family inet: its own, or that of the bridge.
+
+    `leasing`: those whose guests talk to a DHCP server outside.
+    """
     lines = []
     for tap, firewall in firewalls.items():
+        heard, said = (_TO_DHCP_CLIENT, _TO_DHCP_SERVER) if tap in leasing else ([], [])
         for name, rules in (
-            (arriving(tap), _let_in(firewall) if firewall else []),
-            (leaving(tap), _let_out(firewall) if firewall else []),
+            (arriving(tap), [*heard, *_let_in(firewall)] if firewall else []),
+            (leaving(tap), [*said, *_let_out(firewall)] if firewall else []),
         ):
             lines += [f"chain {name} {{", *(f"    {rule}" for rule in rules), "}"]
     body = "\n".join(f"    {line}" for line in lines)
@@ -164,6 +180,9 @@ def _led(verb: Literal["add", "delete"], taps: Iterable[str]) -> str:
 _ALL4, _ALL6 = ["0.0.0.0/0"], ["::/0"]
 # An answer, or news about a connection such as "packet too big".
 _ANSWERS = ["ct direction reply return", "ct state related return"]
+# An answer to a broadcast is none for connection tracking.
+_TO_DHCP_CLIENT = ["udp sport . udp dport { 67 . 68, 547 . 546 } return"]
+_TO_DHCP_SERVER = ["udp sport . udp dport { 68 . 67, 546 . 547 } return"]
 
 
 def _let_in(firewall: FirewallSpec) -> list[str]:

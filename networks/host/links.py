@@ -40,9 +40,10 @@ class NoUplink(CumuletError):
 
 @dataclass(frozen=True)
 class Uplink:
-    """The interface towards the world: its first address, and the networks it is in.
+    """The interface towards the world: its first address, and the networks that the host lives on.
 
-    `mac` is None where the link has no addresses of its own, as in a tunnel; `mtu` in bytes.
+    `networks`: by whichever interface, but for those of guests. `mac` is None where the link has
+    no addresses of its own, as in a tunnel; `mtu` in bytes.
     """
 
     name: str
@@ -87,8 +88,9 @@ def find_uplink(netlink: Any, name: str | None) -> Uplink:
             if name
             else "there is no default route: set CUMULET_HOST_UPLINK to the outward interface"
         )
-    configured = list(netlink.get_addr(index=index))
-    first = next((entry for entry in configured if entry["family"] == socket.AF_INET), None)
+    configured = _configured(netlink)
+    uplinks = (entry for entry in configured if entry["index"] == index)
+    first = next((entry for entry in uplinks if entry["family"] == socket.AF_INET), None)
     if first is None:
         raise NoUplink(f"interface {name or index} has no IPv4 address: configure one")
     (link,) = netlink.link("get", index=index)
@@ -196,6 +198,16 @@ def set_sysctl(name: str, value: str) -> None:
 def sysctl(name: str) -> str | None:
     path = _SYSCTL / name
     return path.read_text().strip() if path.exists() else None
+
+
+def _configured(netlink: Any) -> list[Any]:
+    """The addresses of the host's own interfaces. The kernel tells of all at once or of none."""
+    own = {index for index, name in socket.if_nameindex() if not _is_apart(name)}
+    return [entry for entry in netlink.get_addr() if entry["index"] in own]
+
+
+def _is_apart(name: str) -> bool:
+    return name == "lo" or name.startswith(TAP_PREFIX)
 
 
 def _default_interface(netlink: Any) -> int | None:

@@ -10,6 +10,7 @@ import errno
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
 
 from pyroute2 import NetlinkError
@@ -18,9 +19,11 @@ from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETOBJ,
+    NFT_MSG_GETSETELEM,
     NFT_MSG_GETTABLE,
     NFT_MSG_NEWOBJ,
     nft_chain_msg,
+    nft_set_elem_list_msg,
     nft_table_msg,
 )
 from pyroute2.nftables.main import NFTables
@@ -87,6 +90,26 @@ def chain_exists(netfilter: Any, table: str, chain: str) -> bool:
     return _exists(netfilter, nft_chain_msg(), NFT_MSG_GETCHAIN, **wanted)
 
 
+def chain_led_to(netfilter: Any, table: str, name: str, key: str) -> str | None:
+    """Where a verdict map leads a MAC or an IP address; None if it leads it nowhere."""
+    value = {"attrs": [("NFTA_DATA_VALUE", _packed(key))]}
+    request = nft_set_elem_list_msg()
+    request["attrs"] = [
+        ("NFTA_SET_ELEM_LIST_TABLE", table),
+        ("NFTA_SET_ELEM_LIST_SET", name),
+        ("NFTA_SET_ELEM_LIST_ELEMENTS", [{"attrs": [("NFTA_SET_ELEM_KEY", value)]}]),
+    ]
+    try:
+        (answer,) = netfilter.request_get(request, NFT_MSG_GETSETELEM, NLM_F_REQUEST)
+    except NetlinkError as error:
+        if error.code != errno.ENOENT:
+            raise
+        return None
+    (element,) = answer.get_attr("NFTA_SET_ELEM_LIST_ELEMENTS")
+    verdict = element.get_nested("NFTA_SET_ELEM_DATA", "NFTA_DATA_VERDICT")
+    return str(verdict.get_attr("NFTA_VERDICT_CHAIN"))
+
+
 def counters(netfilter: Any, table: str) -> dict[str, int]:
     """The packets that the counters of a table have seen; empty if there is no such table."""
     request = _Object()
@@ -119,7 +142,10 @@ def elements(family: str, table: str) -> dict[str, list[str]]:
 def jumps(family: str, table: str) -> dict[str, dict[str, str]]:
     """By map and key, the chains that the verdict maps of a table lead to; raises CommandError."""
     return {
-        one["name"]: {key: verdict["jump"]["target"] for key, verdict in one.get("elem", [])}
+        one["name"]: {
+            key: str((verdict.get("jump") or verdict["goto"])["target"])
+            for key, verdict in one.get("elem", [])
+        }
         for one in _listed(family, table, "map")
     }
 
@@ -127,6 +153,13 @@ def jumps(family: str, table: str) -> dict[str, dict[str, str]]:
 def _listed(family: str, table: str, kind: str) -> list[Any]:
     text = shell.run(["nft", "-j", "list", "table", family, table], timeout=_SECONDS).stdout
     return [entry[kind] for entry in json.loads(text)["nftables"] if kind in entry]
+
+
+def _packed(key: str) -> bytes:
+    try:
+        return ip_address(key).packed
+    except ValueError:
+        return bytes.fromhex(key.replace(":", ""))
 
 
 def _exists(netfilter: Any, request: Any, kind: int, **wanted: str) -> bool:

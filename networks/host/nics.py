@@ -48,7 +48,7 @@ class NetworkRefused(CumuletError):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What guests are connected to. None for `protected`: the networks that the uplink is in.
+    """What guests are connected to. None for `protected`: the networks that the host is in.
 
     `host`: the UUID that the host's interfaces are signed with.
     """
@@ -118,7 +118,7 @@ def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
             for tap in taps:
                 links.ensure_tap(netlink, tap, around.host)
             changed = [tap for tap in taps if not _is_signed(netlink, uplink, around, tap)]
-            nft.apply(host_text(uplink, around) + nic_texts(taps, _known(taps)))
+            nft.apply(host_text(uplink, around) + nic_texts(uplink, taps, _known(taps)))
             for tap in taps:
                 _connect(netlink, uplink, tap)
             for tap in changed:
@@ -190,20 +190,21 @@ def learn(tap: Tap, told: Told) -> tuple[str, ...]:
 
 def host_text(uplink: Uplink, around: Surroundings) -> str:
     """The rules of the host itself, which those of NICs build on."""
-    text = firewall.host_rules(uplink.networks if around.protected is None else around.protected)
+    protected = uplink.networks if around.protected is None else around.protected
+    text = firewall.host_rules(protected, uplink.name)
     if uplink.name == BRIDGE and uplink.mac:
         text += bridge_firewall.host_rules(uplink.mac)
     return text
 
 
-def nic_texts(taps: Sequence[Tap], known: Leads | None = None) -> str:
+def nic_texts(uplink: Uplink, taps: Sequence[Tap], known: Leads | None = None) -> str:
     """All rules of these NICs. `known`: what leads to chains of the bridge by now."""
     routed = {tap.name: tap.nic for tap in taps if tap.routed}
     bridged = {tap.name: tap.nic for tap in taps if tap.bridged}
     return "".join(
         [
             *(rules.nic_rules(*nic) for nic in routed.items()),
-            *(bridge_rules.nic_rules(*nic) for nic in bridged.items()),
+            *(bridge_rules.nic_rules(*nic, uplink.address) for nic in bridged.items()),
             firewall.nic_rules({name: nic.firewall for name, nic in routed.items()}),
             bridge_firewall.nic_rules(bridged, known or {}),
             *(private.nic_text(tap) for tap in taps if tap.private),
@@ -279,8 +280,18 @@ def _is_complete(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -
     if tap.private:
         return private.is_connected(netlink, tap)
     if tap.bridged:
-        return bridge.is_port(netlink, tap)
+        return bridge.is_port(netlink, tap) and _is_led_to(tap)
     return routes.are_complete(netlink, uplink, tap)
+
+
+def _is_led_to(tap: Tap) -> bool:
+    """Whether nobody else's document has taken away what leads to a bridged NIC."""
+    with nft.asking(nft.INET) as netfilter:
+        return all(
+            nft.chain_led_to(netfilter, bridge_firewall.HOST_TABLE, name, key) == chain
+            for name, led in bridge_firewall.leads({tap.name: tap.nic}).items()
+            for key, chain in led.items()
+        )
 
 
 def _is_signed(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -> bool:
@@ -290,7 +301,8 @@ def _is_signed(netlink: Any, uplink: Uplink, around: Surroundings, tap: Tap) -> 
 
 def _digest(uplink: Uplink, around: Surroundings, tap: Tap) -> str:
     """Of all that a NIC is made from: its document, and the rules as this release writes them."""
-    text = host_text(uplink, around) + nic_texts([Tap("nic", tap.nic, None, tap.network)])
+    sample = Tap("nic", tap.nic, None, tap.network)
+    text = host_text(uplink, around) + nic_texts(uplink, [sample])
     return hashlib.sha256(json.encode(tap.nic) + text.encode()).hexdigest()[:32]
 
 

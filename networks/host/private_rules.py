@@ -44,7 +44,7 @@ class Underlay:
 
 def nic_rules(tap: str, nic: NicSpec, network: NetworkSpec) -> str:
     """The table of one TAP, with its rules replaced. TAP and tunnel must exist."""
-    chains = bridge_rules.own_chains(nic)
+    chains = bridge_rules.ipv6_chains(nic)
     chains["says_ipv4"] = _ipv4(nic, network)
     chains["says_arp"] = _arp(nic, network)
     chains[rules.ENTRY] = [

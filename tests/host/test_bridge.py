@@ -195,6 +195,16 @@ def test_a_restarted_agent_changes_nothing(bridged: World) -> None:
     assert state(bridged) == before
 
 
+def test_an_uplink_that_fell_out_of_the_bridge_is_put_back(bridged: World) -> None:
+    """As one does whose driver is loaded anew, and whose addresses the distribution sets again."""
+    before = state(bridged)
+    shell.run(["ip", "link", "set", "uplink", "nomaster"], timeout=5)
+    shell.run(["ip", "address", "add", f"{ADDRESS}/24", "dev", "uplink"], timeout=5)
+    bridging.ensure(wanting(bridged))
+    assert state(bridged) == before
+    bridged.outside("ping", "-q", "-c", "1", "-W", "3", ADDRESS)
+
+
 def test_after_a_reboot_the_host_is_bridged_again_before_its_guests(bare_world: World) -> None:
     bridging.ensure(wanting(bare_world))
     after = state(bare_world)["addresses"]

@@ -23,7 +23,7 @@ from networks.host.links import Tap
 from networks.spec import FirewallSpec, Presence, RuleSpec
 from tests.documents import SPEC
 from tests.host import frames, wire
-from tests.host.frames import NEEDLE, Port
+from tests.host.frames import IPV4, NEEDLE, Port
 from tests.host.wire import arrives, capture
 from tests.host.world import World, until
 from vms.host import bridging
@@ -36,6 +36,8 @@ CLOSED = FirewallSpec((RuleSpec("in", "tcp", ("0.0.0.0/0",), (80, 80)),))
 NIC = structs.replace(
     SPEC.nics[0], mode="public_bridged", prefix4=24, gateway=lab.ROUTER, firewall=CLOSED
 )
+UDP9 = FirewallSpec((RuleSpec("in", "udp", ("0.0.0.0/0",), (9, 9)),))
+ONLY_WEB = RuleSpec("out", "tcp", ("0.0.0.0/0",), (80, 80))
 TAP = Tap("cu7-0", NIC, None)
 OPEN = Tap("cu7-0", structs.replace(NIC, firewall=None), None)
 OTHER = Tap(
@@ -85,6 +87,12 @@ def neighbour(bare_world: World) -> Iterator[socket.socket]:
         yield sender
 
 
+@pytest.fixture
+def outside(bare_world: World) -> Iterator[socket.socket]:
+    with capture(bare_world) as listener:
+        yield listener
+
+
 def bridge_mac(world: World) -> str:
     return world.seen("ip", "-o", "link", "show", "br-cumulet").split("ether ")[1].split()[0]
 
@@ -92,8 +100,12 @@ def bridge_mac(world: World) -> str:
 def led_there(world: World) -> None:
     """The host knows where the guest is."""
     world.seen("ip", "route", "add", OWN, "dev", "br-cumulet")
-    known = ("lladdr", NIC.mac, "dev", "br-cumulet", "nud", "permanent")
-    world.seen("ip", "neigh", "replace", OWN, *known)
+    knows(world, OWN, NIC.mac, "br-cumulet")
+
+
+def knows(world: World, address: str, mac: str, device: str) -> None:
+    entry = ("lladdr", mac, "dev", device, "nud", "permanent")
+    world.seen("ip", "neigh", "replace", address, *entry)
 
 
 def aimed(to: str) -> bytes:
@@ -158,9 +170,11 @@ def test_a_routed_guest_of_the_same_host_gets_no_further_than_the_outside(
     with wire.plugged(bare_world, OTHER) as other:
         other.udp(to=OWN, port=9)
         assert not port.hears(other.content)
-        nics.ensure_nics([OPEN], around)
-        other.udp(to=OWN, port=9)
-        assert port.hears(other.content)
+        for lets_it_in in (UDP9, None):
+            nic = structs.replace(NIC, firewall=lets_it_in)
+            nics.ensure_nics([Tap(TAP.name, nic, None)], around)
+            other.udp(to=OWN, port=9)
+            assert port.hears(other.content)
 
 
 def test_what_a_neighbour_sends_by_way_of_the_host_meets_the_firewall_too(
@@ -173,6 +187,46 @@ def test_what_a_neighbour_sends_by_way_of_the_host_meets_the_firewall_too(
     nics.ensure_nics([OPEN], bare_world.host.surroundings)
     neighbour.send(aimed(bridge_mac(bare_world)))
     assert port.hears(NEEDLE)
+
+
+def test_what_the_host_routes_to_an_address_of_outside_dhcp_meets_a_closed_door(
+    bare_world: World, port: Port, neighbour: socket.socket
+) -> None:
+    """The host does not know whose firewall it would be. Answers to the guest do come in."""
+    around = bare_world.host.surroundings
+    leasing = Tap(TAP.name, structs.replace(NIC, ipv4=None, dhcp=True), None)
+    nics.ensure_nics([leasing, OTHER], around)
+    led_there(bare_world)
+    with wire.plugged(bare_world, OTHER) as other:
+        other.udp(to=OWN, port=9)
+        assert not port.hears(other.content)
+        neighbour.send(aimed(bridge_mac(bare_world)))
+        assert not port.hears(NEEDLE)
+        knows(bare_world, "198.51.100.9", OTHER.nic.mac, OTHER.name)
+        asked = frames.udp4(NIC.mac, OWN, to="198.51.100.9")
+        port.send(frames.mac(bridge_mac(bare_world)) + asked[6:])
+        assert other.hears(IPV4, NEEDLE)
+        other.udp(to=OWN, port=5000, source_port=9)
+        assert port.hears(other.content)
+        nics.ensure_nics([Tap(TAP.name, structs.replace(leasing.nic, firewall=None), None)], around)
+        neighbour.send(aimed(bridge_mac(bare_world)))
+        assert port.hears(NEEDLE)
+
+
+def test_the_ports_of_dhcp_are_open_only_to_guests_that_outside_dhcp_gives_addresses(
+    bare_world: World, port: Port, neighbour: socket.socket, outside: socket.socket
+) -> None:
+    answer = frames.udp4(STRANGER, "198.51.100.200", ports=(67, 68), to=OWN)
+    answer = frames.mac(NIC.mac) + answer[6:]
+    question = frames.udp4(NIC.mac, "0.0.0.0", ports=(68, 67))
+    shut = structs.replace(NIC, firewall=FirewallSpec((*CLOSED.rules, ONLY_WEB)))
+    for dhcp in (False, True):
+        nic = structs.replace(shut, ipv4=None if dhcp else NIC.ipv4, dhcp=dhcp)
+        nics.ensure_nics([Tap(TAP.name, nic, None)], bare_world.host.surroundings)
+        neighbour.send(answer)
+        assert port.hears(NEEDLE) is dhcp
+        port.send(question)
+        assert arrives(outside, question[14:].rstrip(b"\0")) is dhcp
 
 
 def test_a_floating_address_is_announced_under_the_guest_s_own_mac(
@@ -190,18 +244,33 @@ def test_a_floating_address_is_announced_under_the_guest_s_own_mac(
         nics.ensure_nics([TAP], bare_world.host.surroundings)
 
 
+def both_with(*floating: str) -> tuple[Tap, Tap]:
+    """Two guests whose documents both say that they have these addresses."""
+    first = structs.replace(NIC, floating=floating)
+    second = structs.replace(first, nic_id=9, mac=OTHER.nic.mac, ipv4="198.51.100.9")
+    return Tap(TAP.name, first, None), Tap(OTHER.name, second, None)
+
+
+def test_an_address_that_an_older_document_took_is_missed_and_taken_back(
+    bare_world: World, port: Port
+) -> None:
+    around = bare_world.host.surroundings
+    for address in (FLOATING, FLOATING6):
+        stale, owner = both_with(address)
+        nics.ensure_nics([owner], around)
+        assert nics.presence([owner], around) is Presence.ALL
+        nics.ensure_nics([stale], around)
+        assert nics.presence([owner], around) is Presence.PART
+        nics.ensure_nics([TAP], around)
+        nics.ensure_nics([owner], around)
+        assert nics.presence([TAP], around) is nics.presence([owner], around) is Presence.ALL
+
+
 def test_an_address_moves_to_another_bridged_guest_whoever_is_told_first(
     bare_world: World, port: Port
 ) -> None:
     around = bare_world.host.surroundings
-    first = Tap("cu7-0", structs.replace(NIC, floating=(FLOATING,)), None)
-    second = Tap(
-        "cu9-0",
-        structs.replace(
-            first.nic, nic_id=9, mac=OTHER.nic.mac, ipv4="198.51.100.9", floating=(FLOATING,)
-        ),
-        None,
-    )
+    first, second = both_with(FLOATING, FLOATING6)
     nics.ensure_nics([first], around)
     nics.ensure_nics([second], around)
     nics.ensure_nics([TAP], around)

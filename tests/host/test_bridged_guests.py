@@ -7,6 +7,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pyroute2 import netns
 from cloud import shell
 from deploy import lab
 from deploy.lab import Lab
-from networks.host import dhcp, nics
+from networks.host import bridge_firewall, dhcp, nft, nics
 from networks.host.bridge_plan import BRIDGE
 from networks.host.links import Tap
 from networks.spec import NicSpec, Presence
@@ -120,7 +121,7 @@ def dropped(world: World) -> dict[str, int]:
     [
         pytest.param(frames.udp4(MAC, OWN), id="IPv4"),
         pytest.param(frames.arp(MAC, OWN), id="ARP"),
-        pytest.param(frames.arp(MAC, "0.0.0.0"), id="ARP probe"),
+        pytest.param(frames.arp(MAC, "0.0.0.0", wanted=OWN), id="ARP probe"),
         pytest.param(frames.udp6(MAC, OWN6), id="IPv6"),
         pytest.param(frames.udp6(MAC, LINK_LOCAL), id="link-local"),
         pytest.param(frames.advertisement(MAC, OWN6, OWN6), id="neighbour advertisement"),
@@ -142,6 +143,7 @@ def test_what_is_the_guest_s_own_is_heard_outside(
         ("ipv6", frames.udp6(MAC, FOREIGN6)),
         ("ipv6", frames.udp6(MAC, "fe80::1")),
         ("arp", frames.arp(MAC, FOREIGN)),
+        ("arp", frames.arp(MAC, "0.0.0.0", wanted=FOREIGN)),
         ("arp", frames.arp(MAC, OWN, claims=FOREIGN_MAC)),
         ("nd", frames.advertisement(MAC, OWN6, FOREIGN6)),
         ("dhcp_server", frames.udp4(MAC, OWN, ports=(67, 68))),
@@ -152,7 +154,8 @@ def test_what_is_the_guest_s_own_is_heard_outside(
         ("protocol", frames.tagged(frames.udp4(MAC, OWN), 5)),
     ],
     ids=[
-        *("MAC", "IPv4", "IPv6", "another's link-local", "ARP sender", "MAC in ARP", "neighbour"),
+        *("MAC", "IPv4", "IPv6", "another's link-local", "ARP sender", "ARP probe"),
+        *("MAC in ARP", "neighbour"),
         *("DHCP server", "DHCPv6 server", "DHCP server at another port"),
         *("DHCPv6 server at another port", "router", "VLAN tag"),
     ],
@@ -175,36 +178,57 @@ def test_the_counts_outlive_a_change_of_the_rules(bare_world: World, port: Port)
     assert dropped(bare_world)["ipv4"] == 1
 
 
+@contextmanager
+def listening(namespace: str) -> Iterator[socket.socket]:
+    """For what comes to port 9."""
+    netns.pushns(namespace)
+    try:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    finally:
+        netns.popns()
+    with listener:
+        listener.bind(("", 9))
+        yield listener
+
+
+def comes(listener: socket.socket, *, seconds: float) -> bool:
+    listener.settimeout(seconds)
+    try:
+        return listener.recv(64) == frames.NEEDLE
+    except TimeoutError:
+        return False
+
+
 @pytest.mark.parametrize("to", [lab.uplink_address(1), lab.ROUTER])
 def test_the_host_itself_is_closed_to_guests_and_no_way_past_it(
     bare_world: World, port: Port, to: str
 ) -> None:
-    """Sent to the host's MAC, to itself and to be routed by it."""
-    listening = (
-        "import socket; s = socket.socket(2, 2); s.bind(('', 9)); s.settimeout(1); s.recv(9)"
-    )
-    namespace = bare_world.lab.host(1) if to != lab.ROUTER else bare_world.lab.outside
+    """Sent to the host's MAC, to itself and to be routed by it.
+
+    Without the rules of the bridge the same packet comes there.
+    """
+    bare_world.seen("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    namespace = bare_world.lab.outside if to == lab.ROUTER else bare_world.namespace
     bridge_mac = bare_world.seen("ip", "-o", "link", "show", BRIDGE).split("ether ")[1].split()[0]
-    sent = frames.udp4(MAC, OWN, to=to)
-    aimed = frames.mac(bridge_mac) + sent[6:]
-    heard = shell.spawn(
-        [*bare_world.lab.enter(namespace), "python3", "-c", listening], log=Path("/dev/null")
-    )
-    until(
-        lambda: (
-            ":9 " in shell.run([*bare_world.lab.enter(namespace), "ss", "-nlu"], timeout=5).stdout
-        ),
-        "it listens",
-    )
-    port.send(aimed)
-    assert heard.wait(10) != 0
+    aimed = frames.mac(bridge_mac) + frames.udp4(MAC, OWN, to=to)[6:]
+    with listening(namespace) as listener:
+        port.send(aimed)
+        assert not comes(listener, seconds=0.5)
+        nft.apply(bridge_firewall.no_host_rules())
+        port.send(aimed)
+        assert comes(listener, seconds=3)
 
 
 @fed_by_dhcp
 def test_until_an_address_is_known_any_may_be_used_but_no_server_s_part_be_played(
     port: Port, outside: socket.socket
 ) -> None:
-    free = [frames.udp4(MAC, FOREIGN), frames.arp(MAC, FOREIGN), frames.udp6(MAC, LINK_LOCAL)]
+    free = [
+        frames.udp4(MAC, FOREIGN),
+        frames.arp(MAC, "0.0.0.0", wanted=FOREIGN),
+        frames.arp(MAC, FOREIGN),
+        frames.udp6(MAC, LINK_LOCAL),
+    ]
     for sent in free:
         port.send(sent)
         assert arrives(outside, sent, seconds=3)
@@ -219,9 +243,19 @@ def test_until_an_address_is_known_any_may_be_used_but_no_server_s_part_be_playe
         assert not arrives(outside, sent)
 
 
+@fed_by_dhcp
+@pytest.mark.parametrize("taken", [lab.uplink_address(1), lab.ROUTER], ids=["host", "gateway"])
+def test_the_host_s_own_address_and_the_gateway_s_are_never_free(
+    port: Port, outside: socket.socket, taken: str
+) -> None:
+    for sent in (frames.udp4(MAC, taken), frames.arp(MAC, taken)):
+        port.send(sent)
+        assert not arrives(outside, sent)
+
+
 @pytest.mark.parametrize("port", [LAN_NIC], indirect=True)
 def test_no_address_is_used_that_cannot_have_been_given(port: Port, outside: socket.socket) -> None:
-    """Neither the gateway's nor one of another network; a floating one is the guest's all along."""
+    """Nor one that others have; a floating one is the guest's all along."""
     for address in (LEASED, OWN):
         for sent in (frames.udp4(MAC, address), frames.arp(MAC, address)):
             port.send(sent)

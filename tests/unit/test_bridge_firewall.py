@@ -31,12 +31,18 @@ def test_a_frame_finds_its_guest_s_firewall_by_mac_and_what_the_host_routes_by_a
     assert text == (GOLDEN / "bridged-firewall.nft").read_text()
 
 
+def test_only_where_outside_dhcp_gives_the_address_is_its_server_let_through() -> None:
+    shown = bridge_firewall.nic_rules({"cu7-0": structs.replace(NIC, dhcp=True)}, {})
+    assert "udp sport . udp dport { 67 . 68, 547 . 546 } return\n" in shown
+    assert "67 . 68" not in bridge_firewall.nic_rules({"cu7-0": NIC}, {})
+
+
 def test_what_led_elsewhere_is_led_here_in_the_same_transaction() -> None:
     text = bridge_firewall.nic_rules({"cu7-0": NIC}, {"arriving4": {"203.0.113.9": "to_cu8-0"}})
     assert text.startswith(
-        "delete element inet cumulet_bridge arriving4 { 203.0.113.9 : jump to_cu8-0 }\n"
+        "delete element inet cumulet_bridge arriving4 { 203.0.113.9 : goto to_cu8-0 }\n"
     )
-    assert "arriving4 { 198.51.100.7 : jump to_cu7-0, 203.0.113.9 : jump to_cu7-0 }" in text
+    assert "arriving4 { 198.51.100.7 : goto to_cu7-0, 203.0.113.9 : goto to_cu7-0 }" in text
 
 
 def test_a_chain_goes_after_what_leads_to_it() -> None:

@@ -93,13 +93,14 @@ def test_no_interfaces_no_text(text: str) -> None:
 
 
 def test_the_host_s_networks_are_closed_to_guests() -> None:
-    text = firewall.host_rules(map(ip_network, ("192.0.2.0/24", "10.0.0.0/8", "2001:db8::/64")))
+    networks = map(ip_network, ("192.0.2.0/24", "10.0.0.0/8", "2001:db8::/64"))
+    text = firewall.host_rules(networks, "eth0")
     assert "add element inet cumulet protected { 10.0.0.0/8, 192.0.2.0/24 }" in text
     assert "add element inet cumulet protected6 { 2001:db8::/64 }" in text
     assert "ip saddr != @protected ip daddr @protected drop" in text
 
 
 def test_without_networks_to_protect_the_sets_are_empty_and_the_text_still_whole() -> None:
-    text = firewall.host_rules([])
+    text = firewall.host_rules([], "eth0")
     assert "add element" not in text
     assert "flush set inet cumulet protected6" in text

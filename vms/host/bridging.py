@@ -48,7 +48,7 @@ def prepare(host: Host) -> None:
 
 
 def ensure(host: Host) -> None:
-    """Make the host bridged, or not, as configured; nothing if it is so already.
+    """Make the host bridged, or not, as configured; mend it, or nothing, if it is so already.
 
     Raises NoUplink, CannotBridge, BridgeFailed, BridgeInUse or CommandError.
     """
@@ -59,7 +59,10 @@ def ensure(host: Host) -> None:
             operations = bridge.joining(host.config.uplink or before)
             _carry_out(host, bridge.uplink_of(operations), operations)
             log.info("bridged", uplink=bridge.uplink_of(operations))
-        elif record and not host.config.bridge:
+        elif record and host.config.bridge:
+            if bridge.rejoin(record.uplink):
+                log.warning("uplink was no port of the bridge any more", uplink=record.uplink)
+        elif record:
             if bridge.exists():
                 _carry_out(host, record.uplink, bridge.leaving(record.uplink))
                 nft.apply(bridge_firewall.no_host_rules())
