@@ -98,6 +98,16 @@ def hearing(world: World, wanted: Callable[[bytes], bool]) -> Iterator[Callable[
         yield came
 
 
+@contextmanager
+def beyond(world: World, address: str) -> Iterator[None]:
+    """The outside has this address too, in no network of the hosts'."""
+    run(world, "ip", "address", "add", f"{address}/32", "dev", "lo")
+    try:
+        yield
+    finally:
+        run(world, "ip", "address", "del", f"{address}/32", "dev", "lo")
+
+
 def says(sender: str) -> Callable[[bytes], bool]:
     """Frames in which this IPv4 address is the sender's, in IP or in ARP."""
     packed = socket.inet_aton(sender)

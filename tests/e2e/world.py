@@ -96,7 +96,7 @@ class World:
         """Every QEMU of the lab."""
         names = self.cloud.lab.existing()
         inside = [p for name in names for p in processes.in_namespace(self.cloud.lab.path(name))]
-        return [process for process in inside if process.name().startswith("qemu")]
+        return [process for process in inside if _name(process).startswith("qemu")]
 
     def links(self, host: LabHost) -> set[str]:
         listing = shell.run(
@@ -126,3 +126,10 @@ class World:
 
 def _children(directory: Path) -> list[Path]:
     return sorted(directory.iterdir()) if directory.exists() else []
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:  # it ended since it was seen
+        return ""
