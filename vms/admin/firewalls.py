@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import display
@@ -28,6 +26,7 @@ from cloud.admin.forms import FormPage, OrderForm, Section, answer_form, done
 from cloud.admin.operations import Effect, Operation
 from cloud.admin.page import Card, Fact, Page
 from cloud.admin.resources import register
+from cloud.admin.rowforms import RENAME, Entry, RowForm, RowFormsMixin
 from networks.models import Firewall
 from vms.admin.firewall_facts import (
     actions_table,
@@ -54,14 +53,6 @@ from vms.firewalls.actions import (
     update_firewall,
 )
 
-# The forms about one firewall: path, button, icon.
-_FORMS = (
-    ("rules", "Edit rules", "edit_note"),
-    ("apply", "Apply to", "add_link"),
-    ("remove", "Remove from", "link_off"),
-    ("rename", "Rename or label", "edit"),
-)
-
 register(
     "firewall",
     "networks_firewall",
@@ -82,7 +73,13 @@ def _delete_effect(firewall: Firewall) -> Effect:
 
 
 @admin.register(Firewall)
-class FirewallAdmin(FactsAdmin):
+class FirewallAdmin(RowFormsMixin, FactsAdmin):
+    row_forms = (
+        Entry("rules", "Edit rules", "edit_note"),
+        Entry("apply", "Apply to", "add_link"),
+        Entry("remove", "Remove from", "link_off"),
+        RENAME,
+    )
     list_display = ("title", "passes", "guards", "chips", "made")
     list_filter = (("project", RelatedDropdownFilter),)
     list_select_related = ("project",)
@@ -112,30 +109,6 @@ class FirewallAdmin(FactsAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Firewall]:
         return Firewall.objects.with_resources().select_related("project")
-
-    def get_urls(self) -> list[URLPattern]:
-        ours = [
-            path(
-                f"<int:pk>/{name}/",
-                self.admin_site.admin_view(partial(self.form_view, name=name)),
-                name=f"networks_firewall_{name}",
-            )
-            for name, _, _ in _FORMS
-        ]
-        return [*ours, *super().get_urls()]
-
-    def buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
-        forms_ = [
-            {
-                "verb": verb,
-                "icon": icon,
-                "dangerous": False,
-                "url": reverse(f"admin:networks_firewall_{name}", args=[row.pk]),
-            }
-            for name, verb, icon in _FORMS
-        ]
-        may = request.user.has_perm("networks.change_firewall")
-        return [*(forms_ if may else []), *super().buttons(request, row)]
 
     @display(description="Firewall", ordering="name")
     def title(self, firewall: Firewall) -> SafeString:
@@ -214,31 +187,12 @@ class FirewallAdmin(FactsAdmin):
         )
         return answer_form(self, request, FirewallForm(request.POST or None), page)
 
-    def form_view(self, request: HttpRequest, pk: int, *, name: str) -> HttpResponse:
-        """One of `_FORMS`."""
-        firewall = self.get_object(request, str(pk))
-        if firewall is None:
-            raise Http404(f"There is no {self.opts.verbose_name} {pk} any more.")
-        form, title, section = _form(request, firewall, name)
-
-        def submit(data: dict[str, Any]) -> HttpResponse:
-            said = _change(firewall, form, data)
-            self.log_change(request, firewall, said)
-            return done(request, said, page_url(firewall))
-
-        page = FormPage(
-            title=title,
-            sections=(section,),
-            button="Save",
-            permission="networks.change_firewall",
-            submit=submit,
-            back=page_url(firewall),
-        )
-        return answer_form(self, request, form, page)
+    def row_form(self, row: Any, name: str, sent: QueryDict | None) -> RowForm:
+        form, title, section = _form(sent, row, name)
+        return RowForm(form, title, section, lambda data: _change(row, form, data))
 
 
-def _form(request: HttpRequest, firewall: Firewall, name: str) -> tuple[OrderForm, str, Section]:
-    sent = request.POST or None
+def _form(sent: QueryDict | None, firewall: Firewall, name: str) -> tuple[OrderForm, str, Section]:
     match name:
         case "rules":
             rules = RulesForm(sent, initial={"rules": firewall.rules})

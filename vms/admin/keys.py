@@ -6,17 +6,17 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import display
 
 from cloud.admin.base import FactsAdmin
-from cloud.admin.display import Tone, ago, code, labels, link, list_url, page_url, stacked
+from cloud.admin.display import Tone, ago, code, labels, link, list_url, stacked
 from cloud.admin.forms import FormPage, LabelsField, OrderForm, Section, answer_form, done
 from cloud.admin.operations import Effect, Operation
 from cloud.admin.page import Card, Fact, Page
+from cloud.admin.rowforms import RENAME, RowForm, RowFormsMixin
 from cloud.models import Project
 from vms.models import SshKey
 from vms.ssh_keys import create_ssh_key, delete_ssh_key, update_ssh_key
@@ -44,7 +44,8 @@ def _forget(key: SshKey) -> str:
 
 
 @admin.register(SshKey)
-class SshKeyAdmin(FactsAdmin):
+class SshKeyAdmin(RowFormsMixin, FactsAdmin):
+    row_forms = (RENAME,)
     list_display = ("title", "print", "chips", "made")
     list_filter = (("project", RelatedDropdownFilter),)
     list_select_related = ("project",)
@@ -71,24 +72,6 @@ class SshKeyAdmin(FactsAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("vms.add_sshkey")
-
-    def get_urls(self) -> list[URLPattern]:
-        rename = path(
-            "<int:pk>/rename/",
-            self.admin_site.admin_view(self.rename_view),
-            name="vms_sshkey_rename",
-        )
-        return [rename, *super().get_urls()]
-
-    def buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
-        rename = {
-            "verb": "Rename or label",
-            "icon": "edit",
-            "dangerous": False,
-            "url": reverse("admin:vms_sshkey_rename", args=[row.pk]),
-        }
-        may = request.user.has_perm("vms.change_sshkey")
-        return [*([rename] if may else []), *super().buttons(request, row)]
 
     @display(description="SSH key", ordering="name")
     def title(self, key: SshKey) -> SafeString:
@@ -149,23 +132,12 @@ class SshKeyAdmin(FactsAdmin):
         )
         return answer_form(self, request, KeyForm(request.POST or None), page)
 
-    def rename_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        key = self.get_object(request, str(pk))
-        if key is None:
-            raise Http404(f"There is no {self.opts.verbose_name} {pk} any more.")
+    def row_form(self, row: Any, name: str, sent: QueryDict | None) -> RowForm:
+        form = KeyNameForm(sent, initial={"name": row.name, "labels": row.labels})
 
-        def submit(data: dict[str, Any]) -> HttpResponse:
-            update_ssh_key(key, name=data["name"], labels=data["labels"])
-            self.log_change(request, key, "Renamed or labelled.")
-            return done(request, f"SSH key {key} is saved.", page_url(key))
+        def change(data: dict[str, Any]) -> str:
+            update_ssh_key(row, name=data["name"], labels=data["labels"])
+            return f"SSH key {row} is saved."
 
-        form = KeyNameForm(request.POST or None, initial={"name": key.name, "labels": key.labels})
-        page = FormPage(
-            title=f"Rename or label {key}",
-            sections=(Section("SSH key", ("name", "labels")),),
-            button="Save",
-            permission="vms.change_sshkey",
-            submit=submit,
-            back=page_url(key),
-        )
-        return answer_form(self, request, form, page)
+        section = Section("SSH key", ("name", "labels"))
+        return RowForm(form, f"Rename or label {row}", section, change)

@@ -7,8 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Count, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import BooleanRadioFilter, RelatedDropdownFilter
 from unfold.decorators import display
@@ -19,6 +18,7 @@ from cloud.admin.forms import FormPage, OrderForm, Section, answer_form, done
 from cloud.admin.operations import Effect, Operation
 from cloud.admin.page import Card, Fact, Page
 from cloud.admin.resources import register
+from cloud.admin.rowforms import Entry, RowForm, RowFormsMixin
 from networks.models import PrivateNetwork
 from vms.admin.network_facts import (
     actions_table,
@@ -43,14 +43,6 @@ from vms.private.actions import (
     update_network,
 )
 from vms.private.servers import attach_to_network
-
-# The forms about one network: path, button, icon.
-_FORMS = (
-    ("attach", "Attach a server", "add_link"),
-    ("subnet", "Add a subnet", "splitscreen_add"),
-    ("route", "Add a route", "alt_route"),
-    ("settings", "Change", "edit"),
-)
 
 register(
     PrivateNetwork.resource,
@@ -112,7 +104,13 @@ _OPERATIONS = (
 
 
 @admin.register(PrivateNetwork)
-class PrivateNetworkAdmin(FactsAdmin):
+class PrivateNetworkAdmin(RowFormsMixin, FactsAdmin):
+    row_forms = (
+        Entry("attach", "Attach a server", "add_link"),
+        Entry("subnet", "Add a subnet", "splitscreen_add"),
+        Entry("route", "Add a route", "alt_route"),
+        Entry("settings", "Change", "edit"),
+    )
     list_display = ("title", "range_", "members", "told", "chips", "made")
     list_filter = (("project", RelatedDropdownFilter), ("egress", BooleanRadioFilter))
     search_fields = ("name", "project__name")
@@ -135,30 +133,6 @@ class PrivateNetworkAdmin(FactsAdmin):
             host_count=Count("replicas", filter=Q(replicas__wanted=True), distinct=True),
             waiting_count=Count("replicas", filter=Q(replicas__converged=False), distinct=True),
         )
-
-    def get_urls(self) -> list[URLPattern]:
-        ours = [
-            path(
-                f"<int:pk>/{name}/",
-                self.admin_site.admin_view(partial(self.form_view, name=name)),
-                name=f"networks_privatenetwork_{name}",
-            )
-            for name, _, _ in _FORMS
-        ]
-        return [*ours, *super().get_urls()]
-
-    def buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
-        forms_ = [
-            {
-                "verb": verb,
-                "icon": icon,
-                "dangerous": False,
-                "url": reverse(f"admin:networks_privatenetwork_{name}", args=[row.pk]),
-            }
-            for name, verb, icon in _FORMS
-        ]
-        may = request.user.has_perm("networks.change_privatenetwork")
-        return [*(forms_ if may else []), *super().buttons(request, row)]
 
     @display(description="Network", ordering="name")
     def title(self, network: PrivateNetwork) -> SafeString:
@@ -247,27 +221,10 @@ class PrivateNetworkAdmin(FactsAdmin):
         )
         return answer_form(self, request, form, page)
 
-    def form_view(self, request: HttpRequest, pk: int, *, name: str) -> HttpResponse:
-        """One of `_FORMS`."""
-        network = self.get_object(request, str(pk))
-        if network is None:
-            raise Http404(f"There is no {self.opts.verbose_name} {pk} any more.")
-        form, title = _form(request, network, name)
-
-        def submit(data: dict[str, Any]) -> HttpResponse:
-            said = _change(network, form, data)
-            self.log_change(request, network, said)
-            return done(request, said, page_url(network))
-
-        page = FormPage(
-            title=title,
-            sections=(Section("Network", tuple(form.fields)),),
-            button="Save",
-            permission="networks.change_privatenetwork",
-            submit=submit,
-            back=page_url(network),
-        )
-        return answer_form(self, request, form, page)
+    def row_form(self, row: Any, name: str, sent: QueryDict | None) -> RowForm:
+        form, title = _form(sent, row, name)
+        section = Section("Network", tuple(form.fields))
+        return RowForm(form, title, section, lambda data: _change(row, form, data))
 
 
 def _waiting(network: Any) -> str:
@@ -275,8 +232,7 @@ def _waiting(network: Any) -> str:
     return f"{network.waiting_count} under way" if network.waiting_count else ""
 
 
-def _form(request: HttpRequest, network: PrivateNetwork, name: str) -> tuple[OrderForm, str]:
-    sent = request.POST or None
+def _form(sent: QueryDict | None, network: PrivateNetwork, name: str) -> tuple[OrderForm, str]:
     match name:
         case "attach":
             return AttachForm(sent, network=network), f"Attach a server to {network}"

@@ -8,8 +8,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
-from django.urls import URLPattern, path, reverse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -36,6 +35,7 @@ from cloud.admin.display import (
 from cloud.admin.forms import FormPage, Section, answer_form, done
 from cloud.admin.page import Card, Cell, Fact, Page, Table
 from cloud.admin.resources import register
+from cloud.admin.rowforms import RENAME, RowForm, RowFormsMixin
 from cloud.admin.secret import Secret, show_secret
 from cloud.models import Action, Project
 from vms.actions import create_vm, update_vm
@@ -69,7 +69,8 @@ def server_badge(vm: VM) -> SafeString:
 
 
 @admin.register(VM)
-class ServerAdmin(FactsAdmin):
+class ServerAdmin(RowFormsMixin, FactsAdmin):
+    row_forms = (RENAME,)
     list_display = ("title", "state", "address", "where", "size", "made_from", "made")
     list_filter = (
         ("status", ChoicesDropdownFilter),
@@ -98,12 +99,6 @@ class ServerAdmin(FactsAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VM]:
         return VM.objects.for_admin()
-
-    def get_urls(self) -> list[URLPattern]:
-        rename = path(
-            "<int:pk>/rename/", self.admin_site.admin_view(self.rename_view), name="vms_vm_rename"
-        )
-        return [rename, *super().get_urls()]
 
     @display(description="Server", ordering="name")
     def title(self, vm: VM) -> SafeString:
@@ -154,15 +149,10 @@ class ServerAdmin(FactsAdmin):
         )
 
     def buttons(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
-        rename = {
-            "verb": "Rename or label",
-            "icon": "edit",
-            "dangerous": False,
-            "url": reverse("admin:vms_vm_rename", args=[row.pk]),
-        }
-        may = request.user.has_perm("vms.change_vm")
-        found = super().buttons(request, row)
-        return [*found[:-1], rename, *found[-1:]] if may and not row.deleting else found
+        """What deletes the server stays the last."""
+        forms = self.form_buttons(request, row)
+        others = super().buttons(request, row)[len(forms) :]
+        return [*others[:-1], *([] if row.deleting else forms), *others[-1:]]
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: Any = None
@@ -207,27 +197,16 @@ class ServerAdmin(FactsAdmin):
         )
         return show_secret(self, request, secret)
 
-    def rename_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        vm = self.get_object(request, str(pk))
-        if vm is None:
-            raise Http404(f"There is no {self.opts.verbose_name} {pk} any more.")
+    def row_form(self, row: Any, name: str, sent: QueryDict | None) -> RowForm:
+        form = RenameForm(sent, initial={"name": row.name, "labels": row.labels})
 
-        def submit(data: dict[str, Any]) -> HttpResponse:
-            update_vm(vm, name=data["name"], labels=data["labels"])
-            self.log_change(request, vm, "Renamed or labelled.")
-            return done(request, f"{vm} is saved.", page_url(vm))
+        def change(data: dict[str, Any]) -> str:
+            update_vm(row, name=data["name"], labels=data["labels"])
+            return f"{row} is saved."
 
-        form = RenameForm(request.POST or None, initial={"name": vm.name, "labels": vm.labels})
-        page = FormPage(
-            title=f"Rename or label {vm}",
-            sections=(Section("Server", ("name", "labels")),),
-            button="Save",
-            permission="vms.change_vm",
-            submit=submit,
-            back=page_url(vm),
-            note="The guest keeps the hostname that it was created with.",
-        )
-        return answer_form(self, request, form, page)
+        section = Section("Server", ("name", "labels"))
+        note = "The guest keeps the hostname that it was created with."
+        return RowForm(form, f"Rename or label {row}", section, change, note)
 
 
 def _size(vm: VM) -> str:
