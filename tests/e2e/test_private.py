@@ -12,7 +12,8 @@ from hcloud import Client
 from hcloud.networks import BoundNetwork, NetworkSubnet
 from hcloud.servers import BoundServer, ServerCreatePublicNetwork
 
-from deploy import lab
+from deploy import control, lab
+from deploy.hosts import LabHost
 from tests.e2e import bridges, outside
 from tests.e2e.world import World, until
 
@@ -203,3 +204,31 @@ def test_restarted_agents_and_a_killed_tunnel_end_no_conversation(
     told = "cat /tmp/pings"
     until(lambda: "transmitted" in world.ssh(first, told).stdout, "pings ended", seconds=60)
     assert " 0% packet loss" in world.ssh(first, told).stdout
+
+
+def test_a_revoked_host_is_cut_off_within_five_seconds_and_can_be_taken_back(
+    world: World, network: BoundNetwork
+) -> None:
+    first, second = (member(world, name, network) for name in ("inside", "outcast"))
+    for server in (first, second):
+        world.wait_for_ssh(server)
+    address = private_ip(second)
+    reached(world, first, address)
+    host = world.host_of(second)
+    world.cloud.manage([["host_revoke", host.name]])
+    try:
+        once = f"ping -c1 -W1 {address} >/dev/null"
+        until(lambda: world.ssh(first, once).code, "it is cut off", seconds=5)
+    finally:
+        take_back(world, host)
+    reached(world, first, address)
+
+
+def take_back(world: World, host: LabHost) -> None:
+    cloud = world.cloud
+    bundle = str(control.bundle(cloud.instance, host.name))
+    again = ["host_add", host.name, "--location", "lab", "--again", "--bundle", bundle]
+    cloud.manage([again])
+    cloud.supervisor.apply(host.programs(cloud.release))
+    cloud.supervisor.start(host.agent, host.monitor)
+    cloud.wait_for_hosts((cloud.instance.state / "token").read_text().strip())
