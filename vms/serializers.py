@@ -286,7 +286,10 @@ class ServerSerializer(serializers.Serializer[VM]):
 
     @extend_schema_field(PrivateNetSerializer(many=True))
     def get_private_net(self, instance: VM) -> Any:
-        private = [nic for nic in instance.nics.all() if nic.index != PUBLIC_INDEX]
+        # A server may go while it is read: NICs first, then their addresses.
+        private = [
+            nic for nic in instance.nics.all() if nic.index != PUBLIC_INDEX and nic.private_ips
+        ]
         shown = PrivateNetSerializer(private, many=True)  # type: ignore[arg-type]  # many
         return shown.data
 

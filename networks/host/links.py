@@ -29,6 +29,9 @@ _NO_ADDRESSES = "1"  # IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
 ALIAS = "cumulet"
 # What vms.host.paths.tap_name begins with.
 TAP_PREFIX = "cu"
+# Interfaces of private networks and their mesh (networks.host.plan and .mesh). They come and go
+# with networks, and networks.host.private_rules keep everybody's guests off them.
+_PRIVATE_PREFIXES = ("cb", "ce", "cg", "cv", "cw")
 
 
 class NoUplink(CumuletError):
@@ -207,7 +210,7 @@ def _configured(netlink: Any) -> list[Any]:
 
 
 def _is_apart(name: str) -> bool:
-    return name == "lo" or name.startswith(TAP_PREFIX)
+    return name == "lo" or name.startswith((TAP_PREFIX, *_PRIVATE_PREFIXES))
 
 
 def _default_interface(netlink: Any) -> int | None:

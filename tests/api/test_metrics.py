@@ -114,14 +114,14 @@ def test_an_operators_token_opens_them_and_a_users_does_not(lab: None) -> None:
 
 
 def test_requests_are_counted_by_pattern_and_never_by_path(api: Api) -> None:
-    for number in (4242, 4243):
+    for number in (42424242, 42424243):
         api.get(f"servers/{number}")
     api.ask("BREW", "servers")
     text = scrape().content.decode()
     counted = 'cumulet_http_requests_total{method="GET",route="/v1/servers/<int:pk>",status="4xx"}'
     assert counted in text
     assert 'method="other"' in text
-    assert "4242" not in text
+    assert "42424242" not in text
     assert "BREW" not in text
 
 

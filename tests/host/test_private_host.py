@@ -93,7 +93,7 @@ def test_the_same_document_again_changes_nothing(hosts: list[World], network: Ne
             for command in (
                 "ip -o link",
                 "bridge fdb",
-                "ip neigh",
+                "ip neigh show nud permanent",
                 "ip route",
                 "nft list tables",
             )

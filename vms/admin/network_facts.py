@@ -57,7 +57,7 @@ def members_table(network: PrivateNetwork) -> Table:
     rows: list[list[Cell]] = [
         [
             link(nic.vm),
-            code(nic.private_ip),
+            code(nic.ip),  # type: ignore[attr-defined]
             format_html_join(" ", "{}", ((code(ip),) for ip in nic.alias_ips)) or NOTHING,
             code(subnet_of(nic)),
             code(nic.mac),

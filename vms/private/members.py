@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from ipaddress import IPv4Address
+from typing import Any
 
 from django.db.models import Case, CharField, Exists, OuterRef, Q, QuerySet, Subquery, Value, When
 
@@ -40,10 +41,9 @@ def members_of(network: PrivateNetwork) -> QuerySet[Nic]:
     ).order_by("vm")
 
 
-def subnet_of(nic: Nic) -> str:
-    """The subnet that a member's address is of."""
-    assert nic.network is not None
-    return str(nic.network.layout.subnet_of(IPv4Address(nic.private_ip)))
+def subnet_of(member: Any) -> str:
+    """The subnet that the address is of that `members_of()` found."""
+    return str(member.network.layout.subnet_of(IPv4Address(str(member.ip))))
 
 
 def _under_way(command: str) -> Exists:

@@ -53,7 +53,7 @@ class MemberSerializer(serializers.Serializer[Nic]):
 
     id = serializers.IntegerField(source="vm_id", help_text="Of the server.")
     type = Constant("server")
-    ip = serializers.CharField(source="private_ip")
+    ip = serializers.CharField()
     alias_ips = serializers.ListField(child=serializers.CharField())
     subnet = serializers.SerializerMethodField()
     status = serializers.ChoiceField([status.value for status in MemberStatus])
