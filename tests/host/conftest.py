@@ -36,12 +36,25 @@ def places() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(scope="session")
-def host_lab() -> Iterator[Lab]:
+@contextmanager
+def a_lab() -> Iterator[Lab]:
     made = Lab(secrets.token_hex(3))
     made.ensure(1)
     yield made
     made.remove()
+
+
+@pytest.fixture(scope="session")
+def host_lab() -> Iterator[Lab]:
+    with a_lab() as made:
+        yield made
+
+
+@pytest.fixture
+def own_lab() -> Iterator[Lab]:
+    """For a test that takes its uplink apart."""
+    with a_lab() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

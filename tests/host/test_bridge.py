@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
-import secrets
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -52,12 +51,9 @@ FURNITURE = (
 
 
 @pytest.fixture
-def host_lab() -> Iterator[Lab]:
+def host_lab(own_lab: Lab) -> Lab:
     """A lab of this test's own, because its uplink is taken apart."""
-    made = Lab(secrets.token_hex(3))
-    made.ensure(1)
-    yield made
-    made.remove()
+    return own_lab
 
 
 @pytest.fixture

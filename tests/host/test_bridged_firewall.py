@@ -6,10 +6,8 @@ The test plays the guests on their TAPs, and the neighbour in the outside namesp
 
 from __future__ import annotations
 
-import secrets
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from msgspec import structs
@@ -26,8 +24,6 @@ from tests.host import frames, wire
 from tests.host.frames import IPV4, NEEDLE, Port
 from tests.host.wire import arrives, capture
 from tests.host.world import World, until
-from vms.host import bridging
-from vms.host.host import Host
 
 pytestmark = pytest.mark.public
 
@@ -49,17 +45,13 @@ STRANGER = "02:00:00:00:00:99"
 
 
 @pytest.fixture
-def host_lab() -> Iterator[Lab]:
-    made = Lab(secrets.token_hex(3))
-    made.ensure(1)
-    yield made
-    made.remove()
+def host_lab(own_lab: Lab) -> Lab:
+    return own_lab
 
 
 @pytest.fixture
 def bare_world(bare_world: World) -> World:
-    bare_world.host = Host.open(replace(bare_world.host.config, bridge=True))
-    bridging.ensure(bare_world.host)
+    bare_world.become_bridged()
     return bare_world
 
 

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,7 @@ from tests.documents import SPEC
 from tests.host import frames
 from tests.host.frames import Port
 from tests.host.world import World, second, until
-from vms.host import bridging, seed
-from vms.host.host import Host
+from vms.host import seed
 from vms.spec import PowerGoal, VmSpec
 
 pytestmark = pytest.mark.public
@@ -50,18 +48,14 @@ LEASED = "203.0.113.200"
 
 
 @pytest.fixture
-def host_lab() -> Iterator[Lab]:
-    made = Lab(secrets.token_hex(3))
-    made.ensure(1)
-    yield made
-    made.remove()
+def host_lab(own_lab: Lab) -> Lab:
+    return own_lab
 
 
 @pytest.fixture
 def bare_world(bare_world: World) -> World:
     """A bridged host."""
-    bare_world.host = Host.open(replace(bare_world.host.config, bridge=True))
-    bridging.ensure(bare_world.host)
+    bare_world.become_bridged()
     return bare_world
 
 

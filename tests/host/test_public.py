@@ -5,12 +5,10 @@ All of it behind a host that routes, and in a host's bridge.
 
 from __future__ import annotations
 
-import secrets
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,9 +20,7 @@ from deploy.lab import Lab
 from networks.spec import FirewallSpec, NicSpec, RuleSpec
 from tests.documents import SPEC
 from tests.host.world import World, second, until
-from vms.host import bridging
 from vms.host.converge import converge
-from vms.host.host import Host
 from vms.spec import VmSpec
 
 pytestmark = pytest.mark.public
@@ -54,19 +50,15 @@ PING = RuleSpec("in", "icmp", ANYBODY)
 
 
 @pytest.fixture
-def host_lab() -> Iterator[Lab]:
+def host_lab(own_lab: Lab) -> Lab:
     """A lab for each test, because some take its uplink apart."""
-    made = Lab(secrets.token_hex(3))
-    made.ensure(1)
-    yield made
-    made.remove()
+    return own_lab
 
 
 @pytest.fixture(params=["routed", "bridged"])
 def bare_world(bare_world: World, request: pytest.FixtureRequest) -> World:
     if request.param == "bridged":
-        bare_world.host = Host.open(replace(bare_world.host.config, bridge=True))
-        bridging.ensure(bare_world.host)
+        bare_world.become_bridged()
     return bare_world
 
 

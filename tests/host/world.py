@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -21,7 +21,7 @@ from deploy.images.image import ImageFile
 from deploy.lab import Lab
 from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
 from tests.documents import a_removal, a_spec
-from vms.host import inbox, qemu
+from vms.host import bridging, inbox, qemu
 from vms.host.host import Host
 from vms.host.monitor import Monitor
 from vms.host.outbox import Outbox
@@ -78,6 +78,11 @@ class World:
     @property
     def namespace(self) -> str:
         return self.lab.host(self.number)
+
+    def become_bridged(self) -> None:
+        """The operator has set CUMULET_HOST_BRIDGE=on; the lab must be the test's own."""
+        self.host = Host.open(replace(self.host.config, bridge=True))
+        bridging.ensure(self.host)
 
     def uuid(self, number: int) -> str:
         """This host's own: guests of another run of the tests must not be taken for its."""
