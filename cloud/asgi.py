@@ -12,6 +12,10 @@ from a2wsgi import WSGIMiddleware
 
 from cloud.wsgi import application as django
 
+# Longer than clients keep an idle connection (httpx 5 s, Go 90 s at most by default): the end that
+# may still send must be the one that closes, or a request meets a connection that is just ending.
+_IDLE_SECONDS = 95
+
 application = WSGIMiddleware(django, workers=16)  # type: ignore[arg-type]  # an HttpResponse is iterable
 
 
@@ -27,6 +31,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_IDLE_SECONDS,
     )
 
 
