@@ -27,6 +27,8 @@ from cloud.errors import CumuletError
 BUNDLE_VERSION = 1
 HEARTBEAT_SECONDS = 5.0
 DEFAULT_METRICS = "127.0.0.1:9723"
+DEFAULT_FORWARD_PORTS = (30000, 30999)
+CABLE_PORT = 51821
 
 
 class BadBundle(CumuletError):
@@ -53,6 +55,15 @@ class MetricsEndpoint:
 
 
 @dataclass(frozen=True)
+class TlsIdentity:
+    """PEM texts by which hosts know each other at both ends of a cable."""
+
+    authority: str
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True)
 class HostConfig:
     """A host's settings. The agent makes the directories.
 
@@ -62,7 +73,11 @@ class HostConfig:
     run in where a service manager starts it (None: the machine's own). protected: networks that
     guests must not call (None: all that the host is in). metrics: None: not served. bridge: the
     uplink becomes a port of a bridge, which guests with bridged addresses share. nat: other hosts
-    cannot call this one, it calls them.
+    cannot call this one, it calls them. tls: None in bundles of before cables were.
+
+    Of a host in user mode: forward_ports, first and last of those that lead to guests, on
+    forward_ip (None: the uplink's address); tap: the interface that root prepared (None: the one
+    that belongs to the agent's user, if any). cable_port: where cables are accepted.
     """
 
     name: str
@@ -78,6 +93,11 @@ class HostConfig:
     metrics: MetricsEndpoint | None = None
     bridge: bool = False
     nat: bool = False
+    tls: TlsIdentity | None = None
+    forward_ip: IPv4Address | None = None
+    forward_ports: tuple[int, int] = DEFAULT_FORWARD_PORTS
+    tap: str | None = None
+    cable_port: int = CABLE_PORT
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str] = os.environ) -> HostConfig:
@@ -91,6 +111,7 @@ class HostConfig:
                     f" {BUNDLE_VERSION}: make a new one with `manage.py host_add --again`"
                 )
             name, broker_url = str(bundle["host"]), str(bundle["broker_url"])
+            tls = TlsIdentity(**bundle["tls"]) if "tls" in bundle else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BadBundle(
                 f"cannot read the join bundle {bundle_path} ({error!r}):"
@@ -110,6 +131,11 @@ class HostConfig:
             metrics=_endpoint(env, "CUMULET_HOST_METRICS"),
             bridge=_switch(env, "CUMULET_HOST_BRIDGE"),
             nat=_switch(env, "CUMULET_HOST_NAT"),
+            tls=tls,
+            forward_ip=_address(env, "CUMULET_HOST_FORWARD_IP"),
+            forward_ports=_ports(env, "CUMULET_HOST_FORWARD_PORTS"),
+            tap=env.get("CUMULET_HOST_TAP") or None,
+            cable_port=_whole(env, "CUMULET_HOST_CABLE_PORT") or CABLE_PORT,
         )
 
 
@@ -138,6 +164,25 @@ def _networks(env: Mapping[str, str], name: str) -> tuple[IPv4Network | IPv6Netw
         return tuple(ip_network(word) for word in text.split())
     except ValueError as error:
         raise BadBundle(f"{name}={text!r} is no list of networks: {error}") from error
+
+
+def _address(env: Mapping[str, str], name: str) -> IPv4Address | None:
+    text = env.get(name)
+    try:
+        return IPv4Address(text) if text else None
+    except ValueError as error:
+        raise BadBundle(f"{name}={text!r} is no IPv4 address: correct or unset it") from error
+
+
+def _ports(env: Mapping[str, str], name: str) -> tuple[int, int]:
+    """Two numbers such as "30000-30999"."""
+    text = env.get(name)
+    if not text:
+        return DEFAULT_FORWARD_PORTS
+    first, _, last = text.partition("-")
+    if not (first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) < 65536):
+        raise BadBundle(f"{name}={text!r} is no range such as 30000-30999: correct or unset it")
+    return int(first), int(last)
 
 
 def _endpoint(env: Mapping[str, str], name: str) -> MetricsEndpoint | None:

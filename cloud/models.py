@@ -116,6 +116,13 @@ class Location(models.Model):
             "accelerator_reason",
             "leftovers",
             "last_heartbeat",
+            "forward_ip",
+            "first_forward_port",
+            "last_forward_port",
+            "public_ranges",
+            "cables",
+            "cable_endpoint",
+            "problems",
         ),
     )
 )
@@ -160,6 +167,22 @@ class Host(models.Model):
         max_length=64, blank=True, editable=False, help_text="Empty: behind NAT, it calls first."
     )
     tunnel_ip = models.GenericIPAddressField(null=True, blank=True, unique=True, editable=False)
+    # What a host in user mode gives guests instead of links: see `vms.spec.HostReport`.
+    forward_ip = models.GenericIPAddressField(
+        null=True, blank=True, editable=False, help_text="Where forwarded ports are reached."
+    )
+    first_forward_port = models.PositiveIntegerField(default=0, editable=False)
+    last_forward_port = models.PositiveIntegerField(default=0, editable=False)
+    public_ranges = models.JSONField(
+        default=list, blank=True, editable=False, help_text="Led to the TAP that root prepared."
+    )
+    cables = models.BooleanField(default=False, editable=False)
+    cable_endpoint = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="Empty: it accepts no cables."
+    )
+    problems = models.JSONField(
+        default=list, blank=True, editable=False, help_text="What it lacks, and what mends that."
+    )
     revoked_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="No other host talks to it since then."
     )

@@ -24,6 +24,7 @@ Endpoint = Annotated[str, Meta(pattern=r"^[0-9a-f.:\[\]]{2,47}:[0-9]{1,5}\Z")]
 # 32 bytes in Base64, as wg(8) writes it.
 WireguardKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]{43}=\Z")]
 Mbit = Annotated[int, Meta(ge=1, le=400_000)]
+HostName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z")]
 
 MOST_LEARNED: Final = 16
 
@@ -32,6 +33,9 @@ ROUTED_GATEWAY = "172.31.1.1"
 ROUTED_GATEWAY6 = "fe80::1"
 # Where a host's tunnel listens unless its documents say otherwise.
 TUNNEL_PORT: Final = 51820
+# The network between a guest in user mode and its host, of which each such guest has its own.
+USER_NETWORK = "10.0.2.0/24"
+USER_ADDRESS, USER_GATEWAY, USER_RESOLVER = "10.0.2.15", "10.0.2.2", "10.0.2.3"
 
 
 class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,12 +58,24 @@ class FirewallSpec(Struct, frozen=True, forbid_unknown_fields=True):
     rules: Annotated[tuple[RuleSpec, ...], Meta(max_length=500)] = ()
 
 
+class ForwardSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A port of the host that leads to a port of a guest in user mode."""
+
+    protocol: Literal["tcp", "udp"]
+    port: Port
+    guest_port: Port
+
+
 class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """One interface of a VM, as it must exist on the host.
 
     Private: in the network `network_id`, on the one switch that all its hosts make up; `ipv4` has
     the `prefix4` of its subnet, `gateway` is the subnet's, and `routes` are led there; `floating`
     are the alias IPs.
+
+    User: the guest is behind its host's own address, as any program of the host is, and reached by
+    its `forwards`; `ipv4` is of a network that no other guest is in. All a host without any
+    privilege can do, unless root prepared a TAP for it: then it has routed NICs as well.
 
     Routed: `ipv4` is a /32 and `ipv6` a /64 of which the guest has the first address, both behind
     the host. Bridged: `ipv4` has `prefix4` and a gateway in the outside network; with `dhcp` the
@@ -72,7 +88,7 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     nic_id: RowId
     index: Annotated[int, Meta(ge=0, le=7)]
     mac: MacAddress
-    mode: Literal["public_routed", "public_bridged", "private"]
+    mode: Literal["public_routed", "public_bridged", "private", "user"]
     ipv4: IpAddress | None = None
     prefix4: Annotated[int, Meta(ge=8, le=32)] = 32
     gateway: IpAddress = ROUTED_GATEWAY
@@ -88,6 +104,7 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     mbit_out: Mbit | None = None
     network_id: RowId | None = None
     routes: Annotated[tuple[Cidr, ...], Meta(max_length=128)] = ()
+    forwards: Annotated[tuple[ForwardSpec, ...], Meta(max_length=64)] = ()
 
 
 class NicReport(Struct, frozen=True):
@@ -140,6 +157,26 @@ class MemberSpec(Struct, frozen=True, forbid_unknown_fields=True):
     addresses: Annotated[tuple[IpAddress, ...], Meta(max_length=16)]
 
 
+class CableSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """A cable that this host lays: TLS to `endpoint`, whose certificate must name `host`."""
+
+    host: HostName
+    endpoint: Endpoint
+
+
+class CablesSpec(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the switches of a network on several hosts are joined, as seen from one of them.
+
+    Control lays out a star, which has no loop: its hub accepts a cable from each other host, which
+    lays one `uplink` to it. `layout` is the number of that star; ends of different stars do not
+    match, so that a loop cannot arise while hosts change from one to the other.
+    """
+
+    layout: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    uplink: CableSpec | None = None
+    accepts: Annotated[tuple[HostName, ...], Meta(max_length=1000)] = ()
+
+
 class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """A private network as one host must make it. Only hosts that have a member are told.
 
@@ -147,6 +184,10 @@ class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
     `tunnel_ip` and `port` are this host's, the same in all its documents. `egress`: members without
     a public address reach the world by way of their host, which gives them its own (source NAT).
     `mtu` in bytes, None: what the host's uplink leaves.
+
+    A host in user mode has a switch for the network, reached by `cables`, and no part in the mesh:
+    `tunnel_ip` is None, and it is told neither members nor peers. A host of the mesh with `cables`
+    is the network's gateway for such hosts: their members are told everywhere as its own.
     """
 
     network_id: RowId
@@ -154,7 +195,7 @@ class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
     generation: Generation
     vni: Annotated[int, Meta(ge=1, lt=2**24)]
     ip_range: Cidr
-    tunnel_ip: IpAddress
+    tunnel_ip: IpAddress | None = None
     port: Port = TUNNEL_PORT
     mtu: Annotated[int, Meta(ge=1280, le=9216)] | None = None
     egress: bool = False
@@ -162,6 +203,7 @@ class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
     routes: Annotated[tuple[RouteSpec, ...], Meta(max_length=100)] = ()
     members: Annotated[tuple[MemberSpec, ...], Meta(max_length=5000)] = ()
     peers: Annotated[tuple[PeerSpec, ...], Meta(max_length=1000)] = ()
+    cables: CablesSpec | None = None
     cause: Cause | None = None
     version: Version = WIRE_VERSION
 

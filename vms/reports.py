@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from django.db import transaction
 from django.utils import timezone
+from msgspec import to_builtins
 
 from cloud import steps
 from cloud.actions import end_action
@@ -72,6 +73,13 @@ def host_report(report: HostReport, sender: str) -> None:
         "leftovers": list(report.leftovers),
         "tunnel_key": report.tunnel_key or "",
         "tunnel_endpoint": report.tunnel_endpoint or "",
+        "forward_ip": report.forward_ip,
+        "first_forward_port": report.forward_ports[0] if report.forward_ports else 0,
+        "last_forward_port": report.forward_ports[1] if report.forward_ports else 0,
+        "public_ranges": list(report.public_ranges),
+        "cables": report.cables,
+        "cable_endpoint": report.cable_endpoint or "",
+        "problems": to_builtins(report.problems),
     }
     if report.uplink_ip:
         # A host without an address for a moment must not find it lent to a guest afterwards.

@@ -22,7 +22,7 @@ from cloud.wire import (
     Uuid,
     Version,
 )
-from networks.spec import Endpoint, IpAddress, NicReport, NicSpec, WireguardKey
+from networks.spec import Cidr, Endpoint, IpAddress, NicReport, NicSpec, Port, WireguardKey
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Hostname = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,126}[A-Za-z0-9])?\Z")]
@@ -165,11 +165,23 @@ class VmReport(Struct, frozen=True):
     version: Version = WIRE_VERSION
 
 
+class Problem(Struct, frozen=True):
+    """Something that a host lacks, with the command that mends it in `message`."""
+
+    code: Annotated[str, Meta(max_length=64)]
+    message: Annotated[str, Meta(max_length=1000)]
+
+
 class HostReport(Struct, frozen=True):
     """A heartbeat: who the host is and what it has. Memory in MiB, disk in GiB.
 
     `leftovers`: what its network holds beyond its VMs, in words. `tunnel_key`: by which other
     hosts know it in the mesh; `tunnel_endpoint`: where they reach it, None behind NAT.
+
+    `forward_ip` and `forward_ports` (first and last): where ports of guests in user mode are
+    reached, None if it has no such guests. `public_ranges`: what is led to the TAP that root
+    prepared for it. `cables`: it can lay cables; `cable_endpoint`: where it accepts them, None
+    behind NAT.
     """
 
     host: str
@@ -187,6 +199,12 @@ class HostReport(Struct, frozen=True):
     leftovers: Annotated[tuple[str, ...], Meta(max_length=MOST_LEFTOVERS)] = ()
     tunnel_key: WireguardKey | None = None
     tunnel_endpoint: Endpoint | None = None
+    forward_ip: IpAddress | None = None
+    forward_ports: tuple[Port, Port] | None = None
+    public_ranges: Annotated[tuple[Cidr, ...], Meta(max_length=64)] = ()
+    cables: bool = False
+    cable_endpoint: Endpoint | None = None
+    problems: Annotated[tuple[Problem, ...], Meta(max_length=20)] = ()
     version: Version = WIRE_VERSION
 
 

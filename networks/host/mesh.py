@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from networks.spec import NetworkSpec, PeerSpec
+from networks.spec import TUNNEL_PORT, NetworkSpec, PeerSpec
 
 # Often enough for every NAT on the way to keep the way back open.
 KEEPALIVE_SECONDS = 25
@@ -30,19 +30,21 @@ def mesh(specs: Iterable[NetworkSpec]) -> Mesh | None:
 
     While control tells of a change, document by document, old ones and new ones stand together.
     """
-    last: NetworkSpec | None = None
     by_host: dict[str, PeerSpec] = {}
-    for last in specs:
-        for peer in last.peers:
+    address: str | None = None
+    port = TUNNEL_PORT
+    for spec in specs:
+        address, port = spec.tunnel_ip or address, spec.port
+        for peer in spec.peers:
             by_host.pop(peer.host_uuid, None)  # so that the order is that of the last mention
             by_host[peer.host_uuid] = peer
-    if last is None:
+    if address is None:
         return None
     # A key or an address that moved to another host is not the former's any more.
     by_key = {peer.public_key: peer for peer in by_host.values()}
     by_address = {peer.tunnel_ip: peer for peer in by_key.values()}
     peers = sorted(by_address.values(), key=lambda peer: peer.host_uuid)
-    return Mesh(last.tunnel_ip, last.port, tuple(peers))
+    return Mesh(address, port, tuple(peers))
 
 
 def interface(host_uuid: str) -> str:

@@ -201,7 +201,7 @@ def tunnel_place(host: Host) -> Place:
 
 
 def _ensure(host: Host, spec: NetworkSpec) -> None:
-    if not host.routes_networks:
+    if not host.routes_networks or spec.tunnel_ip is None:
         raise NoTunnels(
             "this host's agent has no CAP_NET_ADMIN, so it cannot make private networks: run it"
             " as root, or place the server elsewhere"
