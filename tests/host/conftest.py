@@ -15,7 +15,8 @@ from cloud import shell
 from cloud.hostconfig import HostConfig
 from deploy import accounts, images, lab
 from deploy.lab import Lab
-from networks.host import dhcp
+from networks.host import dhcp, switches
+from networks.host.switches import Switch
 from networks.spec import NetworkRemoval
 from tests.host.rootless import RootlessWorld, rootless_world
 from tests.host.world import World, image_spec
@@ -117,6 +118,7 @@ def opened(world: World) -> Iterator[World]:
         for network_id in netstore.network_ids(host.paths):
             world.tell(NetworkRemoval(network_id, host.uuid, 10**9))
         dhcp.stop(host.paths.dhcp)
+        switches.remove(Switch(host.paths.tap_switch))
     shutil.rmtree(host.paths.state.parent)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
@@ -123,7 +122,7 @@ def test_a_restarted_agent_disturbs_nothing(
 def test_after_a_reboot_everything_comes_back(
     rootless: RootlessWorld, pair: tuple[VmSpec, VmSpec]
 ) -> None:
-    first, other = pair
+    first = pair[0]
     rootless.stop_agent()
     for one in pair:
         process = rootless.process(one)
@@ -190,9 +189,8 @@ def test_nothing_is_left_of_a_guest_and_its_network(rootless: RootlessWorld) -> 
     assert not rootless.remove(spec, generation=5).present
     gone = rootless.tell(NetworkRemoval(NETWORK, rootless.host.uuid, 2))
     assert (gone.present, gone.converged) == (False, True)
-    assert not any(
-        Path(f"/proc/{pid}/cmdline").exists() and _lives(pid) for pid in (outlet, switch)
-    )
+    assert not _lives(outlet)
+    assert not _lives(switch)
     assert not any(rootless.host.paths.gateways.iterdir())
     assert not any(rootless.host.paths.outlets.iterdir())
 
@@ -224,4 +222,8 @@ def test_a_heartbeat_says_what_the_host_can_give(rootless: RootlessWorld) -> Non
 
 
 def _lives(pid: int) -> bool:
-    return bool(Path(f"/proc/{pid}/cmdline").read_bytes()) and os.getpgid(pid) > 0
+    """A zombie, which nobody reaps here, has no command line."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except FileNotFoundError:
+        return False
