@@ -22,6 +22,8 @@ ModelT = TypeVar("ModelT", bound=models.Model)
 
 # Network modes of hosts whose agents may make tunnels and bridges.
 MESH_MODES = ("routed", "bridged")
+# That of hosts without any privilege.
+USER_MODE = "vde"
 
 
 class LabelledQuerySet(models.QuerySet[ModelT]):
@@ -75,6 +77,19 @@ class HostQuerySet(models.QuerySet["Host"]):
         """Hosts that can have members of private networks, and that other hosts talk to."""
         known = self.exclude(uuid=None).exclude(tunnel_key="").exclude(tunnel_ip=None)
         return known.filter(network_mode__in=MESH_MODES, revoked_at=None)
+
+    def taking_members(self) -> Self:
+        """Like `Host.takes_members`, of hosts that are known."""
+        return self.in_mesh() | self.cabled()
+
+    def cabled(self) -> Self:
+        """Hosts in user mode that can lay cables into private networks."""
+        known = self.exclude(uuid=None)
+        return known.filter(network_mode=USER_MODE, cables=True, revoked_at=None)
+
+    def accepting_cables(self) -> Self:
+        """Hosts that can be the hub of a network's cables."""
+        return self.taking_members().filter(cables=True).exclude(cable_endpoint="")
 
     def speaking(self, now: datetime, after_seconds: float) -> Self:
         limit = now - timedelta(seconds=after_seconds)
