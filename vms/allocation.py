@@ -162,7 +162,7 @@ def _candidates(
             vm_count=host.vm_count,
             has_image=host.pk in holders,
             pool_modes=modes.get(host.location_id, frozenset()),
-            in_mesh=host.in_mesh,
+            in_mesh=host.takes_members,
             revoked=host.revoked_at is not None,
         )
         for host in hosts
