@@ -18,11 +18,12 @@ CONTROL = "cumulet"  # web, worker, beat, Flower
 DATA = "cumulet-data"  # PostgreSQL, RabbitMQ
 QEMU = "cumulet-qemu"  # guests
 PROXY = "cumulet-proxy"  # haproxy, after it bound its sockets
+ROOTLESS = "cumulet-rootless"  # a host without any privilege, where tests have one
 
 
 def ensure_users() -> None:
     """Make the system users that are missing. They own nothing and cannot log in."""
-    missing = [name for name in (CONTROL, DATA, QEMU, PROXY) if not _exists(name)]
+    missing = [name for name in (CONTROL, DATA, QEMU, PROXY, ROOTLESS) if not _exists(name)]
     if not missing:
         return
     RUN_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
