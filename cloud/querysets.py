@@ -73,6 +73,10 @@ class HostQuerySet(models.QuerySet["Host"]):
         limit = now - timedelta(seconds=after_seconds)
         return self.filter(Q(last_heartbeat__lt=limit) | Q(last_heartbeat=None))
 
+    def with_taps(self) -> Self:
+        """Hosts in user mode that root prepared a TAP for, to which public addresses are led."""
+        return self.filter(network_mode=USER_MODE, revoked_at=None).exclude(public_ranges=[])
+
     def in_mesh(self) -> Self:
         """Hosts that can have members of private networks, and that other hosts talk to."""
         known = self.exclude(uuid=None).exclude(tunnel_key="").exclude(tunnel_ip=None)
