@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from cloud.errors import CumuletError
 from networks.host import slirp, switches
-from vms.host import accelerator, user_mode
+from vms.host import accelerator, cables, user_mode
 from vms.host.host import Host
 from vms.spec import Problem
 
@@ -19,6 +19,7 @@ def problems(host: Host) -> tuple[Problem, ...]:
         return ()
     checks: tuple[Callable[[], object], ...] = (
         switches.require,
+        lambda: cables.require(host),
         slirp.require,
         lambda: user_mode.free_tap(host),
     )
@@ -27,7 +28,7 @@ def problems(host: Host) -> tuple[Problem, ...]:
         user = pwd.getpwuid(os.geteuid()).pw_name
         remedy = f"`sudo usermod -aG kvm {user}`, then start the host again in a new session"
         found.append(Problem("kvm_forbidden", f"{accelerator.FORBIDDEN}: {remedy}"))
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _problem(check: Callable[[], object]) -> Problem | None:
