@@ -11,7 +11,7 @@ import typer
 from cloud.errors import CumuletError
 from deploy import control, start, state, stop
 from deploy.guests import Guest
-from deploy.lab import MAX_HOSTS
+from deploy.lab import MAX_HOSTS, MAX_ROOTLESS
 
 
 class NoCloud(CumuletError):
@@ -28,10 +28,13 @@ def up(
     hosts: Annotated[
         int, typer.Option(min=1, max=MAX_HOSTS, help="How many lab hosts; never fewer than before.")
     ] = 2,
+    rootless: Annotated[
+        int, typer.Option(min=0, max=MAX_ROOTLESS, help="How many lab hosts without privileges.")
+    ] = 0,
     guest: Annotated[Guest, typer.Option(help="What the first server runs.")] = (Guest.DEBIAN),
 ) -> None:
     """Start the cloud of this checkout. Repeating it changes nothing."""
-    start.up(state.default_state(), start.Options(hosts=hosts, guest=guest))
+    start.up(state.default_state(), start.Options(hosts=hosts, rootless=rootless, guest=guest))
 
 
 @app.command()

@@ -1,12 +1,13 @@
 """The system users that services run as, and directories that are theirs alone.
 
-Nothing but the lab's agents and the proxy that enters the fabric runs as root. Three users, so
+Nothing but the lab's agents and the proxy that enters the fabric runs as root. Several users, so
 that a hole in the web server opens neither the database's files nor a guest's disk.
 """
 
 from __future__ import annotations
 
 import fcntl
+import grp
 import os
 import pwd
 from pathlib import Path
@@ -18,11 +19,14 @@ CONTROL = "cumulet"  # web, worker, beat, Flower
 DATA = "cumulet-data"  # PostgreSQL, RabbitMQ
 QEMU = "cumulet-qemu"  # guests
 PROXY = "cumulet-proxy"  # haproxy, after it bound its sockets
+ROOTLESS = "cumulet-rootless"  # agents, guests and switches of hosts in user mode
+
+_KVM = "kvm"  # the group that may open /dev/kvm
 
 
 def ensure_users() -> None:
     """Make the system users that are missing. They own nothing and cannot log in."""
-    missing = [name for name in (CONTROL, DATA, QEMU, PROXY) if not _exists(name)]
+    missing = [name for name in (CONTROL, DATA, QEMU, PROXY, ROOTLESS) if not _exists(name)]
     if not missing:
         return
     RUN_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -31,8 +35,10 @@ def ensure_users() -> None:
         for name in missing:
             if not _exists(name):
                 command = ["useradd", "--system", "--user-group", "--no-create-home"]
-                command += ["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", name]
-                shell.run(command, timeout=30)
+                command += ["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
+                if name == ROOTLESS and _has_group(_KVM):
+                    command += ["--groups", _KVM]
+                shell.run([*command, name], timeout=30)
 
 
 def own(path: Path, user: str, mode: int = 0o700) -> Path:
@@ -57,6 +63,22 @@ def write_for(path: Path, text: str, user: str) -> None:
         file.write(text)
         os.fchown(file.fileno(), entry.pw_uid, entry.pw_gid)
     fresh.replace(path)
+
+
+def let_read(path: Path, user: str) -> Path:
+    """A directory of root's whose files `user`, and no other one, may read and not change."""
+    path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    os.chown(path, 0, pwd.getpwnam(user).pw_gid)
+    path.chmod(0o750)
+    return path
+
+
+def _has_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _exists(name: str) -> bool:

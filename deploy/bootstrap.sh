@@ -17,6 +17,7 @@ runtime_packages() {
     echo postgresql rabbitmq-server haproxy
     echo qemu-system-x86 qemu-utils dnsmasq-base nftables iproute2 procps util-linux
     echo wireguard-tools wireguard-go
+    echo vde2 stunnel4 libslirp0
     echo openssh-client netcat-openbsd ca-certificates hcloud-cli
     echo mmdebstrap debian-archive-keyring extlinux e2fsprogs fdisk lz4 cpio
     # psycopg2 is built from source
@@ -73,6 +74,7 @@ install_packages() (
                 postgresql) systemctl -q disable postgresql.service || true ;;
                 rabbitmq-server) systemctl -q disable rabbitmq-server.service epmd.socket || true ;;
                 haproxy) systemctl -q disable haproxy.service || true ;;
+                stunnel4) systemctl -q disable stunnel.target || true ;;
             esac
         done
     fi

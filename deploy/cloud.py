@@ -15,12 +15,12 @@ from pathlib import Path
 import httpx
 
 from deploy import accounts, broker, control, postgres, proxy, release
-from deploy.hosts import LabHost, lab_hosts
+from deploy.hosts import DESK, LAB, LabHost, lab_hosts
 from deploy.lab import Lab
 from deploy.state import Instance
 from deploy.supervise import Supervisor
 
-LOCATION = "lab"
+LOCATIONS = {LAB: "Lab on this machine", DESK: "Hosts without root on this machine"}
 # The first addresses of a pool stay free, so that the first server has an address to remember.
 _RESERVED = 9
 _SECONDS = 90.0  # for a service to answer; a slow machine needs 15
@@ -45,11 +45,13 @@ POOLS = (
 class Cloud:
     """One instance's processes. Call the steps in the order they stand here."""
 
-    def __init__(self, instance: Instance, *, hosts: int = 2, durable: bool = True) -> None:
+    def __init__(
+        self, instance: Instance, *, hosts: int = 2, rootless: int = 0, durable: bool = True
+    ) -> None:
         self.instance = instance
         self.lab = Lab(instance.id)
         self.supervisor = Supervisor(instance)
-        self.hosts: list[LabHost] = lab_hosts(instance, max(hosts, _known_hosts(instance)))
+        self.hosts: list[LabHost] = lab_hosts(instance, hosts, rootless)
         self._durable = durable
         self.release = Path()
 
@@ -82,7 +84,8 @@ class Cloud:
 
     def start_lab(self) -> None:
         """The namespaces, and control's leg in their fabric."""
-        self.lab.ensure(len(self.hosts))
+        rootless = sum(host.rootless for host in self.hosts)
+        self.lab.ensure(len(self.hosts) - rootless, rootless)
         proxy.prepare(self.instance)
         self.supervisor.apply([proxy.program(self.instance)])
         self.supervisor.start(proxy.NAME)
@@ -93,12 +96,12 @@ class Cloud:
             ["migrate", "--verbosity", "0"],
             ["collectstatic", "--noinput", "--verbosity", "0"],
             ["catalogue"],
-            ["location_add", LOCATION, "--description", "Lab on this machine"],
+            *(["location_add", name, "--description", LOCATIONS[name]] for name in self._locations),
             ["admin_add", control.ADMIN],
         ]
         for pool in POOLS:
             excluded = ["--exclude", *pool.reserved]
-            commands.append(["pool_add", pool.name, pool.cidr, "--location", LOCATION, *excluded])
+            commands.append(["pool_add", pool.name, pool.cidr, "--location", LAB, *excluded])
         self.manage(commands)
 
     def start_control(self) -> None:
@@ -106,7 +109,8 @@ class Cloud:
         commands = [["broker_setup"]]
         for host in self.hosts:
             bundle = str(control.bundle(self.instance, host.name))
-            commands.append(["host_add", host.name, "--location", LOCATION, "--bundle", bundle])
+            place = ["--location", host.location, "--bundle", bundle]
+            commands.append(["host_add", host.name, *place])
         self.manage(commands)
         programs = control.programs(self.instance, self.release)
         self.supervisor.apply(programs)
@@ -114,6 +118,8 @@ class Cloud:
 
     def start_hosts(self) -> None:
         """Agents and monitors; needs join bundles and the lab."""
+        for host in self.hosts:
+            host.prepare()
         programs = [program for host in self.hosts for program in host.programs(self.release)]
         self.supervisor.apply(programs)
         self.supervisor.start(*(program.name for program in programs))
@@ -138,12 +144,12 @@ class Cloud:
 
         self.supervisor.wait(self.hosts[-1].monitor, joined, seconds=_SECONDS)
 
+    @property
+    def _locations(self) -> list[str]:
+        """A location is there as soon as a host of it is."""
+        used = {host.location for host in self.hosts}
+        return [name for name in LOCATIONS if name in used]
+
     def manage(self, commands: Sequence[Sequence[str]]) -> list[str]:
         """Run management commands in order; answers what each printed."""
         return control.manage(self.instance, self.release, commands)
-
-
-def _known_hosts(instance: Instance) -> int:
-    """Hosts are only ever added: one that is not started is one whose guests are unknown."""
-    bundles = control.bundle(instance, "h1").parent
-    return sum(1 for _ in bundles.glob("h*.json"))

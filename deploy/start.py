@@ -22,9 +22,12 @@ from deploy.supervise import Supervisor
 
 @dataclass(frozen=True)
 class Options:
-    """`hosts`: how many lab hosts at least; `guest`: what the first server runs, if any."""
+    """`hosts`, `rootless`: how many lab hosts at least, with privileges and without; `guest`:
+    what the first server runs, if any.
+    """
 
     hosts: int
+    rootless: int
     guest: Guest
 
 
@@ -36,7 +39,7 @@ def up(directory: Path, options: Options) -> None:
             instance = state.load_or_create(directory)
             if not Supervisor(instance).running():
                 instance = state.with_free_ports(instance)
-            cloud = Cloud(instance, hosts=options.hosts)
+            cloud = Cloud(instance, hosts=options.hosts, rootless=options.rootless)
             _bring_up(cloud, steps)
             _hand_over(cloud, steps, images, options.guest)
         except BaseException:

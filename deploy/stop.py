@@ -73,7 +73,7 @@ def _stop_host_programs(instance: Instance) -> None:
 
 
 def _guest_sockets(instance: Instance) -> list[Path]:
-    return sorted(instance.run.glob("h*/*/qmp"))
+    return sorted(instance.run.glob("*/*/qmp"))
 
 
 async def _shut_down(sockets: list[Path]) -> None:

@@ -77,6 +77,12 @@ def cloud() -> Cloud:
 
 
 @pytest.fixture(scope="session")
+def rootless_cloud() -> Cloud:
+    """The session's cloud with two hosts more, r1 and r2, whose agents have no privilege at all."""
+    return SERVICES.rootless_cloud()
+
+
+@pytest.fixture(scope="session")
 def django_db_modify_db_settings(postgres: str) -> None:
     """pytest-django makes its test database on this server."""
 
