@@ -26,14 +26,21 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 @app.command()
 def up(
     hosts: Annotated[
-        int, typer.Option(min=1, max=MAX_HOSTS, help="How many lab hosts; never fewer than before.")
-    ] = 2,
+        int | None,
+        typer.Option(min=1, max=MAX_HOSTS, help="How many lab hosts, 2; never fewer than before."),
+    ] = None,
     rootless: Annotated[
-        int, typer.Option(min=0, max=MAX_ROOTLESS, help="How many lab hosts without privileges.")
-    ] = 0,
-    guest: Annotated[Guest, typer.Option(help="What the first server runs.")] = (Guest.DEBIAN),
+        int | None,
+        typer.Option(min=0, max=MAX_ROOTLESS, help="How many lab hosts without privileges, too."),
+    ] = None,
+    guest: Annotated[
+        Guest | None, typer.Option(help="What the first server runs: Debian where it can be had.")
+    ] = None,
 ) -> None:
-    """Start the cloud of this checkout. Repeating it changes nothing."""
+    """Start the cloud of this checkout. Repeating it changes nothing.
+
+    As root it has a lab of hosts; without root it has one host, the machine as it is.
+    """
     start.up(state.default_state(), start.Options(hosts=hosts, rootless=rootless, guest=guest))
 
 

@@ -1,4 +1,4 @@
-"""A whole cloud on this machine: services, control plane and lab hosts, in the order they need.
+"""A whole cloud on this machine: services, control plane and hosts, in the order they need.
 
 `deploy.start` builds one for a person, the tests' fixtures one for a session. Every step makes
 sure that something is so, and is safe to repeat at any time: after a change of the code, after
@@ -9,37 +9,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from deploy import accounts, broker, control, postgres, proxy, release
-from deploy.hosts import DESK, LAB, LabHost, lab_hosts
+from deploy import accounts, broker, control, postgres, release, sites
+from deploy.hosts import DESK, LAB, CloudHost, cloud_hosts
 from deploy.lab import Lab
 from deploy.state import Instance
 from deploy.supervise import Supervisor
 
 LOCATIONS = {LAB: "Lab on this machine", DESK: "Hosts without root on this machine"}
-# The first addresses of a pool stay free, so that the first server has an address to remember.
-_RESERVED = 9
 _SECONDS = 90.0  # for a service to answer; a slow machine needs 15
-
-
-@dataclass(frozen=True)
-class Pool:
-    name: str
-    cidr: str
-    reserved: tuple[str, ...]
-
-
-POOLS = (
-    *(
-        Pool(name, f"{base}.0/24", tuple(f"{base}.{n}" for n in range(1, _RESERVED + 1)))
-        for name, base in (("lab-a", "198.51.100"), ("lab-b", "203.0.113"))
-    ),
-    Pool("lab-6", "2001:db8:a::/48", ()),
-)
 
 
 class Cloud:
@@ -49,9 +30,10 @@ class Cloud:
         self, instance: Instance, *, hosts: int = 2, rootless: int = 0, durable: bool = True
     ) -> None:
         self.instance = instance
+        self.site = sites.of(instance)
         self.lab = Lab(instance.id)
         self.supervisor = Supervisor(instance)
-        self.hosts: list[LabHost] = lab_hosts(instance, hosts, rootless)
+        self.hosts: Sequence[CloudHost] = cloud_hosts(instance, hosts, rootless)
         self._durable = durable
         self.release = Path()
 
@@ -83,12 +65,12 @@ class Cloud:
         self.supervisor.wait(broker.NAME, lambda: broker.ready(self.instance), seconds=_SECONDS)
 
     def start_lab(self) -> None:
-        """The namespaces, and control's leg in their fabric."""
+        """What hosts stand on: in a lab the namespaces, and control's leg in their fabric."""
         rootless = sum(host.rootless for host in self.hosts)
-        self.lab.ensure(len(self.hosts) - rootless, rootless)
-        proxy.prepare(self.instance)
-        self.supervisor.apply([proxy.program(self.instance)])
-        self.supervisor.start(proxy.NAME)
+        self.site.ensure(len(self.hosts) - rootless, rootless)
+        programs = self.site.programs()
+        self.supervisor.apply(programs)
+        self.supervisor.start(*(program.name for program in programs))
 
     def migrate(self) -> None:
         """The database's schema and what a new cloud offers; needs no broker."""
@@ -99,7 +81,7 @@ class Cloud:
             *(["location_add", name, "--description", LOCATIONS[name]] for name in self._locations),
             ["admin_add", control.ADMIN],
         ]
-        for pool in POOLS:
+        for pool in self.site.pools:
             excluded = ["--exclude", *pool.reserved]
             commands.append(["pool_add", pool.name, pool.cidr, "--location", LAB, *excluded])
         self.manage(commands)
@@ -127,13 +109,14 @@ class Cloud:
     def wait_until_up(self) -> None:
         """Until everything that a person can look at answers."""
         wait, instance = self.supervisor.wait, self.instance
-        wait(proxy.NAME, lambda: proxy.ready(instance), seconds=_SECONDS)
+        for program in self.site.programs():
+            wait(program.name, self.site.ready, seconds=_SECONDS)
         wait(control.WEB, lambda: control.web_ready(instance), seconds=_SECONDS)
         wait(control.FLOWER, lambda: control.flower_ready(instance), seconds=_SECONDS)
         release.remove_others(self.release)
 
     def wait_for_hosts(self, token: str) -> None:
-        """Until control has heard of every lab host."""
+        """Until control has heard of every host."""
         headers = {"Authorization": f"Bearer {token}"}
 
         def joined() -> bool:

@@ -21,9 +21,9 @@ from typing import Any
 from pyroute2 import IPRoute, NetlinkError, netns
 
 from cloud import shell
-from deploy.state import RUN_ROOT
 
 NAMESPACES = Path("/run/netns")
+_LOCK = Path("/run/cumulet.lock")
 BRIDGE = "fabric"
 UPLINK = "uplink"
 PREFIX, PREFIX6 = 24, 64
@@ -206,9 +206,7 @@ def _is_mount_point(path: Path) -> bool:
 @contextmanager
 def _namespaces_locked() -> Iterator[None]:
     """Labs of several checkouts share /run/netns and the decision to unmount it."""
-    RUN_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
-    lock = RUN_ROOT.with_name("cumulet.lock")
-    with lock.open("w") as file:
+    with _LOCK.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import shlex
 import time
 import xmlrpc.client
@@ -38,8 +39,9 @@ class ServiceFailed(CumuletError):
 
 @dataclass(frozen=True)
 class Program:
-    """One process that must run. `user` None: root. `netns`: the namespace it is started in.
+    """One process that must run.
 
+    `user` None: who started the cloud. `netns`: the network namespace that it is started in.
     `bare`: neither it nor anything that it starts ever has a capability; the user's groups stay.
 
     `log`: the directory of its log (None: the instance's). `configuration`: the text of files it
@@ -221,7 +223,7 @@ class Supervisor:
         return (
             f"[unix_http_server]\nfile={self._socket}\nchmod=0600\n\n"
             f"[supervisord]\nlogfile={_escaped(str(self._instance.log))}/supervisord.log\n"
-            f"pidfile={self._instance.run}/supervisord.pid\ndirectory=/\nuser=root\n"
+            f"pidfile={self._instance.run}/supervisord.pid\ndirectory=/\nuser={os.geteuid()}\n"
             "logfile_maxbytes=10MB\nlogfile_backups=1\nminfds=4096\n\n"
             "[rpcinterface:supervisor]\n"
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n\n"

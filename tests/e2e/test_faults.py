@@ -10,8 +10,8 @@ import pytest
 from hcloud import APIException
 
 from deploy import broker, guests
-from deploy.cloud import POOLS
 from deploy.hosts import LAB
+from deploy.sites import POOLS
 from tests.e2e.world import World, until
 
 pytestmark = pytest.mark.first_vm

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy import control, images, lab, state
-from deploy.cloud import POOLS
 from deploy.hosts import LabHost
+from deploy.sites import POOLS
 
 DEPLOY = Path(state.__file__).parent
 INSTANCE = state.Instance(
