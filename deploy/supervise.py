@@ -71,7 +71,9 @@ class Program:
             groups = "--init-groups" if self.bare else "--clear-groups"
             command += ["--reuid", self.user, "--regid", self.user, groups]
         if self.bare:
-            command += ["--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs"]
+            command += ["--inh-caps", "-all", "--no-new-privs"]
+        if self.bare and self.user:  # to shrink this set is itself a privilege
+            command += ["--bounding-set", "-all"]
         return [*command, *map(str, self.argv)]
 
     def section(self, log: Path) -> str:

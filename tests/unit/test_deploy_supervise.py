@@ -36,7 +36,7 @@ def test_a_program_without_privileges_gets_none_back() -> None:
     assert section(program)["command"] == (
         "nsenter --net=/run/netns/r1 setpriv --pdeathsig TERM"
         " --reuid nobody --regid nobody --init-groups"
-        " --bounding-set -all --inh-caps -all --no-new-privs python"
+        " --inh-caps -all --no-new-privs --bounding-set -all python"
     )
 
 
