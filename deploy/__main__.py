@@ -1,4 +1,4 @@
-"""`python -m deploy up|down|manage`, as deploy/up, deploy/down and deploy/manage start it."""
+"""`python -m deploy up|down|manage|host`, as deploy/up, deploy/down and so on start it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from cloud.errors import CumuletError
-from deploy import control, start, state, stop
+from deploy import control, host_commands, start, state, stop
 from deploy.guests import Guest
 from deploy.lab import MAX_HOSTS, MAX_ROOTLESS
 
@@ -21,6 +21,7 @@ class NoCloud(CumuletError):
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+app.add_typer(host_commands.app, name="host")
 
 
 @app.command()
