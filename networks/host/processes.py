@@ -13,23 +13,31 @@ from contextlib import suppress
 from pathlib import Path
 
 END_SECONDS = 3.0
+_PID_BYTES = 16
 
 
 def find(program: str, word: str, noted: Path | None = None) -> int | None:
     """The pid of the program with this word. Looks at every process if `noted` leads nowhere."""
     if noted is not None:
         with suppress(OSError, ValueError):
-            if is_ours(pid := int(noted.read_text()), program, word):
+            if is_ours(pid := _noted(noted), program, word):
                 return pid
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return next((pid for pid in pids if is_ours(pid, program, word)), None)
 
 
 def is_ours(pid: int, program: str, word: str) -> bool:
-    """A launcher that has yet to become the program, or a zombie, is not."""
+    """A launcher that has yet to become the program, or a zombie, is not.
+
+    Nor is another user's program of the same name and word, unless we are root, whose programs
+    become other users.
+    """
     with suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        proc = Path(f"/proc/{pid}")
+        words = (proc / "cmdline").read_bytes().split(b"\0")
         named = Path(words[0].decode(errors="replace")).name == program
+        if os.geteuid() not in (0, proc.stat().st_uid):
+            return False
         return named and word.encode() in words[1:]
     return False
 
@@ -50,3 +58,12 @@ def end(pid: int, program: str, word: str) -> None:
     """Politely, then not."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         signalled(pid, program, word, number, wait=True)
+
+
+def _noted(path: Path) -> int:
+    """Follows no link and waits for nobody: the program's user may own the file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return int(os.read(descriptor, _PID_BYTES))
+    finally:
+        os.close(descriptor)

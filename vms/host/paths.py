@@ -107,6 +107,15 @@ class HostPaths:
     def gateway(self, network_id: int) -> Path:
         return self.gateways / str(network_id)
 
+    def switch(self, network_id: int) -> Path:
+        """The directory of the network's switch, where plugs have their sockets."""
+        return self.gateway(network_id) / "switch"
+
+    @property
+    def tap_switch(self) -> Path:
+        """Of the switch that leads to the TAP which root prepared."""
+        return self.run / "tap-switch"
+
     @property
     def tunnel_key(self) -> Path:
         """The private key of the host's tunnel, which never leaves it."""
