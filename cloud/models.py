@@ -13,6 +13,7 @@ from django.utils import timezone
 from cloud.actor import Kind
 from cloud.querysets import (
     MESH_MODES,
+    USER_MODE,
     ActionQuerySet,
     ActionStepQuerySet,
     ApiTokenQuerySet,
@@ -211,6 +212,17 @@ class Host(models.Model):
         """Like `HostQuerySet.in_mesh`, of this row as it was read."""
         known = self.uuid and self.tunnel_key and self.tunnel_ip
         return bool(known and self.network_mode in MESH_MODES and self.revoked_at is None)
+
+    @property
+    def in_user_mode(self) -> bool:
+        """Whether it has no privilege: see `networks.spec.NicSpec`."""
+        return self.network_mode == USER_MODE
+
+    @property
+    def takes_members(self) -> bool:
+        """Whether its servers can be in private networks: by the mesh, or by cables."""
+        cabled = self.in_user_mode and self.cables and self.revoked_at is None
+        return self.in_mesh or cabled
 
     @property
     def queue(self) -> str:

@@ -22,6 +22,8 @@ ModelT = TypeVar("ModelT", bound=models.Model)
 
 # Network modes of hosts whose agents may make tunnels and bridges.
 MESH_MODES = ("routed", "bridged")
+# That of hosts without any privilege.
+USER_MODE = "vde"
 
 
 class LabelledQuerySet(models.QuerySet[ModelT]):
@@ -70,6 +72,10 @@ class HostQuerySet(models.QuerySet["Host"]):
         """Hosts whose last heartbeat is older than `after_seconds`, or that never had one."""
         limit = now - timedelta(seconds=after_seconds)
         return self.filter(Q(last_heartbeat__lt=limit) | Q(last_heartbeat=None))
+
+    def with_taps(self) -> Self:
+        """Hosts in user mode that root prepared a TAP for, to which public addresses are led."""
+        return self.filter(network_mode=USER_MODE, revoked_at=None).exclude(public_ranges=[])
 
     def in_mesh(self) -> Self:
         """Hosts that can have members of private networks, and that other hosts talk to."""

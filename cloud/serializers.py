@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cloud.actor import Kind
@@ -101,6 +102,16 @@ class HostCapacitySerializer(serializers.Serializer[Host]):
     disk_gb = serializers.IntegerField(help_text="GiB")
 
 
+class PortRangeSerializer(serializers.Serializer[Any]):
+    first = serializers.IntegerField()
+    last = serializers.IntegerField()
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    message = serializers.CharField(help_text="With the command that mends it.")
+
+
 class HostSerializer(serializers.Serializer[Host]):
     id = serializers.IntegerField()
     name = serializers.CharField()
@@ -112,7 +123,9 @@ class HostSerializer(serializers.Serializer[Host]):
     disk_free_gb = serializers.IntegerField(help_text="GiB that the host itself sees as free.")
     accelerator = serializers.CharField(help_text="kvm, tcg, or empty before it was probed.")
     accelerator_reason = serializers.CharField()
-    network_mode = serializers.CharField()
+    network_mode = serializers.CharField(
+        help_text="routed, bridged, or vde: in user mode, without any privilege."
+    )
     uplink_ip = serializers.IPAddressField(allow_null=True)
     in_mesh = serializers.BooleanField(help_text="It can have members of private networks.")
     tunnel_ip = serializers.IPAddressField(
@@ -121,6 +134,16 @@ class HostSerializer(serializers.Serializer[Host]):
     tunnel_endpoint = serializers.CharField(
         help_text="Where other hosts reach it; empty: behind NAT, it calls first."
     )
+    forward_ip = serializers.IPAddressField(
+        allow_null=True, help_text="Of a host in user mode: where its servers' ports are reached."
+    )
+    forward_ports = serializers.SerializerMethodField()
+    public_ranges = serializers.ListField(
+        child=serializers.CharField(), help_text="Led to the TAP that root prepared for it."
+    )
+    cables = serializers.BooleanField(help_text="It reaches private networks by cables.")
+    cable_endpoint = serializers.CharField(help_text="Where it accepts cables; empty: nowhere.")
+    problems = ProblemSerializer(many=True, help_text="What it lacks, and what mends that.")
     revoked_at = serializers.DateTimeField(
         allow_null=True, help_text="No other host talks to it since then."
     )
@@ -136,6 +159,13 @@ class HostSerializer(serializers.Serializer[Host]):
     boot_id = serializers.CharField()
     last_heartbeat = serializers.DateTimeField(allow_null=True)
     created = serializers.DateTimeField()
+
+    @extend_schema_field(PortRangeSerializer(allow_null=True))
+    def get_forward_ports(self, host: Host) -> dict[str, int] | None:
+        """Those that may lead to servers; null if it forwards none."""
+        if not host.last_forward_port:
+            return None
+        return {"first": host.first_forward_port, "last": host.last_forward_port}
 
     def get_status(self, host: Host) -> str:
         """up, silent (its servers are unknown meanwhile), revoked or never_joined."""

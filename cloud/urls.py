@@ -63,6 +63,7 @@ SERVER_COMMANDS = (
     "attach_to_network",
     "detach_from_network",
     "change_alias_ips",
+    "change_forwarded_ports",
 )
 NETWORK_COMMANDS = (
     "add_subnet",

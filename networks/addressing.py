@@ -44,6 +44,12 @@ def first_free(
     return None
 
 
+def is_inside(network: IpNetwork, ranges: Iterable[IpNetwork]) -> bool:
+    """Whether the whole network is in one of the ranges."""
+    same = (one for one in ranges if one.version == network.version)
+    return any(one.supernet_of(network) for one in same)  # type: ignore[arg-type]  # one family
+
+
 def lendable(pool: IpNetwork, excluded: Iterable[IpNetwork] = ()) -> int:
     """How many units the pool can lend at most."""
     size = _unit_size(pool)

@@ -41,13 +41,24 @@ class NoFreeAddress(CumuletError):
 
 
 @dataclass(frozen=True)
+class Reach:
+    """Which pools will do: of these modes and, with a host, those whose addresses get there."""
+
+    modes: Collection[str] = EVERY_MODE
+    host: Host | None = None
+
+
+ANYWHERE = Reach()
+
+
+@dataclass(frozen=True)
 class Wish:
-    """Which address is wanted, for whom, and from pools of which modes."""
+    """Which address is wanted, for whom, and where it has to get."""
 
     project: Project
     location: Location
     type: IpType
-    modes: Collection[str] = EVERY_MODE
+    reach: Reach = ANYWHERE
 
 
 def lend(wish: Wish) -> Address:
@@ -73,9 +84,23 @@ def lend(wish: Wish) -> Address:
 
 def pools_for(wish: Wish) -> NetworkQuerySet:
     """The pools that may fulfil the wish, in the order in which they are asked."""
-    return Network.objects.for_project(wish.project.pk).filter(
-        location=wish.location, ip_range__family=_VERSIONS[wish.type], mode__in=list(wish.modes)
+    modes, host = wish.reach.modes, wish.reach.host
+    pools = Network.objects.for_project(wish.project.pk).filter(
+        location=wish.location, ip_range__family=_VERSIONS[wish.type], mode__in=list(modes)
     )
+    return reaching(pools, host) if host else pools
+
+
+def reaching(pools: NetworkQuerySet, host: Host) -> NetworkQuerySet:
+    """Those of the pools whose addresses get to the host.
+
+    What is led to a TAP is led to that host in user mode alone, which gets nothing else.
+    """
+    if host.in_user_mode:
+        return pools.inside(host.public_ranges)
+    taps = Host.objects.with_taps().values_list("public_ranges", flat=True)
+    led = [cidr for ranges in taps for cidr in ranges]
+    return pools.exclude(pk__in=Network.objects.inside(led).values("pk")) if led else pools
 
 
 def never_lent(pool: Network) -> list[IpNetwork]:

@@ -6,7 +6,6 @@ What needs a server (assigning, for example) is in `vms.primary_ips` and `vms.fl
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -22,7 +21,7 @@ from cloud.labels import check_labels
 from cloud.models import Action, Location, Project
 from cloud.naming import check_name, names_are_unique
 from networks.addressing import default_dns_ptr, unit_of
-from networks.allocation import EVERY_MODE, Wish, give_back, lend, take_share
+from networks.allocation import ANYWHERE, Reach, Wish, give_back, lend, take_share
 from networks.ledger import pass_to
 from networks.models import Address, IpType, PrimaryIp, PublicIp
 
@@ -58,16 +57,14 @@ class IpOrder:
     description: str = ""
 
 
-def create_ip(
-    kind: type[IpT], project: Project, order: IpOrder, modes: Collection[str] = EVERY_MODE
-) -> IpT:
-    """Lend an address of the location, from pools of these modes, and give it a name.
+def create_ip(kind: type[IpT], project: Project, order: IpOrder, reach: Reach = ANYWHERE) -> IpT:
+    """Lend an address of the location, from pools that reach so far, and give it a name.
 
     Raises InvalidInput, NotUnique (name), LimitExceeded or NoFreeAddress.
     """
     with transaction.atomic():
         take_share(project, kind)
-        address = lend(Wish(project, order.location, order.type, modes))
+        address = lend(Wish(project, order.location, order.type, reach))
         ip = new_ip(kind, project, order, address=address)
         pass_to(ip, None)
         created(ip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Self, TypedDict
@@ -41,6 +42,11 @@ class NetworkQuerySet(models.QuerySet["Network"]):
     def of_version(self, version: int) -> Self:
         """Of IPv4 or of IPv6."""
         return self.filter(ip_range__family=version)
+
+    def inside(self, ranges: Iterable[str]) -> Self:
+        """Those whose whole range is inside one of these."""
+        one_of = [Q(ip_range__net_contained_or_equal=cidr) for cidr in ranges]
+        return self.filter(Q(*one_of, _connector=Q.OR)) if one_of else self.none()
 
     def for_project(self, project_id: int) -> Self:
         """Those that lend to the project: its own ones first, those with outside DHCP last."""

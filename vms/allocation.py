@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from typing import Any
 
 from django.conf import settings
@@ -14,10 +15,14 @@ from cloud.locks import hold_project
 from cloud.models import Host, Location, Project
 from cloud.patience import HINT_PATIENCE
 from cloud.steps import Placing
+from networks.addressing import IpNetwork, is_inside
 from networks.models import Firewall, Network, PrivateNetwork
+from networks.querysets import NetworkQuerySet
 from vms.attachments import PrimaryIpElsewhere, PublicNet, claim_nic
+from vms.firewalls.effective import selectors_met
 from vms.models import VM, Disk, Image, ImageCopy, ServerType, SshKey
 from vms.placement import Candidate, Demand, Placement, place
+from vms.ports import by_protocol, free_ports
 from vms.private.membership import join
 from vms.spec import PowerGoal
 
@@ -44,13 +49,17 @@ class ServerOrder:
 
     @property
     def demand(self) -> Demand:
+        net = self.public_net
         return Demand(
             cores=self.server_type.cores,
             memory_mb=self.server_type.memory_mb,
             disk_gb=self.disk_gb,
             location=self.location.name if self.location else None,
-            public_ip=self.public_net.ipv4 or bool(self.public_net.named),
+            public_ip=net.forwarded is None and (net.ipv4 or bool(net.named)),
+            ports=None if net.forwards is None else by_protocol(net.forwards),
             private_net=bool(self.networks),
+            firewalled=bool(self.firewalls),
+            limited=any((self.server_type.mbit_in, self.server_type.mbit_out)),
         )
 
 
@@ -104,13 +113,14 @@ def _at_its_addresses(order: ServerOrder) -> ServerOrder:
 
 
 def _claim_host(project: Project, order: ServerOrder) -> tuple[Host, Placement]:
-    holders = set(
-        ImageCopy.objects.filter(image=order.image, ready=True).values_list("host_id", flat=True)
-    )
-    modes = _pool_modes(project, order.public_net)
-    demand = replace(order.demand, public_ip=order.demand.public_ip or bool(modes))
+    offer = _Offer.to(project, order)
+    demand = order.demand
+    if order.public_net.forwarded is None and offer.pools:
+        demand = replace(demand, public_ip=True)
+    if selectors_met(project.pk, order.labels or {}):
+        demand = replace(demand, firewalled=True)
     hosts = Host.objects.with_use().select_related("location")
-    placement = place(demand, _candidates(hosts, holders, modes))
+    placement = place(demand, _candidates(hosts, offer))
     while placement.ranked:
         choice = placement.ranked[0]
         host = (
@@ -118,7 +128,7 @@ def _claim_host(project: Project, order: ServerOrder) -> tuple[Host, Placement]:
             .select_related("location")
             .get(pk=choice.host_id)
         )
-        again = place(demand, _candidates(hosts.filter(pk=host.pk), holders, modes))
+        again = place(demand, _candidates(hosts.filter(pk=host.pk), offer))
         if again.ranked:
             return host, placement
         ranked = tuple(other for other in placement.ranked if other != choice)
@@ -126,27 +136,58 @@ def _claim_host(project: Project, order: ServerOrder) -> tuple[Host, Placement]:
     raise ResourceUnavailable(f"error during placement: {placement.explain()}")
 
 
-def _pool_modes(project: Project, net: PublicNet) -> dict[int, frozenset[str]]:
-    """By location, how the pools are connected that the server's first address can be from."""
-    if net.named:
-        named = {ip.address.network for ip in net.named}
-        return {pool.location_id: frozenset({pool.mode}) for pool in named}
-    found: dict[int, frozenset[str]] = {}
-    if net.ipv4 or net.ipv6:
-        pools = Network.objects.for_project(project.pk).of_version(4 if net.ipv4 else 6)
-        for location_id, mode in pools.values_list("location_id", "mode"):
-            found[location_id] = found.get(location_id, frozenset()) | {mode}
-    return found
+@dataclass(frozen=True)
+class _Offer:
+    """What there is for an order: hosts that have its image, and pools for its first address.
 
-
-def _candidates(
-    hosts: Iterable[Any], holders: Collection[int], modes: dict[int, frozenset[str]]
-) -> list[Candidate]:
-    """The hosts, which come with their use; `holders` are those that have the image.
-
-    `modes`: how pools are connected, by location.
+    `pooled`: locations with any pool for the project. `taps`: what is led to the TAP of some host.
     """
+
+    holders: Collection[int]
+    pools: Sequence[Network]
+    pooled: Collection[int]
+    taps: Sequence[IpNetwork]
+
+    @classmethod
+    def to(cls, project: Project, order: ServerOrder) -> _Offer:
+        copies = ImageCopy.objects.filter(image=order.image, ready=True)
+        pools = Network.objects.for_project(project.pk)
+        taps = Host.objects.with_taps().values_list("public_ranges", flat=True)
+        return cls(
+            holders=set(copies.values_list("host_id", flat=True)),
+            pools=_first_pools(order.public_net, pools),
+            pooled=set(pools.order_by().values_list("location_id", flat=True)),
+            taps=[ip_network(cidr) for ranges in taps for cidr in ranges],
+        )
+
+    def reaching(self, host: Host) -> list[Network]:
+        """Like `networks.allocation.reaching`, of the host's location."""
+        ranges = [ip_network(cidr) for cidr in host.public_ranges]
+        return [
+            pool
+            for pool in self.local(host)
+            if is_inside(ip_network(str(pool.ip_range)), ranges if host.in_user_mode else self.taps)
+            == host.in_user_mode
+        ]
+
+    def local(self, host: Host) -> list[Network]:
+        return [pool for pool in self.pools if pool.location_id == host.location_id]
+
+
+def _first_pools(net: PublicNet, pools: NetworkQuerySet) -> list[Network]:
+    """The pools that the server's first address can be from."""
+    if net.named:
+        return [ip.address.network for ip in net.named]
+    if net.forwarded is not None or not (net.ipv4 or net.ipv6):
+        return []
+    return list(pools.of_version(4 if net.ipv4 else 6))
+
+
+def _candidates(hosts: Iterable[Any], offer: _Offer) -> list[Candidate]:
+    """The hosts, which come with their use."""
     now = timezone.now()
+    hosts = list(hosts)
+    ports = free_ports(host for host in hosts if host.in_user_mode)
     return [
         Candidate(
             host_id=host.pk,
@@ -160,10 +201,14 @@ def _candidates(
             free_memory_mb=host.memory_mb - host.used_memory_mb,
             free_disk_gb=host.disk_gb - host.used_disk_gb,
             vm_count=host.vm_count,
-            has_image=host.pk in holders,
-            pool_modes=modes.get(host.location_id, frozenset()),
-            in_mesh=host.in_mesh,
+            has_image=host.pk in offer.holders,
+            pooled=host.location_id in offer.pooled,
+            pool_modes=frozenset(pool.mode for pool in offer.reaching(host)),
+            led_away=bool(offer.local(host)) and not offer.reaching(host),
+            takes_members=host.takes_members,
             revoked=host.revoked_at is not None,
+            free_ports=ports.get(host.pk, {}),
+            problems={one["code"]: one["message"] for one in host.problems},
         )
         for host in hosts
     ]

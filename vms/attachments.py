@@ -18,13 +18,15 @@ from cloud.audit import changed, changing, created
 from cloud.errors import CumuletError, ResourceUnavailable, invalid
 from cloud.snapshots import snapshot
 from networks.allocation import (
-    EVERY_MODE,
+    ANYWHERE,
     NoFreeAddress,
+    Reach,
     Wish,
     give_back,
     lend,
     pools_for,
     quarantine,
+    reaching,
     take_share,
     withdrawn,
 )
@@ -34,6 +36,7 @@ from networks.public_ips import IpOrder, locked, new_ip
 from vms.interfaces import PUBLIC_INDEX
 from vms.models import VM, FloatingAssignment, Nic
 from vms.placement import public_modes
+from vms.ports import SSH, Forward, lead
 
 # The wire contract's bound of `NicSpec.floating`.
 MOST_FLOATING = 64
@@ -60,12 +63,25 @@ class PrimaryIpElsewhere(CumuletError):
 
 @dataclass(frozen=True)
 class PublicNet:
-    """Which public addresses a new server gets: of which families, or exactly these."""
+    """Which public addresses a new server gets: of which families, or exactly these.
+
+    `required`: the request says so itself, so nothing else will do. `forwarded`: it shall be behind
+    its host's address instead, with ports there that lead to these of its own.
+    """
 
     ipv4: bool = True
     ipv6: bool = True
     primary4: PrimaryIp | None = None
     primary6: PrimaryIp | None = None
+    required: bool = False
+    forwarded: tuple[Forward, ...] | None = None
+
+    @property
+    def forwards(self) -> tuple[Forward, ...] | None:
+        """Ports that it may have in place of addresses; None: only addresses will do."""
+        if self.forwarded is not None or self.required or self.named or not self.ipv4:
+            return self.forwarded
+        return (SSH,)
 
     @property
     def named(self) -> list[PrimaryIp]:
@@ -73,12 +89,18 @@ class PublicNet:
 
 
 def claim_nic(vm: VM, net: PublicNet) -> None:
-    """Give a new server its public interface and addresses.
+    """Give a new server its public interface and addresses, or ports of its host in their place.
 
     IPv6 comes with it where the location has a fitting pool. Without an address there is no
     interface. Raises ResourceUnavailable, LimitExceeded, and what `claim_primary_ip` raises.
     """
     nic = Nic(vm=vm, index=PUBLIC_INDEX)
+    if net.forwarded is not None or (net.forwards and not is_pooled(vm)):
+        nic.behind_host = True
+        nic.save()
+        lead(nic, vm.host, net.forwards or ())
+        created(nic, "attach")
+        return
     wanted = {IpType.IPV4: net.primary4, IpType.IPV6: net.primary6}
     named = {kind: claim_primary_ip(vm, ip, kind) for kind, ip in wanted.items() if ip}
     before = {ip.pk: snapshot(ip) for ip in named.values()}
@@ -124,6 +146,13 @@ def check_place(vm: VM, ip: PrimaryIp) -> None:
 
 def check_mode(nic: Nic, pool: Network, field: str = "public_net") -> None:
     """Raises InvalidInput if the interface cannot have addresses of this pool."""
+    host = nic.vm.host
+    if nic.behind_host:
+        raise invalid(
+            field,
+            f"server {nic.vm} is behind the address of its host {host}, and reached by forwarded"
+            " ports: create another server for addresses of its own",
+        )
     floating = nic.floating.all() if nic.pk else ()
     pools = [*nic.pools, *(one.floating_ip.address.network for one in floating)]
     for other in pools:
@@ -133,8 +162,14 @@ def check_mode(nic: Nic, pool: Network, field: str = "public_net") -> None:
                 f"addresses of pool {pool.name} are {pool.mode}, the server has others that are"
                 f" {other.mode}: an interface is either",
             )
-    if pool.mode not in public_modes(nic.vm.host.network_mode):
-        raise invalid(field, f"host {nic.vm.host} cannot give {pool.mode} addresses")
+    if pool.mode not in public_modes(host.network_mode):
+        raise invalid(field, f"host {host} cannot give {pool.mode} addresses")
+    if not reaching(Network.objects.filter(pk=pool.pk), host).exists():
+        raise invalid(
+            field,
+            f"addresses of pool {pool.name} do not get to host {host}: use one of a pool that is"
+            " led to it, or a server on another host",
+        )
 
 
 def attach_primary_ip(vm: VM, ip: PrimaryIp) -> None:
@@ -228,12 +263,23 @@ def bearer_of(vm: VM) -> Bearer:
     return Bearer(server_id=vm.pk, server_name=vm.name, host_name=vm.host.name)
 
 
-def fitting_modes(vm: VM) -> Collection[str]:
-    """Modes of the pools that the server can have more addresses of.
+def reach_of(vm: VM) -> Reach:
+    """Which pools the server can have more addresses of.
 
-    Of a host that connects none it is `check_mode` that says so.
+    Of a host that gives none it is `check_mode` that says so.
     """
-    return _modes(vm.nics.first() or Nic(vm=vm, index=0)) or EVERY_MODE
+    nic = vm.nics.first() or Nic(vm=vm, index=PUBLIC_INDEX)
+    host = vm.host
+    if nic.behind_host or (host.in_user_mode and not host.public_ranges):
+        return ANYWHERE
+    modes = _modes(nic)
+    return Reach(modes, host) if modes else ANYWHERE
+
+
+def is_pooled(vm: VM) -> bool:
+    """Whether its location has any pool that lends to its project."""
+    pools = Network.objects.for_project(vm.project_id)
+    return pools.filter(location=vm.host.location_id).exists()
 
 
 def has_interface(vm: VM) -> bool:
@@ -280,7 +326,7 @@ def _new_primary_ip(vm: VM, kind: IpType, modes: Iterable[str]) -> PrimaryIp:
 
 
 def _wish(vm: VM, kind: IpType, modes: Iterable[str]) -> Wish:
-    return Wish(vm.project, vm.host.location, kind, tuple(modes))
+    return Wish(vm.project, vm.host.location, kind, Reach(tuple(modes), vm.host))
 
 
 def _withdraw(vm: VM, address_ids: Iterable[int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import cast
+from typing import Literal, cast
 
 from django.db import transaction
 
@@ -11,8 +11,17 @@ from cloud import logs, requestid
 from cloud.celery import hint
 from cloud.wire import Cause, encode
 from networks.models import Network
-from networks.spec import ROUTED_GATEWAY, ROUTED_GATEWAY6, NicSpec
+from networks.spec import (
+    ROUTED_GATEWAY,
+    ROUTED_GATEWAY6,
+    USER_ADDRESS,
+    USER_GATEWAY,
+    USER_RESOLVER,
+    ForwardSpec,
+    NicSpec,
+)
 from vms.firewalls.effective import effective_firewall
+from vms.interfaces import USER_NIC
 from vms.models import VM, Image, ImageCopy, Nic
 from vms.private.nics import private_nic_spec
 from vms.spec import (
@@ -25,6 +34,8 @@ from vms.spec import (
     VmRemoval,
     VmSpec,
 )
+
+Protocol = Literal["tcp", "udp"]
 
 
 def on_commit(vm: VM) -> None:
@@ -106,8 +117,28 @@ def cause_of(vm: VM) -> Cause | None:
 
 
 def nic_spec(vm: VM, nic: Nic) -> NicSpec:
-    """A NIC of the VM that has an address or gets one from outside."""
+    """A NIC of the VM that has an address, gets one from outside, or is behind its host."""
+    if nic.behind_host:
+        return _user_nic_spec(nic)
     return private_nic_spec(vm, nic) if nic.network_id else _public_nic_spec(vm, nic)
+
+
+def _user_nic_spec(nic: Nic) -> NicSpec:
+    return NicSpec(
+        nic_id=nic.pk,
+        index=nic.index,
+        mac=nic.mac,
+        mode=USER_NIC,
+        ipv4=USER_ADDRESS,
+        prefix4=24,
+        gateway=USER_GATEWAY,
+        dns=(USER_RESOLVER,),
+        mtu=1500,
+        forwards=tuple(
+            ForwardSpec(cast(Protocol, one.protocol), one.port, one.guest_port)
+            for one in nic.led_ports
+        ),
+    )
 
 
 def _public_nic_spec(vm: VM, nic: Nic) -> NicSpec:

@@ -21,7 +21,7 @@ from cloud.locks import hold_project
 from cloud.models import Action, Host, Project
 from networks.models import FloatingIp, Withdrawal
 from networks.public_ips import IpOrder, create_ip, locked
-from vms.attachments import attach_floating_ip, detach_floating_ip, fitting_modes
+from vms.attachments import attach_floating_ip, detach_floating_ip, reach_of
 from vms.errands import Errand, ask, lock_vm
 from vms.intent import want
 from vms.lifecycle import ActionGoal
@@ -49,7 +49,7 @@ def create_floating_ip(
         return create_ip(FloatingIp, project, order), None
     with transaction.atomic():
         hold_project(project.pk)
-        ip = create_ip(FloatingIp, project, order, fitting_modes(lock_vm(vm.pk)))
+        ip = create_ip(FloatingIp, project, order, reach_of(lock_vm(vm.pk)))
         return ip, assign_floating_ip(ip, vm)
 
 

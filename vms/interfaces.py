@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import CheckConstraint, Q, UniqueConstraint
 from netfields import InetAddressField
@@ -23,6 +24,8 @@ PUBLIC_INDEX: Final = 0
 # The wire contract's bound of `NicSpec.index`.
 LAST_INDEX: Final = 7
 PRIVATE_MODE: Final = "private"
+USER_NIC: Final = "user"
+_PORT: Final = (MinValueValidator(1), MaxValueValidator(65535))
 
 
 class NicManager(models.Manager["Nic"]):
@@ -41,13 +44,13 @@ class NicManager(models.Manager["Nic"]):
 @audited(
     Policy(
         "nic",
-        ("attach", "detach", "change_alias_ips"),
+        ("attach", "detach", "change_alias_ips", "change_forwarded_ports"),
         unrecorded=("learned", "dropped"),
-        derived=("private_ips",),
+        derived=("private_ips", "forwarded_ports"),
     )
 )
 class Nic(models.Model):
-    """A network interface of a VM: in a private network, or with public addresses.
+    """A network interface of a VM: in a private network, with public addresses, or behind its host.
 
     All its public addresses are of pools of one mode; without any it does not exist on the host,
     but keeps its MAC for the next one. A private one comes and goes with its membership.
@@ -72,6 +75,10 @@ class Nic(models.Model):
     )
     network = models.ForeignKey(
         PrivateNetwork, models.PROTECT, null=True, blank=True, related_name="nics"
+    )
+    behind_host = models.BooleanField(
+        default=False,
+        help_text="It has no address outside: ports of its host's own address lead to it.",
     )
     # Written by reports of the host, as it saw them.
     learned = models.JSONField(default=list, blank=True, editable=False)
@@ -102,6 +109,11 @@ class Nic(models.Model):
                 ),
             ),
             CheckConstraint(
+                name="nic_behind_host_has_no_address",
+                condition=Q(behind_host=False)
+                | Q(index=PUBLIC_INDEX, ipv4=None, ipv6=None, dhcp_network=None),
+            ),
+            CheckConstraint(
                 name="nic_has_ipv4_from_one_source",
                 condition=Q(ipv4=None) | Q(dhcp_network=None),
             ),
@@ -127,6 +139,8 @@ class Nic(models.Model):
     @property
     def mode(self) -> str | None:
         """How it is connected; None if it has no address and so does not exist."""
+        if self.behind_host:
+            return USER_NIC
         if self.network_id is not None:
             return PRIVATE_MODE
         return next((pool.mode for pool in self.pools), None)
@@ -143,6 +157,16 @@ class Nic(models.Model):
     @property
     def alias_ips(self) -> list[str]:
         return [str(one) for one in self.addresses.all() if one.alias]
+
+    @property
+    def led_ports(self) -> list[ForwardedPort]:
+        """The ports of its host that are to lead to it."""
+        return [one for one in self.forwards.all() if one.withdrawn is None] if self.pk else []
+
+    @property
+    def forwarded_ports(self) -> list[str]:
+        """The same as text."""
+        return [str(one) for one in self.led_ports]
 
     @property
     def leased_ipv4(self) -> str | None:
@@ -205,3 +229,38 @@ class PrivateAddress(models.Model):
 
     def __str__(self) -> str:
         return str(self.ip)
+
+
+class ForwardedPort(models.Model):
+    """A port of a host in user mode that leads to a port of a server there. See `vms.ports`.
+
+    `withdrawn`: the server's generation under which the host was told to let go of it, or None.
+    Until it proved that, the server may still be reached there, and nobody else gets the port.
+    """
+
+    class Protocol(models.TextChoices):
+        TCP = "tcp", "TCP"
+        UDP = "udp", "UDP"
+
+    host = models.ForeignKey("cloud.Host", models.PROTECT, related_name="forwarded_ports")
+    nic = models.ForeignKey(Nic, models.CASCADE, related_name="forwards")
+    protocol = models.CharField(max_length=3, choices=Protocol)
+    port = models.PositiveIntegerField(validators=_PORT)
+    guest_port = models.PositiveIntegerField(validators=_PORT)
+    withdrawn = models.PositiveBigIntegerField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["protocol", "guest_port"]
+        constraints = [
+            UniqueConstraint(fields=["host", "protocol", "port"], name="forwarded_port_lent_once"),
+            UniqueConstraint(
+                fields=["nic", "protocol", "guest_port"], name="guest_port_forwarded_once"
+            ),
+            CheckConstraint(
+                name="forwarded_port_in_range",
+                condition=Q(port__range=(1, 65535), guest_port__range=(1, 65535)),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.port} to {self.guest_port}/{self.protocol}"

@@ -19,7 +19,7 @@ from cloud.models import Action, Host, Project
 from cloud.snapshots import Policy, audited
 from networks.models import Firewall, FirewallSelector
 from vms.catalogue import Image, ImageCopy, ServerType, SshKey
-from vms.interfaces import FloatingAssignment, Nic, PrivateAddress
+from vms.interfaces import FloatingAssignment, ForwardedPort, Nic, PrivateAddress
 from vms.lifecycle import Status
 from vms.querysets import UsageQuerySet, VMQuerySet
 from vms.spec import Power, PowerGoal
@@ -29,6 +29,7 @@ __all__ = [
     "Disk",
     "FirewallUse",
     "FloatingAssignment",
+    "ForwardedPort",
     "Image",
     "ImageCopy",
     "Nic",

@@ -12,7 +12,7 @@ from cloud.api.views import Collection
 from cloud.errors import NotFound
 from cloud.models import Host
 from networks.models import Network
-from vms.interfaces import PRIVATE_MODE
+from vms.interfaces import PRIVATE_MODE, USER_NIC
 from vms.models import Nic
 
 
@@ -29,7 +29,12 @@ class NicSerializer(serializers.Serializer[Nic]):
     mac = serializers.CharField()
     server = NicServerSerializer(source="*")
     mode = serializers.ChoiceField(
-        [*Network.Mode.values, PRIVATE_MODE], allow_null=True, help_text="Null: not connected."
+        [*Network.Mode.values, PRIVATE_MODE, USER_NIC],
+        allow_null=True,
+        help_text="Null: not connected.",
+    )
+    forwarded_ports = serializers.ListField(
+        child=serializers.CharField(), help_text="Ports of the host that lead to it."
     )
     addresses = serializers.ListField(child=serializers.CharField(), source="lent")
     learned = serializers.ListField(
@@ -55,4 +60,4 @@ class HostNics(Collection[Nic]):
 
     def get_queryset(self) -> models.QuerySet[Nic]:
         nics = Nic.objects.filter(vm__host=self.kwargs["owner"]).select_related("vm")
-        return nics.prefetch_related("floating", "addresses").order_by("vm", "index")
+        return nics.prefetch_related("floating", "addresses", "forwards").order_by("vm", "index")

@@ -5,27 +5,48 @@ Every host that cannot take the VM gets a reason in words, so "no host has room"
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-# Which pools a host can give addresses of, by its own network mode.
-_PUBLIC_MODES = {"routed": frozenset({"routed"}), "bridged": frozenset({"routed", "bridged"})}
+# Which pools a host can give addresses of, by its own network mode. One in user mode gives those
+# that are led to the TAP which root prepared for it.
+_PUBLIC_MODES = {
+    "routed": frozenset({"routed"}),
+    "bridged": frozenset({"routed", "bridged"}),
+    "vde": frozenset({"routed"}),
+}
+_USER_MODE = "vde"
+# Reported problems of a host without which it switches no guest: networks and TAP need a switch.
+_NO_SWITCH = "vde_missing"
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What the VM needs. Memory in MiB, disk in GiB; location None: any."""
+    """What the VM needs. Memory in MiB, disk in GiB; location None: any.
+
+    `ports`: how many of its host's own ports shall lead to it, by protocol; None: it shall not be
+    behind its host's address. With `public_ip` as well, that is where the location has no pool.
+    """
 
     cores: int
     memory_mb: int
     disk_gb: int
     location: str | None = None
     public_ip: bool = False
+    ports: Mapping[str, int] | None = None
     private_net: bool = False
+    firewalled: bool = False
+    limited: bool = False
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A host as placement sees it; `free_*` is what is not promised to a VM yet."""
+    """A host as placement sees it; `free_*` is what is not promised to a VM yet.
+
+    `pooled`: its location has pools for the VM's project; `pool_modes`: of those that reach the
+    host and have what the VM's first address can be; `led_away`: none of them reaches it.
+    `free_ports` by protocol, `problems` by code: in user mode.
+    """
 
     host_id: int
     name: str
@@ -39,10 +60,17 @@ class Candidate:
     free_disk_gb: int
     vm_count: int
     has_image: bool
-    # Modes of the pools that its location has for the VM.
+    pooled: bool = True
     pool_modes: frozenset[str] = frozenset()
-    in_mesh: bool = True
+    led_away: bool = False
+    takes_members: bool = True
     revoked: bool = False
+    free_ports: Mapping[str, int] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def in_user_mode(self) -> bool:
+        return self.network_mode == _USER_MODE
 
 
 @dataclass(frozen=True)
@@ -103,10 +131,8 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
         return "is revoked"
     if not candidate.speaking:
         return "does not answer"
-    if demand.public_ip and (reason := _unreachable(candidate)):
+    if reason := _unconnected(demand, candidate) or _unguarded(demand, candidate):
         return reason
-    if demand.private_net and not candidate.in_mesh:
-        return "cannot reach private networks: its agent makes no tunnels"
     if demand.cores > candidate.cores:
         return f"has only {candidate.cores} cores of {demand.cores} needed"
     short = (
@@ -120,12 +146,61 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
     return None
 
 
-def _unreachable(candidate: Candidate) -> str | None:
+def _unconnected(demand: Demand, candidate: Candidate) -> str | None:
+    """Why the host cannot connect the VM as it needs to be, or None if it can."""
+    addressed = demand.public_ip and (candidate.pooled or demand.ports is None)
+    if addressed and (reason := _unaddressable(candidate)):
+        if candidate.in_user_mode and demand.ports is not None:
+            reason += "; it forwards ports if `public_net.forwarded_ports` asks for them"
+        return reason
+    if not addressed and (reason := _unforwardable(demand, candidate)):
+        return reason
+    if demand.private_net and not candidate.takes_members:
+        lacking = "lays no cables" if candidate.in_user_mode else "makes no tunnels"
+        return f"cannot reach private networks: its agent {lacking}"
+    if candidate.in_user_mode and (addressed or demand.private_net):
+        return candidate.problems.get(_NO_SWITCH)
+    return None
+
+
+def _unaddressable(candidate: Candidate) -> str | None:
     """Why the host cannot give the VM a public address, or None if it can."""
     able = public_modes(candidate.network_mode)
     if not able:
         return "cannot give public addresses"
+    if candidate.in_user_mode and not candidate.pool_modes:
+        return "is in user mode, and no TAP that root prepared leads the addresses to it"
+    if candidate.led_away:
+        return "cannot give the addresses: they are led to the TAP of another host"
     if candidate.pool_modes and not candidate.pool_modes & able:
         pools = " and ".join(sorted(candidate.pool_modes))
         return f"is {candidate.network_mode}, but the addresses for it are {pools}"
+    return None
+
+
+def _unforwardable(demand: Demand, candidate: Candidate) -> str | None:
+    """Why the host cannot lead ports of its own to the VM, or None if it can."""
+    if demand.ports is None:
+        return None
+    if not candidate.in_user_mode:
+        if demand.public_ip:
+            return "has no public address to give: add a pool with `manage.py pool_add`"
+        return "gives addresses, no forwarded ports: that is what hosts in user mode do"
+    if not candidate.free_ports:
+        return " ".join(candidate.problems.values()) or "has no forwarded ports"
+    for protocol, needed in demand.ports.items():
+        free = max(candidate.free_ports.get(protocol, 0), 0)
+        if needed > free:
+            return f"has {free} {protocol} ports free of {needed} needed"
+    return None
+
+
+def _unguarded(demand: Demand, candidate: Candidate) -> str | None:
+    """Why the host cannot hold the VM's traffic to its rules, or None if it can."""
+    if not candidate.in_user_mode:
+        return None
+    if demand.firewalled:
+        return "is in user mode, and enforces no firewalls"
+    if demand.limited:
+        return "is in user mode, and cannot limit traffic as the server type says"
     return None

@@ -16,7 +16,7 @@ from cloud.locks import hold_project
 from cloud.models import Action, Project
 from networks.models import IpType, PrimaryIp
 from networks.public_ips import IpOrder, create_ip, locked, set_dns_ptr
-from vms.attachments import attach_primary_ip, check_place, detach_primary_ip, fitting_modes
+from vms.attachments import attach_primary_ip, check_place, detach_primary_ip, reach_of
 from vms.errands import (
     Errand,
     ask,
@@ -70,7 +70,7 @@ def create_primary_ip(
         hold_project(project.pk)
         vm = lock_vm(vm.pk)
         _check_assignee(vm, order.type)
-        ip = create_ip(PrimaryIp, project, order, fitting_modes(vm))
+        ip = create_ip(PrimaryIp, project, order, reach_of(vm))
         return ip, assign_primary_ip(ip, vm)
 
 

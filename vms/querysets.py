@@ -53,7 +53,9 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         )
         return (
             self.select_related("host__location", "server_type", "image")
-            .prefetch_related("nics__floating", "nics__addresses", "firewall_uses")
+            .prefetch_related(
+                "nics__floating", "nics__addresses", "nics__forwards", "firewall_uses"
+            )
             .annotate(locked=Exists(exclusive))
         )
 
@@ -64,6 +66,7 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         ).prefetch_related(
             "nics__floating",
             "nics__addresses",
+            "nics__forwards",
             "nics__network__subnets",
             "nics__network__routes",
             "disks",
@@ -71,11 +74,12 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         )
 
     def without_public_interface(self) -> Self:
-        """Those that no public address leads to."""
+        """Those that neither a public address nor a port of their host leads to."""
         addressed = (
             Q(nics__ipv4__isnull=False)
             | Q(nics__ipv6__isnull=False)
             | Q(nics__dhcp_network__isnull=False)
+            | Q(nics__behind_host=True)
         )
         return self.exclude(pk__in=self.filter(addressed).values("pk"))
 

@@ -23,6 +23,7 @@ from cloud.hosts import Heartbeat, record_heartbeat
 from cloud.metrics import DEAD_LETTERS, observe_step
 from cloud.models import Action
 from networks.allocation import withdrawn
+from vms import ports
 from vms.attachments import set_free
 from vms.firewalls.membership import unguard
 from vms.floating_ips import finish_moves, is_moving
@@ -233,6 +234,7 @@ def _settle_addresses(vm: VM, report: VmReport) -> None:
     """Note what the host let go of, and what it saw at the interfaces."""
     if report.present and report.converged:
         finish_moves(withdrawn(vm.pk, report.generation, timezone.now()))
+        ports.let_go(vm.pk, report.generation)
     nics = {nic.index: nic for nic in vm.nics.all()} if report.nics else {}
     for seen in report.nics:
         nic = nics.get(seen.index)

@@ -18,7 +18,8 @@ from cloud.models import Location, Project
 from networks.models import Firewall, PrimaryIp, PrivateNetwork
 from vms.actions import ServerOrder
 from vms.attachments import PublicNet
-from vms.models import Image, ServerType, SshKey
+from vms.models import ForwardedPort, Image, ServerType, SshKey
+from vms.ports import Forward
 from vms.querysets import offered
 from vms.usage import SERIES, Period
 
@@ -52,29 +53,63 @@ class ProtectionRequest(RequestSerializer):
     rebuild = serializers.BooleanField(required=False)
 
 
+class ForwardRequest(RequestSerializer):
+    """A port of a server, as a `Forward`."""
+
+    protocol = serializers.ChoiceField(ForwardedPort.Protocol.choices)
+    guest_port = serializers.IntegerField(min_value=1, max_value=65535)
+
+    def validate(self, attrs: dict[str, Any]) -> Any:
+        return Forward(**attrs)
+
+
+class ForwardedPortsRequest(RequestSerializer):
+    forwarded_ports = ForwardRequest(many=True, help_text="All that are to be; at most 64.")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        return {"forwards": attrs["forwarded_ports"]}
+
+
 class PublicNetRequest(RequestSerializer):
-    enable_ipv4 = serializers.BooleanField(default=True)
-    enable_ipv6 = serializers.BooleanField(default=True)
+    """Families that are asked for explicitly, and primary IPs, are given or refused; by default a
+    server has what its location has. `forwarded_ports` is beside the contract.
+    """
+
+    enable_ipv4 = serializers.BooleanField(required=False, help_text="Default: true.")
+    enable_ipv6 = serializers.BooleanField(required=False, help_text="Default: true.")
     ipv4 = serializers.IntegerField(required=False, help_text="Id of a primary IP.")
     ipv6 = serializers.IntegerField(required=False, help_text="Id of a primary IP.")
+    forwarded_ports = ForwardRequest(
+        many=True,
+        required=False,
+        help_text="In place of addresses: ports of a host in user mode that lead to these.",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """All of it as a `PublicNet`."""
         own = PrimaryIp.objects.select_related("address__network", "location")
         own = own.filter(project=self.context["project"])
         named = {}
-        for family in ("ipv4", "ipv6"):
+        enabled = {family: attrs.get(f"enable_{family}", True) for family in ("ipv4", "ipv6")}
+        for family in enabled:
             if family not in attrs:
                 continue
-            if not attrs[f"enable_{family}"]:
+            if not enabled[family]:
                 raise serializers.ValidationError({family: f"enable_{family} is false"})
             named[family] = find(own, attrs[family], family)
+        required = bool(attrs.get("enable_ipv4") or attrs.get("enable_ipv6"))
+        forwarded = attrs.get("forwarded_ports")
+        if forwarded is not None and (named or required):
+            raise serializers.ValidationError(
+                {"forwarded_ports": "are in place of addresses: ask for the ones or the others"}
+            )
         return {
             "net": PublicNet(
-                ipv4=attrs["enable_ipv4"],
-                ipv6=attrs["enable_ipv6"],
+                **enabled,
                 primary4=named.get("ipv4"),
                 primary6=named.get("ipv6"),
+                required=required,
+                forwarded=None if forwarded is None else tuple(forwarded),
             )
         }
 

@@ -23,7 +23,7 @@ from networks.public_ips import dns_names
 from vms.firewalls.effective import firewall_states
 from vms.interfaces import PUBLIC_INDEX
 from vms.lifecycle import Status
-from vms.models import VM, Image, Nic, ServerType, SshKey
+from vms.models import VM, ForwardedPort, Image, Nic, ServerType, SshKey
 from vms.querysets import NOTICE, offered
 from vms.usage import Period, Values
 
@@ -209,18 +209,30 @@ class PublicIpv6Serializer(serializers.Serializer[PrimaryIp]):
         return dns_names(instance)
 
 
+class ForwardedPortSerializer(serializers.Serializer[ForwardedPort]):
+    protocol = serializers.ChoiceField(ForwardedPort.Protocol.choices)
+    ip = serializers.CharField(
+        source="nic.vm.host.forward_ip", allow_null=True, help_text="Null: its host forwards no more."
+    )
+    port = serializers.IntegerField()
+    guest_port = serializers.IntegerField()
+
+
 class ServerFirewallSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     status = serializers.ChoiceField(["applied", "pending"])
 
 
 class PublicNetSerializer(serializers.Serializer[Nic]):
-    """Clients need all four keys, whatever the server has."""
+    """Clients need four keys, whatever the server has; `forwarded_ports` is beside them."""
 
     ipv4 = PublicIpv4Serializer(allow_null=True)
     ipv6 = PublicIpv6Serializer(allow_null=True)
     floating_ips = serializers.SerializerMethodField()
     firewalls = serializers.SerializerMethodField()
+    forwarded_ports = ForwardedPortSerializer(
+        many=True, source="led_ports", help_text="Ports of its host that lead to it."
+    )
 
     @extend_schema_field(ServerFirewallSerializer(many=True))
     def get_firewalls(self, instance: Nic) -> list[dict[str, Any]]:

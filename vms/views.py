@@ -21,6 +21,7 @@ from cloud.serializers import ActionSerializer
 from cloud.views import ResourceActions
 from vms.actions import PowerCommand, change_protection, create_vm, delete_vm, power, update_vm
 from vms.filters import DatacenterFilter, ImageFilter, ServerFilter, SshKeyFilter
+from vms.forwarding import change_forwarded_ports
 from vms.ip_requests import DnsPtrRequest
 from vms.models import VM, Image, ServerType, SshKey
 from vms.primary_ips import change_server_dns_ptr
@@ -28,6 +29,7 @@ from vms.private.requests import AliasIpsRequest, AttachRequest, MembershipReque
 from vms.private.servers import attach_to_network, change_alias_ips, detach_from_network
 from vms.querysets import offered
 from vms.requests import (
+    ForwardedPortsRequest,
     ImageUpdateRequest,
     MetricsRequest,
     NameAndLabelsRequest,
@@ -190,6 +192,7 @@ class Servers(Offering[VM]):
         "attach_to_network": AttachRequest,
         "detach_from_network": MembershipRequest,
         "change_alias_ips": AliasIpsRequest,
+        "change_forwarded_ports": ForwardedPortsRequest,
     }
     filterset_class = ServerFilter
     sort_keys = ("name", "created")
@@ -263,6 +266,12 @@ class Servers(Offering[VM]):
     def change_alias_ips(self, request: Request, pk: int) -> Response:
         """Replace the further addresses that it answers for in a network."""
         return self._begun(change_alias_ips(self.find(pk), **self.body()))
+
+    @extend_schema(responses={201: ACTION})
+    @once
+    def change_forwarded_ports(self, request: Request, pk: int) -> Response:
+        """Replace the ports of its host, one in user mode, that lead to it; also while it runs."""
+        return self._begun(change_forwarded_ports(self.find(pk), **self.body()))
 
     @extend_schema(exclude=True)
     @once

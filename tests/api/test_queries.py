@@ -26,12 +26,12 @@ def queries_of(api: Api, path: str) -> int:
 @pytest.mark.parametrize(
     ("path", "most"),
     [
-        ("servers?per_page=50", 10),
+        ("servers?per_page=50", 11),
         ("actions?per_page=50", 4),
         ("servers/actions?per_page=50", 4),
         ("hosts", 3),
         ("audit?per_page=50&verb=server.create", 3),
-        ("hosts/{host}/nics?per_page=50", 6),
+        ("hosts/{host}/nics?per_page=50", 7),
         ("primary_ips?per_page=50", 7),
         ("floating_ips?per_page=50", 7),
         ("addresses/203.0.113.1/history", 4),

@@ -34,7 +34,8 @@ BRIDGED = frozenset({"bridged"})
         ({"schedulable": False}, "is closed for new servers"),
         ({"revoked": True, "speaking": False}, "is revoked"),
         ({"speaking": False}, "does not answer"),
-        ({"network_mode": "vde"}, "cannot give public addresses"),
+        ({"network_mode": ""}, "cannot give public addresses"),
+        ({"led_away": True}, "cannot give the addresses: they are led to the TAP of another host"),
         (
             {"pool_modes": BRIDGED},
             "is routed, but the addresses for it are bridged",
@@ -85,8 +86,111 @@ def test_pools_do_not_matter_to_a_vm_without_public_addresses() -> None:
 
 
 def test_only_a_host_of_the_mesh_takes_a_server_with_a_private_network() -> None:
-    outside = replace(HOST, name="h2", in_mesh=False)
+    outside = replace(HOST, name="h2", takes_members=False)
     placement = place(replace(DEMAND, private_net=True), [outside, HOST])
     assert [host.name for host in placement.ranked] == ["h1"]
     assert placement.rejected == {"h2": "cannot reach private networks: its agent makes no tunnels"}
     assert len(place(DEMAND, [outside, HOST]).ranked) == 2
+
+
+# What a request that says nothing of it asks for: addresses, or ports where there is no pool.
+EITHER = replace(DEMAND, ports={"tcp": 1})
+PORTS = replace(DEMAND, public_ip=False, ports={"tcp": 1, "udp": 2})
+INSIDE = replace(DEMAND, public_ip=False, private_net=True)
+USER = replace(
+    HOST,
+    network_mode="vde",
+    pooled=False,
+    pool_modes=frozenset(),
+    free_ports={"tcp": 10, "udp": 10},
+)
+TAPPED = replace(USER, pooled=True, pool_modes=frozenset({"routed"}))
+NO_SWITCH = {"vde_missing": "There is no vde_switch: `apt install vde2`."}
+
+
+@pytest.mark.rootless
+@pytest.mark.parametrize(
+    ("demand", "candidate", "reason"),
+    [
+        (
+            DEMAND,
+            USER,
+            "is in user mode, and no TAP that root prepared leads the addresses to it",
+        ),
+        (
+            EITHER,
+            replace(USER, pooled=True),
+            "is in user mode, and no TAP that root prepared leads the addresses to it; it forwards"
+            " ports if `public_net.forwarded_ports` asks for them",
+        ),
+        (
+            EITHER,
+            replace(HOST, pooled=False, pool_modes=frozenset()),
+            "has no public address to give: add a pool with `manage.py pool_add`",
+        ),
+        (
+            DEMAND,
+            replace(TAPPED, pool_modes=BRIDGED),
+            "is vde, but the addresses for it are bridged",
+        ),
+        (DEMAND, replace(TAPPED, problems=NO_SWITCH), NO_SWITCH["vde_missing"]),
+        (INSIDE, replace(USER, problems=NO_SWITCH), NO_SWITCH["vde_missing"]),
+        (
+            INSIDE,
+            replace(USER, takes_members=False),
+            "cannot reach private networks: its agent lays no cables",
+        ),
+        (
+            PORTS,
+            HOST,
+            "gives addresses, no forwarded ports: that is what hosts in user mode do",
+        ),
+        (PORTS, replace(USER, free_ports={}), "has no forwarded ports"),
+        (
+            PORTS,
+            replace(USER, free_ports={}, problems={"slirp_missing": "Install libslirp0."}),
+            "Install libslirp0.",
+        ),
+        (
+            PORTS,
+            replace(USER, free_ports={"tcp": 10, "udp": 1}),
+            "has 1 udp ports free of 2 needed",
+        ),
+        (replace(PORTS, firewalled=True), USER, "is in user mode, and enforces no firewalls"),
+        (replace(DEMAND, firewalled=True), TAPPED, "is in user mode, and enforces no firewalls"),
+        (
+            replace(PORTS, limited=True),
+            USER,
+            "is in user mode, and cannot limit traffic as the server type says",
+        ),
+    ],
+)
+def test_a_host_in_user_mode_takes_no_server_that_asks_for_more_than_it_gives(
+    demand: Demand, candidate: Candidate, reason: str
+) -> None:
+    assert place(demand, [candidate]).explain() == f"h1: {reason}"
+
+
+@pytest.mark.rootless
+@pytest.mark.parametrize(
+    ("demand", "candidate"),
+    [
+        (EITHER, USER),
+        (PORTS, USER),
+        (PORTS, replace(USER, pooled=True)),
+        (PORTS, replace(USER, problems=NO_SWITCH)),
+        (DEMAND, TAPPED),
+        (EITHER, TAPPED),
+        (EITHER, replace(TAPPED, free_ports={})),
+        (INSIDE, USER),
+        (replace(DEMAND, public_ip=False), USER),
+    ],
+)
+def test_a_host_in_user_mode_takes_what_it_can_give(demand: Demand, candidate: Candidate) -> None:
+    assert place(demand, [candidate]).ranked
+
+
+@pytest.mark.rootless
+def test_other_hosts_are_held_to_no_rule_of_user_mode() -> None:
+    assert place(replace(DEMAND, firewalled=True, limited=True), [HOST]).ranked
+    assert place(EITHER, [HOST]).ranked

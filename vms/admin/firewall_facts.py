@@ -11,6 +11,7 @@ from cloud.admin.page import Cell, Table
 from cloud.models import Action
 from networks.firewalls.rules import Rule, networks_of
 from networks.models import Firewall
+from vms.firewalls.effective import is_applied
 from vms.models import FirewallUse
 
 
@@ -68,7 +69,7 @@ def guarded_table(uses: list[FirewallUse]) -> Table:
         [
             link(use.vm),
             why_guarded(use),
-            guard_badge(use.generation <= use.vm.applied_generation),
+            guard_badge(is_applied(use, use.vm)),
         ]
         for use in uses
     ]

@@ -52,6 +52,7 @@ from vms.firewalls.actions import (
     set_rules,
     update_firewall,
 )
+from vms.firewalls.effective import is_applied
 
 register(
     "firewall",
@@ -134,8 +135,8 @@ class FirewallAdmin(RowFormsMixin, FactsAdmin):
         return ago(firewall.created)
 
     def page(self, request: HttpRequest, row: Firewall) -> Page:
-        uses = list(row.uses.select_related("vm", "selector").order_by("vm__name", "id"))
-        pending = any(use.generation > use.vm.applied_generation for use in uses)
+        uses = list(row.uses.select_related("vm__host", "selector").order_by("vm__name", "id"))
+        pending = any(not is_applied(use, use.vm) for use in uses)
         return Page(
             title=row.name,
             icon="local_fire_department",

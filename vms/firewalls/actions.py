@@ -27,6 +27,7 @@ from vms.firewalls.membership import (
     REMOVE,
     Change,
     PrivateOnly,
+    check_enforceable,
     lock_servers,
     tell,
 )
@@ -152,7 +153,8 @@ def set_rules(firewall: Firewall, rules: object) -> list[Action]:
 def apply_firewall(firewall: Firewall, targets: Sequence[Target]) -> list[Action]:
     """Let the firewall guard these servers, now and, by selector, in the future.
 
-    Raises TargetNotFound, AlreadyApplied, PrivateOnly, LimitExceeded, or InvalidInput (selector).
+    Raises TargetNotFound, AlreadyApplied, PrivateOnly, Unenforceable, LimitExceeded or InvalidInput
+    (selector).
     """
     with _held(firewall), changing(firewall, "apply") as change:
         actions = _apply(firewall, targets)
@@ -198,6 +200,7 @@ def _apply(firewall: Firewall, targets: Sequence[Target]) -> list[Action]:
     reasons: list[tuple[int, FirewallSelector | None]] = [(pk, None) for pk in chosen]
     reasons += [(pk, selector) for selector, pks in following.values() for pk in pks]
     servers = {vm.pk: vm for vm in lock_servers(pk for pk, _ in reasons)}
+    check_enforceable(servers.values())
     FirewallUse.objects.bulk_create(
         FirewallUse(
             vm=servers[pk], firewall=firewall, selector=selector, generation=servers[pk].generation

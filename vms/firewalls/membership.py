@@ -13,10 +13,10 @@ from cloud import steps
 from cloud.actions import Aim, open_action
 from cloud.audit import changing
 from cloud.errors import CumuletError, LimitExceeded, invalid
-from cloud.labels import meets, parse_selector
 from cloud.models import Action
-from networks.models import Firewall, FirewallSelector
+from networks.models import Firewall
 from vms.attachments import has_public_interface
+from vms.firewalls.effective import selectors_met
 from vms.intent import want
 from vms.lifecycle import ActionGoal
 from vms.models import VM, FirewallUse
@@ -38,6 +38,18 @@ class PrivateOnly(CumuletError):
         super().__init__(f"server {vm.name} has no public interface that a firewall could guard")
 
 
+class Unenforceable(CumuletError):
+    """A host without privileges cannot hold its servers to a firewall's rules (HTTP 422)."""
+
+    code = "firewall_unenforceable"
+
+    def __init__(self, vm: VM) -> None:
+        super().__init__(
+            f"host {vm.host} of server {vm.name} is in user mode and enforces no firewalls: leave"
+            " the server out, by its labels too, or create it on another host"
+        )
+
+
 @dataclass(frozen=True)
 class Change:
     """That a firewall came to a server, or says something else (APPLY), or went (REMOVE)."""
@@ -49,12 +61,14 @@ class Change:
 def guard_new(vm: VM, firewalls: Iterable[Firewall]) -> None:
     """Give a server that is just being created its firewalls, those by label included.
 
-    Call with the project held. Raises InvalidInput if one was deleted meanwhile, PrivateOnly or
-    LimitExceeded.
+    Call with the project held. Raises InvalidInput if one was deleted meanwhile, PrivateOnly,
+    Unenforceable or LimitExceeded.
     """
     wanted = list(dict.fromkeys(firewall.pk for firewall in firewalls))
     if wanted and not has_public_interface(vm):
         raise PrivateOnly(vm)
+    if wanted:
+        check_enforceable([vm])
     found = Firewall.objects.filter(project=vm.project_id).in_bulk(wanted)
     if gone := [pk for pk in wanted if pk not in found]:
         raise invalid("firewalls", f"{gone[0]} not found")
@@ -68,7 +82,7 @@ def guard_new(vm: VM, firewalls: Iterable[Firewall]) -> None:
 def follow_labels(vm: VM) -> list[Action]:
     """The server's labels were changed: let the firewalls that follow them come and go.
 
-    Call with the project held. Raises LimitExceeded.
+    Call with the project held. Raises LimitExceeded or Unenforceable.
     """
     return [
         action
@@ -82,8 +96,8 @@ def lock_servers(vm_ids: Iterable[int]) -> list[VM]:
 
     Call before their uses are written.
     """
-    staying = VM.objects.filter(pk__in=set(vm_ids), deleting=False).order_by("pk")
-    return list(staying.select_for_update(of=("self",)))
+    staying = VM.objects.filter(pk__in=set(vm_ids), deleting=False).select_related("host")
+    return list(staying.order_by("pk").select_for_update(of=("self",)))
 
 
 def tell(vm_ids: Iterable[int], changes: Sequence[Change]) -> list[Action]:
@@ -97,6 +111,13 @@ def tell(vm_ids: Iterable[int], changes: Sequence[Change]) -> list[Action]:
     return [action for vm in vms.select_for_update(of=("self",)) for action in _tell(vm, changes)]
 
 
+def check_enforceable(vms: Iterable[VM]) -> None:
+    """Raises Unenforceable, so that no server ever seems guarded that is not."""
+    for vm in vms:
+        if vm.host.in_user_mode:
+            raise Unenforceable(vm)
+
+
 def unguard(vm: VM) -> None:
     """No firewall is used by a server that is being deleted; its host's rules end with it."""
     FirewallUse.objects.filter(vm=vm).delete()
@@ -107,15 +128,12 @@ def _fit_labels(vm: VM) -> list[Change]:
 
     Reads the selectors of the project and the server's own uses, however many servers there are.
     """
-    selectors = FirewallSelector.objects.filter(firewall__project=vm.project_id)
-    met = {
-        selector.pk: selector
-        for selector in selectors
-        if meets(vm.labels, parse_selector(selector.selector))
-    }
+    met = selectors_met(vm.project_id, vm.labels)
     uses = FirewallUse.objects.filter(vm=vm)
     present = set(uses.values_list("selector", flat=True))
     before = set(uses.values_list("firewall", flat=True))
+    if met.keys() - present:
+        check_enforceable([vm])
     uses.exclude(selector=None).exclude(selector__in=met).delete()
     FirewallUse.objects.bulk_create(
         FirewallUse(

@@ -119,8 +119,12 @@ def existing(network: PrivateNetwork) -> PrivateNetwork:
 
 
 def _check_joining(vm: VM, network: PrivateNetwork, others: Sequence[Nic]) -> None:
-    if not vm.host.in_mesh:
-        raise invalid("network", f"host {vm.host} of server {vm} cannot reach private networks")
+    if not vm.host.takes_members:
+        lacking = "lays no cables" if vm.host.in_user_mode else "makes no tunnels"
+        raise invalid(
+            "network",
+            f"host {vm.host} of server {vm} cannot reach private networks: its agent {lacking}",
+        )
     if any(nic.network_id == network.pk for nic in others):
         raise AlreadyAttached(f"server {vm} is attached to network {network} already")
     if len(others) >= MOST_NETWORKS:
