@@ -212,7 +212,9 @@ class PublicIpv6Serializer(serializers.Serializer[PrimaryIp]):
 class ForwardedPortSerializer(serializers.Serializer[ForwardedPort]):
     protocol = serializers.ChoiceField(ForwardedPort.Protocol.choices)
     ip = serializers.CharField(
-        source="nic.vm.host.forward_ip", allow_null=True, help_text="Null: its host forwards no more."
+        source="nic.vm.host.forward_ip",
+        allow_null=True,
+        help_text="Null: its host forwards no more.",
     )
     port = serializers.IntegerField()
     guest_port = serializers.IntegerField()
