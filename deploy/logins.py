@@ -61,7 +61,7 @@ def login_of(server: dict[str, Any]) -> Login | None:
     if net["ipv4"]:
         return Login(net["ipv4"]["ip"], net["ipv4"]["ip"])
     for forward in net.get("forwarded_ports", ()):
-        if (forward["protocol"], forward["guest_port"]) == ("tcp", _SSH):
+        if forward["ip"] and (forward["protocol"], forward["guest_port"]) == ("tcp", _SSH):
             return Login(server["name"], forward["ip"], forward["port"])
     return None
 

@@ -25,6 +25,7 @@ def test_without_one_the_port_that_leads_to_ssh_is() -> None:
 
 
 def test_a_server_may_have_no_way_in() -> None:
+    assert login_of(server(None, {**PORT, "ip": None})) is None
     assert login_of(server(None, {**PORT, "protocol": "udp"})) is None
 
 
