@@ -100,9 +100,18 @@ class HostConfig:
     cable_port: int = CABLE_PORT
 
     @classmethod
-    def from_environment(cls, env: Mapping[str, str] = os.environ) -> HostConfig:
-        """Read CUMULET_BUNDLE and the CUMULET_HOST_* variables; raises BadBundle."""
-        bundle_path = env.get("CUMULET_BUNDLE", "/etc/cumulet/bundle.json")
+    def from_environment(
+        cls, env: Mapping[str, str] = os.environ, *, root: bool | None = None
+    ) -> HostConfig:
+        """Read CUMULET_BUNDLE and the CUMULET_HOST_* variables; raises BadBundle.
+
+        `root`: whether it is the agent of the machine, or of a user of it (None: whoever asks).
+        """
+        root = os.geteuid() == 0 if root is None else root
+        home = Path(env.get("HOME", "/"))
+        bundle_path = env.get("CUMULET_BUNDLE") or (
+            "/etc/cumulet/bundle.json" if root else f"{home}/.config/cumulet/bundle.json"
+        )
         try:
             bundle = json.loads(Path(bundle_path).read_text())
             if bundle["version"] != BUNDLE_VERSION:
@@ -117,11 +126,13 @@ class HostConfig:
                 f"cannot read the join bundle {bundle_path} ({error!r}):"
                 " copy the file that `manage.py host_add` wrote, or set CUMULET_BUNDLE"
             ) from error
+        state = Path("/var/lib/cumulet/hosts" if root else f"{home}/.local/share/cumulet/hosts")
+        state_dir = Path(env.get("CUMULET_HOST_STATE") or state / name)
         return cls(
             name=name,
             broker_url=broker_url,
-            state_dir=Path(env.get("CUMULET_HOST_STATE", f"/var/lib/cumulet/hosts/{name}")),
-            run_dir=Path(env.get("CUMULET_HOST_RUN", f"/run/cumulet/{name}")),
+            state_dir=state_dir,
+            run_dir=Path(env.get("CUMULET_HOST_RUN") or _run_dir(env, name, state_dir, root)),
             uplink=env.get("CUMULET_HOST_UPLINK") or None,
             qemu_user=env.get("CUMULET_HOST_QEMU_USER") or None,
             cores=_whole(env, "CUMULET_HOST_CORES"),
@@ -137,6 +148,14 @@ class HostConfig:
             tap=env.get("CUMULET_HOST_TAP") or None,
             cable_port=_whole(env, "CUMULET_HOST_CABLE_PORT") or CABLE_PORT,
         )
+
+
+def _run_dir(env: Mapping[str, str], name: str, state_dir: Path, root: bool) -> Path:
+    """A user's own is emptied at the end of the session, unless that user lingers: loginctl(1)."""
+    if root:
+        return Path("/run/cumulet") / name
+    session = env.get("XDG_RUNTIME_DIR")
+    return Path(session) / "cumulet" / name if session else state_dir / "run"
 
 
 def _whole(env: Mapping[str, str], name: str) -> int | None:

@@ -8,11 +8,11 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from cloud.errors import CumuletError
+from networks.host.traffic import Traffic
 
 _SECONDS = 2.0
 _CHUNK = 65536
@@ -26,6 +26,7 @@ _SUCCESS = b"1000"
 _PORT = re.compile(r"^Port ([0-9]+) ")
 _IN = re.compile(r"^ IN: +pkts +([0-9]+) +bytes +([0-9]+)")
 _OUT = re.compile(r"^ OUT: +pkts +([0-9]+) +bytes +([0-9]+)")
+_TAP = re.compile(r"^  -- endpoint ID .* module tuntap +: (\S+)\s*$", re.MULTILINE)
 _PLUG = re.compile(r"^  -- endpoint ID .* pid=([0-9]+)\s*$")
 
 
@@ -36,23 +37,19 @@ class SwitchSilent(CumuletError):
     retryable: ClassVar[bool] = True
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """What a port has carried, seen from the switch: `in` came from the program plugged in."""
-
-    packets_in: int = 0
-    packets_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-
-
 def plugs(console: Path) -> dict[int, Traffic]:
     """By the pid of the program that is plugged in. Raises SwitchSilent."""
     return parse_ports(ask(console, "port/allprint"))
 
 
+def taps(console: Path) -> list[str]:
+    """The interfaces that are ports of it. Raises SwitchSilent."""
+    return _TAP.findall(ask(console, "port/allprint"))
+
+
 def parse_ports(text: str) -> dict[int, Traffic]:
-    """The answer to port/allprint. A port's numbers come before the ends of its cables.
+    """The answer to port/allprint. A port's numbers come before the ends of its cables; what is
+    "in" for the switch was sent by the program that is plugged in.
 
     Traffic of a program with several plugs is that of the last.
     """
@@ -66,7 +63,7 @@ def parse_ports(text: str) -> dict[int, Traffic]:
         elif match := _OUT.match(line):
             received = int(match[1]), int(match[2])
         elif match := _PLUG.match(line):
-            found[int(match[1])] = Traffic(sent[0], received[0], sent[1], received[1])
+            found[int(match[1])] = Traffic(received[0], sent[0], received[1], sent[1])
     return found
 
 

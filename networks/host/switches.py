@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from cloud import shell
 from cloud.errors import CumuletError
-from networks.host import processes, switch_console
+from networks.host import prepared_tap, processes, switch_console
 from networks.host.switch_console import SwitchSilent
 
 PROGRAM = "vde_switch"
@@ -97,8 +97,8 @@ def require() -> None:
 
 
 def ensure(switch: Switch) -> bool:
-    """Run the switch; whether it had to be started. Raises VdeMissing, SwitchFailed, CommandError
-    or OSError.
+    """Run the switch; whether it had to be started. Raises VdeMissing, SwitchFailed, TapInUse,
+    SwitchSilent, CommandError or OSError.
     """
     if is_alive(switch):
         return False
@@ -113,6 +113,9 @@ def ensure(switch: Switch) -> bool:
         if find(switch) is None or time.monotonic() > deadline:
             raise SwitchFailed(f"{PROGRAM} did not start: see why with `{_by_hand(switch)}`")
         time.sleep(_POLL_SECONDS)
+    if switch.tap and switch.tap not in switch_console.taps(switch.console):
+        remove(switch)  # it would go on without
+        raise prepared_tap.in_use(switch.tap)
     return True
 
 

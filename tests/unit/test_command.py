@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from tests.documents import INITRD, KERNEL, SPEC, a_spec
+from vms.host import netdevs
 from vms.host.command import Accelerator, command
 from vms.host.paths import HostPaths
 from vms.spec import DiskSpec, VmSpec
@@ -48,12 +49,12 @@ def lines(argv: list[str]) -> str:
 def test_the_command_line_is_as_written_down(
     spec: VmSpec, accelerator: Accelerator, golden: str
 ) -> None:
-    assert lines(command(spec, PATHS.vm(7), accelerator)) == (GOLDEN / golden).read_text()
+    assert lines(command(spec, PATHS.vm(7), accelerator, netdevs.tap)) == (GOLDEN / golden).read_text()
 
 
 def test_a_comma_in_a_path_stays_within_its_value() -> None:
     odd = HostPaths(Path("/state,readonly=on"), Path("/run,x=y"))
-    argv = command(SPEC, odd.vm(7), "tcg")
+    argv = command(SPEC, odd.vm(7), "tcg", netdevs.tap)
     for option, word in pairwise(argv):
         if option in ("-blockdev", "-chardev", "-device", "-netdev"):
             assert ",readonly=on" not in word.replace(",,", "")
@@ -61,14 +62,14 @@ def test_a_comma_in_a_path_stays_within_its_value() -> None:
 
 
 def test_every_block_device_names_its_format_and_nothing_is_guessed() -> None:
-    argv = command(TWO_OF_EACH, PATHS.vm(7), "tcg")
+    argv = command(TWO_OF_EACH, PATHS.vm(7), "tcg", netdevs.tap)
     assert "-drive" not in argv
     layers = [word for option, word in pairwise(argv) if option == "-blockdev"]
     assert all(layer.startswith(("driver=file", "driver=qcow2", "driver=raw")) for layer in layers)
 
 
 def test_the_base_image_and_the_seed_are_read_only() -> None:
-    argv = command(SPEC, PATHS.vm(7), "tcg")
+    argv = command(SPEC, PATHS.vm(7), "tcg", netdevs.tap)
     for name in ("base-file", "base", "seed-file", "seed"):
         (layer,) = [word for word in argv if f"node-name={name}," in word]
         assert layer.endswith("read-only=on")

@@ -19,6 +19,7 @@ from vms.host.command import BINARY, SANDBOX, Accelerator
 from vms.host.host import Host
 
 KVM = Path("/dev/kvm")
+FORBIDDEN = f"the user of this host's agent may not open {KVM}"
 PROBE_SECONDS = 2.0
 _PORT = 0xF4
 # mov dx, 0xf4; mov al, 0x10; out dx, al; hlt; jmp -3: QEMU ends with 0x10 * 2 + 1.
@@ -37,6 +38,8 @@ class Verdict(Struct, frozen=True):
 
 def chosen(host: Host) -> Verdict:
     """The verdict of this boot; the first caller finds out, which takes up to 2 s."""
+    if is_forbidden(host):  # whoever mends that need not start the machine anew
+        return Verdict(host.boot_id, "tcg", f"guests are emulated, slowly: {FORBIDDEN}")
     with files.locked(host.paths.locks / "accelerator"):
         stored = _stored(host.paths.accelerator)
         if stored and stored.boot_id == host.boot_id:
@@ -44,6 +47,11 @@ def chosen(host: Host) -> Verdict:
         verdict = _find_out(host)
         files.write(host.paths.accelerator, msgspec.json.encode(verdict))
         return verdict
+
+
+def is_forbidden(host: Host) -> bool:
+    """Whether there is a device that the agent's own user, whose guests these are, may not open."""
+    return host.owner is None and KVM.exists() and not os.access(KVM, os.R_OK | os.W_OK)
 
 
 def _stored(path: Path) -> Verdict | None:

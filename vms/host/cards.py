@@ -14,10 +14,10 @@ from typing import ClassVar
 import structlog
 
 from cloud.errors import CumuletError
-from networks.host import nics
-from vms.host import leases, qmp
-from vms.host.command import CARD_PREFIX, SLOT_PREFIX, card, slot
+from vms.host import qmp, wiring
+from vms.host.command import SLOT_PREFIX, slot
 from vms.host.host import Host
+from vms.host.netdevs import CARD_PREFIX, card
 from vms.host.paths import VmPaths
 from vms.host.qmp import Command
 from vms.spec import VmSpec
@@ -62,22 +62,21 @@ def plug(host: Host, spec: VmSpec, paths: VmPaths) -> None:
             raise NoSlot(
                 f"NIC {nic.index} cannot be added while the server runs: shut it down and start it"
             )
-        tap = {"type": "tap", "id": name, "ifname": paths.tap(nic.index)}
+        netdevs = wiring.of(host).netdevs(nic, paths)
         device = {"driver": "virtio-net-pci", "id": name, "bus": port, "netdev": name}
-        with suppress(qmp.QmpRefused):  # what a plug that failed has left
-            qmp.ask(paths.qmp, Command("netdev_del", {"id": name}))
+        for netdev in reversed(netdevs):
+            with suppress(qmp.QmpRefused):  # what a plug that failed has left
+                qmp.ask(paths.qmp, Command("netdev_del", {"id": netdev["id"]}))
         qmp.ask(
             paths.qmp,
-            Command("netdev_add", {**tap, "script": "no", "downscript": "no"}),
+            *(Command("netdev_add", netdev) for netdev in netdevs),
             Command("device_add", {**device, "mac": nic.mac, "host_mtu": nic.mtu, "romfile": ""}),
         )
 
 
 def _pulled(host: Host, spec: VmSpec, paths: VmPaths, names: Sequence[str]) -> bool:
-    kept = {nic.index for nic in spec.nics}
-    taps = {name: paths.tap(_index(name)) for name in names}
-    unlinked = [tap for name, tap in taps.items() if _index(name) not in kept]
-    nics.cut(unlinked)
+    wires = wiring.of(host)
+    wires.cut(spec, names)
     for name in names:
         # While the guest is being asked, QEMU refuses to ask again.
         with suppress(qmp.QmpRefused):
@@ -91,8 +90,7 @@ def _pulled(host: Host, spec: VmSpec, paths: VmPaths, names: Sequence[str]) -> b
     for name in names:
         with suppress(qmp.QmpRefused):
             qmp.ask(paths.qmp, Command("netdev_del", {"id": name}))
-    leases.forget(host, unlinked)
-    nics.remove_nics(unlinked, (), host.surroundings)
+    wires.withdraw(spec, names)
     return True
 
 
@@ -108,7 +106,3 @@ def _cards(devices: set[str]) -> set[str]:
 def _is_old(devices: set[str]) -> bool:
     """A guest that an older release started: its NICs have no names, and it has no slots."""
     return not any(name.startswith(SLOT_PREFIX) for name in devices)
-
-
-def _index(name: str) -> int:
-    return int(name.removeprefix(CARD_PREFIX).partition("-")[0])

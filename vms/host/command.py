@@ -7,10 +7,12 @@ The machine has only what a cloud's guest uses: each device left out is boot tim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from networks.spec import NicSpec
+from vms.host.netdevs import Netdev, Netdevs, card, netdev_word
 from vms.host.paths import MOST_NICS, VmPaths
 from vms.spec import DiskSpec, VmSpec
 
@@ -20,7 +22,7 @@ Accelerator = Literal["kvm", "tcg"]
 # What a process that only plays a machine never does.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
-CARD_PREFIX, SLOT_PREFIX = "nic", "slot"
+SLOT_PREFIX = "slot"
 _SLOTS_AT = "0x10"
 
 # Translated code of one guest, beside its memory; QEMU itself would take up to 1 GiB.
@@ -31,7 +33,7 @@ _TCG_CACHE_MB = 256
 TCG_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+rdrand"
 
 
-def command(spec: VmSpec, paths: VmPaths, accelerator: Accelerator) -> list[str]:
+def command(spec: VmSpec, paths: VmPaths, accelerator: Accelerator, netdevs: Netdevs) -> list[str]:
     """The whole argv. QEMU stays in the foreground and makes its sockets below `paths.run`."""
     return [
         *(BINARY, "-nodefaults", "-no-user-config"),
@@ -41,7 +43,7 @@ def command(spec: VmSpec, paths: VmPaths, accelerator: Accelerator) -> list[str]
         *(word for disk in spec.disks for word in _disk(spec, disk, paths)),
         *_seed(paths),
         *_slots(spec.nics),
-        *(word for nic in spec.nics for word in _nic(nic, paths)),
+        *(word for nic in spec.nics for word in _nic(nic, netdevs(nic, paths))),
         *_guest_channels(paths),
         *_direct_boot(spec, paths),
     ]
@@ -118,11 +120,6 @@ def _seed(paths: VmPaths) -> list[str]:
     ]
 
 
-def card(nic: NicSpec) -> str:
-    """What QEMU calls a NIC, on both of its sides: another NIC of the same index is another one."""
-    return f"{CARD_PREFIX}{nic.index}-{nic.nic_id}"
-
-
 def slot(nic: NicSpec) -> str | None:
     """The port that the NIC is in; None for one that stays while the guest runs."""
     return f"{SLOT_PREFIX}{nic.index}" if nic.mode == "private" else None
@@ -146,13 +143,13 @@ def _slots(nics: tuple[NicSpec, ...]) -> list[str]:
     ]
 
 
-def _nic(nic: NicSpec, paths: VmPaths) -> list[str]:
-    """The TAP exists already; an empty `romfile` leaves network boot out of the firmware."""
-    name, tap, port = card(nic), paths.tap(nic.index), slot(nic)
+def _nic(nic: NicSpec, netdevs: Sequence[Netdev]) -> list[str]:
+    """An empty `romfile` leaves network boot out of the firmware."""
+    name, port = card(nic), slot(nic)
     bus = f"bus={port}," if port else ""
     device = f"virtio-net-pci,id={name},{bus}netdev={name},mac={nic.mac}"
     return [
-        *("-netdev", f"tap,id={name},ifname={tap},script=no,downscript=no"),
+        *(part for netdev in netdevs for part in ("-netdev", netdev_word(netdev))),
         *("-device", f"{device},host_mtu={nic.mtu},romfile="),
     ]
 

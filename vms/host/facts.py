@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import Any
 
 from cloud.version import VERSION
 from networks.host import bridge, nics
-from vms.host import accelerator, networks
+from vms.host import accelerator, networks, problems, user_mode
 from vms.host.host import Host
 from vms.spec import HostReport
 
@@ -35,7 +36,21 @@ def host_report(host: Host) -> HostReport:
         uplink_ip=uplink_ip,
         tunnel_key=networks.tunnel_key(host),
         tunnel_endpoint=networks.tunnel_endpoint(host, uplink_ip),
+        problems=problems.problems(host),
+        **_user_mode(host),
     )
+
+
+def _user_mode(host: Host) -> dict[str, Any]:
+    """Ports on no address lead to nobody."""
+    if host.routes_networks:
+        return {}
+    forward_ip = user_mode.forward_ip(host)
+    return {
+        "forward_ip": forward_ip,
+        "forward_ports": host.config.forward_ports if forward_ip else None,
+        "public_ranges": user_mode.public_ranges(host),
+    }
 
 
 def _network_mode(host: Host) -> str:

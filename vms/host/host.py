@@ -151,6 +151,7 @@ def _make_directories(paths: HostPaths, owner: Owner | None) -> None:
         paths.locks,
         paths.unsent,
         paths.logs,
+        paths.outlets,
     )
     for path in private:
         _directory(path, 0o700)

@@ -21,8 +21,9 @@ from vms.host.networks import Tell
 
 log = structlog.get_logger(__name__)
 
-# How soon a tunnel is seen to be gone, and how soon what failed is tried again.
+# How soon a tunnel or a switch is seen to be gone, and how soon what failed is tried again.
 TUNNEL_SECONDS = 0.5
+SWITCH_SECONDS = 0.5
 RETRY_SECONDS = 2.0
 
 
@@ -42,10 +43,9 @@ class Networks:
 
     async def tend(self) -> None:
         """Until it is cancelled."""
-        if not self._host.routes_networks:
-            return
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._tend_tunnel())
+            kind = self._tend_tunnel if self._host.routes_networks else self._tend_switches
+            group.create_task(kind())
             group.create_task(self._try_again())
 
     async def look_at_all(self, *, insist: bool) -> None:
@@ -86,11 +86,26 @@ class Networks:
             mended = await asyncio.to_thread(self._mend_tunnel)
             await asyncio.sleep(TUNNEL_SECONDS if mended else RETRY_SECONDS)
 
+    async def _tend_switches(self) -> None:
+        while True:
+            await asyncio.sleep(SWITCH_SECONDS)
+            for network_id in await asyncio.to_thread(self._fallen):
+                await self._see_to(network_id, insist=False)
+
     async def _try_again(self) -> None:
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             for network_id in sorted(self._due):
                 await self._see_to(network_id, insist=False)
+
+    def _fallen(self) -> list[int]:
+        """Networks that must be here and of which something has ended."""
+        try:
+            wanted = [spec.network_id for spec in netstore.specs(self._host.paths)]
+            return [one for one in wanted if not networks.stands(self._host, one)]
+        except (CumuletError, OSError):
+            log.exception("switches not seen")
+            return []
 
     def _mend_tunnel(self) -> bool:
         try:

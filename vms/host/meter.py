@@ -18,22 +18,20 @@ from typing import Any, TypeVar
 import structlog
 
 from cloud.errors import CumuletError
-from vms.host import qemu, store
+from vms.host import qemu, store, wiring
 from vms.host.counters import (
-    NET_DEV,
     Counters,
     DiskCounters,
-    NicCounters,
     ProcessCounters,
     Units,
     parse_blockstats,
-    parse_net_dev,
     parse_stat,
 )
 from vms.host.host import Host
 from vms.host.outbox import Outbox
 from vms.host.qmp import QmpFailure
 from vms.host.rates import usages
+from vms.host.wiring import Count
 from vms.spec import UsageReport, VmSpec
 
 log = structlog.get_logger(__name__)
@@ -70,8 +68,7 @@ class Meter:
         self._thread.shutdown(wait=False)
 
     def _from_kernel(self) -> list[Counters]:
-        # Of this thread's namespace, which is where the TAPs are.
-        links = parse_net_dev(NET_DEV.read_text())
+        count = wiring.of(self._host).counting()
         found = []
         for vm_id in store.vm_ids(self._host):
             try:
@@ -80,12 +77,11 @@ class Meter:
                 log.warning("not measured", vm=vm_id, code=error.code)
                 continue
             if spec:
-                found.append(self._of(spec, links))
+                found.append(self._of(spec, count))
         return found
 
-    def _of(self, spec: VmSpec, links: dict[str, NicCounters]) -> Counters:
+    def _of(self, spec: VmSpec, count: Count) -> Counters:
         paths = self._host.paths.vm(spec.vm_id)
-        taps = {nic.index: paths.tap(nic.index) for nic in spec.nics}
         return Counters(
             vm_id=spec.vm_id,
             name=spec.hostname,
@@ -93,7 +89,7 @@ class Meter:
             at=time.monotonic(),
             process=_process(qemu.named(spec.uuid, paths)),
             disks=None,
-            nics={index: links[tap] for index, tap in taps.items() if tap in links},
+            nics=count(spec),
         )
 
     async def _with_disks(self, counters: Counters) -> Counters:

@@ -32,6 +32,7 @@ from vms.host.keeping import Networks
 from vms.host.leftovers import Leftovers
 from vms.host.meter import USAGE_SECONDS, Meter, Sampler
 from vms.host.outbox import BROKER, Outbox
+from vms.host.plugs_keeping import Plugs
 from vms.host.qmp import QmpAbsent
 from vms.host.scrape import serving
 from vms.host.watch import Watch
@@ -83,6 +84,7 @@ class Monitor:
                     group.create_task(self._sample())
                     group.create_task(self._tend_dhcp())
                     group.create_task(self._networks.tend())
+                    group.create_task(Plugs(self._host, self._look).tend())
             finally:
                 loop.remove_reader(listener)
                 self._host.paths.bell.unlink(missing_ok=True)

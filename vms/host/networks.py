@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar
 
@@ -33,13 +33,13 @@ from networks.host import (
     wireguard,
 )
 from networks.host.gateway import Gateway
-from networks.host.links import Tap, Uplink
+from networks.host.links import Uplink
 from networks.host.nics import NetworkRefused, find_uplink
 from networks.host.overlay import Tunnel
 from networks.host.private_rules import Underlay
 from networks.host.wireguard import Place
 from networks.spec import TUNNEL_PORT, NetworkRemoval, NetworkReport, NetworkSpec
-from vms.host import documents, files, leases, netstore, store
+from vms.host import documents, files, leases, netstore, store, vde_networks
 from vms.host.host import Host
 from vms.host.paths import tap_name
 from vms.spec import VmSpec
@@ -64,10 +64,11 @@ class NetworkMissing(CumuletError):
     retryable: ClassVar[bool] = True
 
 
-class NoTunnels(CumuletError):
-    """The agent may not make links on this machine."""
+class NotInMesh(CumuletError):
+    """The document is for a host in user mode, and this is none."""
 
     code: ClassVar[str] = "network_mode_unsupported"
+    retryable: ClassVar[bool] = True
 
 
 def converge(host: Host, network_id: int) -> NetworkReport | None:
@@ -101,9 +102,9 @@ def converge(host: Host, network_id: int) -> NetworkReport | None:
     )
 
 
-def require(host: Host, taps: Sequence[Tap]) -> None:
+def require(host: Host, spec: VmSpec) -> None:
     """Before NICs are made. Raises NetworkUnknown or NetworkMissing."""
-    for tap in taps:
+    for tap in host.taps(spec):
         if not tap.private:
             continue
         if tap.network is None:
@@ -111,19 +112,26 @@ def require(host: Host, taps: Sequence[Tap]) -> None:
                 f"this host has not been told of network #{tap.nic.network_id} yet: the server"
                 " goes on as soon as it is"
             )
-        _require_bridge(host, tap.network)
+        _require_network(host, tap.network)
 
 
-def _require_bridge(host: Host, spec: NetworkSpec) -> None:
-    with IPRoute() as netlink:
-        if links.index_of(netlink, plan.names(spec.network_id).bridge) is not None:
-            return
+def _require_network(host: Host, spec: NetworkSpec) -> None:
+    if stands(host, spec.network_id):
+        return
     report = converge(host, spec.network_id)
     if report and report.failure:
         raise NetworkMissing(
             f"network #{spec.network_id} is not there yet, it is tried again:"
             f" {report.failure.message}"
         )
+
+
+def stands(host: Host, network_id: int) -> bool:
+    """Whether there is what members are connected to."""
+    if not host.routes_networks:
+        return vde_networks.stands(host, network_id)
+    with IPRoute() as netlink:
+        return links.index_of(netlink, plan.names(network_id).bridge) is not None
 
 
 def members(host: Host, network_id: int) -> list[int]:
@@ -201,10 +209,13 @@ def tunnel_place(host: Host) -> Place:
 
 
 def _ensure(host: Host, spec: NetworkSpec) -> None:
-    if not host.routes_networks or spec.tunnel_ip is None:
-        raise NoTunnels(
-            "this host's agent has no CAP_NET_ADMIN, so it cannot make private networks: run it"
-            " as root, or place the server elsewhere"
+    if not host.routes_networks:
+        vde_networks.ensure(host, spec)
+        return
+    if spec.tunnel_ip is None:
+        raise NotInMesh(
+            f"control takes this host for one in user mode and has given it no part in the mesh of"
+            f" network #{spec.network_id}: it is told anew once control has heard of it"
         )
     ensure_tunnel(host)
     name = plan.names(spec.network_id)
@@ -229,6 +240,9 @@ def _ensure(host: Host, spec: NetworkSpec) -> None:
 
 
 def _remove(host: Host, removal: NetworkRemoval) -> None:
+    if not host.routes_networks:
+        vde_networks.remove(host, removal)
+        return
     name = plan.names(removal.network_id)
     place = host.paths.gateway(removal.network_id)
     if not place.exists():  # the first that is made, and the last that goes

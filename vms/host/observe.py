@@ -7,8 +7,7 @@ import structlog
 from cloud.errors import CumuletError
 from networks.host import nics
 from networks.spec import NicReport, Presence
-from vms.host import cards, disks, guestagent, images, qemu, qmp
-from vms.host.counters import NET_DEV, parse_net_dev
+from vms.host import cards, disks, images, qemu, qmp, wiring
 from vms.host.host import Host
 from vms.host.paths import VmPaths
 from vms.host.plan import Guest, Observed
@@ -23,7 +22,7 @@ def observe(host: Host, spec: VmSpec, paths: VmPaths) -> Observed:
         guest=state,
         image=images.present(host.paths, spec.image),
         provisioned=disks.disks_exist(spec, paths) and paths.seed.exists(),
-        links=_links(host, spec, paths),
+        links=_links(host, spec),
         plugged=state is not Guest.RUNNING or _plugged(spec, paths),
     )
 
@@ -41,17 +40,15 @@ def guest(uuid: str, paths: VmPaths) -> Guest:
 
 def frames(host: Host, spec: VmSpec) -> int:
     """How many frames the guest has sent through its interfaces since they were made."""
-    seen = parse_net_dev(NET_DEV.read_text())
-    return sum(seen[tap.name].packets_out for tap in host.taps(spec) if tap.name in seen)
+    return sum(seen.packets_out for seen in wiring.of(host).counting()(spec).values())
 
 
 def nic_reports(host: Host, spec: VmSpec) -> tuple[NicReport, ...]:
     """What was seen at the VM's interfaces; nothing where it cannot be seen."""
-    if not host.routes_networks or not spec.nics:
+    if not spec.nics:
         return ()
     try:
-        agent = host.paths.vm(spec.vm_id).guest_agent
-        return nics.reports(host.taps(spec), lambda nic: guestagent.addresses(agent, nic.mac))
+        return wiring.of(host).reports(spec)
     except CumuletError as error:
         log.warning("interfaces not seen", vm=spec.vm_id, reason=error.message)
         return ()
@@ -66,13 +63,9 @@ def _plugged(spec: VmSpec, paths: VmPaths) -> bool:
         return True
 
 
-def _links(host: Host, spec: VmSpec, paths: VmPaths) -> Presence:
-    if not host.routes_networks:
-        return Presence.NONE
+def _links(host: Host, spec: VmSpec) -> Presence:
     try:
-        if not spec.nics:
-            return Presence.PART if nics.any_exists(paths.taps) else Presence.NONE
-        return nics.presence(host.taps(spec), host.surroundings)
+        return wiring.of(host).presence(spec)
     except nics.NetworkRefused as error:
         log.warning("links not seen", vm=spec.vm_id, reason=error.message)
         return Presence.PART

@@ -112,6 +112,15 @@ class HostPaths:
         return self.gateway(network_id) / "switch"
 
     @property
+    def outlets(self) -> Path:
+        """Of processes that lead guests in user mode outside."""
+        return self.run / "outlets"
+
+    @property
+    def outlet_log(self) -> Path:
+        return self.logs / "outlets.log"
+
+    @property
     def tap_switch(self) -> Path:
         """Of the switch that leads to the TAP which root prepared."""
         return self.run / "tap-switch"
@@ -218,6 +227,19 @@ class VmPaths:
     def console(self) -> Path:
         """What the guest writes to its serial port."""
         return self.run / "console.log"
+
+    def frames(self, index: int) -> Path:
+        """Where QEMU takes frames for a NIC in user mode."""
+        return checked_socket(self.run / f"frames-{index}")
+
+    def outlet(self, index: int) -> Path:
+        """The directory of the process that leads such a NIC outside; it may outlive a QEMU."""
+        return self.host.outlets / f"{self.vm_id}-{index}"
+
+    @property
+    def outlets(self) -> list[Path]:
+        """All that the VM may ever have had."""
+        return [self.outlet(index) for index in range(MOST_NICS)]
 
     @property
     def lock(self) -> Path:

@@ -18,10 +18,9 @@ from typing import ClassVar
 
 from cloud import shell
 from cloud.errors import CumuletError
-from vms.host import command, files, qmp
+from vms.host import files, qmp
 from vms.host.host import Host
 from vms.host.paths import VmPaths, unit_name
-from vms.spec import VmSpec
 
 START_SECONDS = 20.0
 APPEAR_SECONDS = 1.0
@@ -73,18 +72,17 @@ def named(uuid: str, paths: VmPaths) -> Process | None:
     return _identify(pid, uuid)
 
 
-def start(host: Host, spec: VmSpec, paths: VmPaths, accelerator: command.Accelerator) -> Process:
+def start(host: Host, uuid: str, paths: VmPaths, argv: list[str]) -> Process:
     """Start QEMU and wait until it can be talked to; raises QemuFailed or CommandError."""
     shutil.rmtree(paths.run, ignore_errors=True)  # sockets and pid of a QEMU that is gone
     paths.run.mkdir(mode=0o700)
     host.give(paths.run, 0o700)
-    argv = command.command(spec, paths, accelerator)
     said_before = paths.log.stat().st_size if paths.log.exists() else 0
     if _systemd():
-        shell.run(unit_argv(host, spec.uuid, paths, argv), timeout=START_SECONDS)
+        shell.run(unit_argv(host, uuid, paths, argv), timeout=START_SECONDS)
     else:
         shell.detach([*host.drop_privileges, *argv], log=paths.log)
-    process = _appeared(spec.uuid, paths)
+    process = _appeared(uuid, paths)
     if process is None or not _answers(process, paths):
         raise QemuFailed(f"QEMU did not start: {_said(paths, said_before)} (from {paths.log})")
     return process
@@ -147,6 +145,9 @@ def _identify(pid: int, uuid: str) -> Process | None:
     proc = Path(f"/proc/{pid}")
     try:
         if b"\0-uuid\0%b\0" % uuid.encode() not in (proc / "cmdline").read_bytes():
+            return None
+        # Everybody may give a program such a word; only root's guests are of another user.
+        if os.geteuid() not in (0, proc.stat().st_uid):
             return None
         # Fields after the name in parentheses, which may itself hold anything; proc(5).
         fields = (proc / "stat").read_text().rpartition(")")[2].split()

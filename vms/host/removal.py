@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from cloud.wire import StepName
-from networks.host import addresses, nics
+from networks.host import addresses
 from networks.host.addresses import Network
-from vms.host import documents, leases, qemu, store
+from vms.host import documents, qemu, store, wiring
 from vms.host.host import Host
 from vms.host.paths import VmPaths
 from vms.spec import VmRemoval
@@ -24,16 +24,9 @@ def steps(
     """
     return [
         (StepName.QEMU, lambda: qemu.stop(removal.uuid, paths)),
-        (StepName.LINKS, lambda: _remove_links(host, paths)),
+        (StepName.LINKS, lambda: wiring.of(host).remove(paths, _networks(paths))),
         (StepName.DISK, lambda: _remove_files(paths)),
     ]
-
-
-def _remove_links(host: Host, paths: VmPaths) -> None:
-    if host.routes_networks:
-        # What exists is asked of the kernel, not of a document.
-        leases.forget(host, paths.taps)
-        nics.remove_nics(paths.taps, _networks(paths), host.surroundings)
 
 
 def _remove_files(paths: VmPaths) -> None:

@@ -13,22 +13,21 @@ from msgspec import structs
 from cloud import logs, telemetry
 from cloud.errors import CumuletError
 from cloud.wire import Failure, StepName, StepReport
-from networks.host import addresses, nics
+from networks.host import addresses
 from vms.host import (
     accelerator,
-    bridging,
     cards,
     course,
     disks,
     imagecheck,
     images,
-    leases,
-    networks,
     qemu,
     qmp,
     seed,
     store,
+    wiring,
 )
+from vms.host.command import command
 from vms.host.host import Host
 from vms.host.memory import CRASHES_IN_A_ROW, GUEST_PATIENCE_SECONDS, VmMemory
 from vms.host.observe import frames
@@ -50,12 +49,6 @@ class GuestIgnoresButton(CumuletError):
     """The guest does not react to its power button."""
 
     code: ClassVar[str] = "guest_ignores_button"
-
-
-class NoNetworkPrivilege(CumuletError):
-    """The agent may not make links on this machine."""
-
-    code: ClassVar[str] = "network_mode_unsupported"
 
 
 def attempt(step: str, act: Callable[[], None]) -> Failure | None:
@@ -88,6 +81,7 @@ class Steps:
         self._host = host
         self._spec = spec
         self._paths: VmPaths = host.paths.vm(spec.vm_id)
+        self._wiring = wiring.of(host)
         self.memory = memory
 
     def take(self, step: Step) -> Failure | None:
@@ -119,9 +113,9 @@ class Steps:
             case Step.PROVISION:
                 self._provision()
             case Step.ADD_LINKS:
-                self._add_links()
+                self._wiring.ensure(self._spec)
             case Step.REMOVE_LINKS:
-                self._remove_links()
+                self._wiring.remove(self._paths, addresses.public(self._spec.nics))
             case Step.PLUG:
                 cards.plug(self._host, self._spec, self._paths)
             case Step.START:
@@ -155,24 +149,6 @@ class Steps:
         disks.ensure_disks(self._host, self._spec, self._paths, imagecheck.virtual_bytes(base))
         seed.ensure_seed(self._host, self._spec, self._paths)
 
-    def _add_links(self) -> None:
-        if not self._host.routes_networks:
-            raise NoNetworkPrivilege(
-                "this host's agent has no CAP_NET_ADMIN, so it cannot route public addresses:"
-                " run it as root, or place the server elsewhere"
-            )
-        if any(nic.mode == "public_bridged" for nic in self._spec.nics):
-            bridging.require(self._host)
-        taps = self._host.taps(self._spec)
-        networks.require(self._host, taps)
-        nics.ensure_nics(taps, self._host.surroundings)
-        leases.serve(self._host, self._spec)
-
-    def _remove_links(self) -> None:
-        known = addresses.public(self._spec.nics)
-        leases.forget(self._host, self._paths.taps)
-        nics.remove_nics(self._paths.taps, known, self._host.surroundings)
-
     def _start(self) -> None:
         now = time.time()
         memory = self.memory.absent(self._spec, self._host.boot_id, now)
@@ -185,7 +161,8 @@ class Steps:
         self._remember(memory.starting(self._spec, self._host.boot_id, now))
         seed.ensure_seed(self._host, self._spec, self._paths)
         kind = accelerator.chosen(self._host).kind
-        qemu.start(self._host, self._spec, self._paths, kind)
+        argv = command(self._spec, self._paths, kind, self._wiring.netdevs)
+        qemu.start(self._host, self._spec.uuid, self._paths, argv)
         self._await_guest()
 
     def _restart(self) -> None:

@@ -1,0 +1,36 @@
+"""What a host in user mode lacks, each with the command that mends it: a part of its heartbeat."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+
+from cloud.errors import CumuletError
+from networks.host import slirp, switches
+from vms.host import accelerator, user_mode
+from vms.host.host import Host
+from vms.spec import Problem
+
+
+def problems(host: Host) -> tuple[Problem, ...]:
+    """Nothing of what is said here keeps the host from running what it can."""
+    if host.routes_networks:
+        return ()
+    checks: tuple[Callable[[], object], ...] = (
+        switches.require,
+        slirp.require,
+        lambda: user_mode.free_tap(host),
+    )
+    found = [problem for check in checks if (problem := _problem(check))]
+    if accelerator.is_forbidden(host):
+        remedy = f"`sudo usermod -aG kvm {getpass.getuser()}`, then start it again in a new session"
+        found.append(Problem("kvm_forbidden", f"{accelerator.FORBIDDEN}: {remedy}"))
+    return tuple(found)
+
+
+def _problem(check: Callable[[], object]) -> Problem | None:
+    try:
+        check()
+    except CumuletError as error:
+        return Problem(error.code, error.message)
+    return None

@@ -1,0 +1,156 @@
+"""What a host in user mode has for its guests: an address for forwarded ports, a TAP if root
+prepared one, and a list of what guests must not call.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cache
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from pyroute2 import IPRoute, NetlinkError
+
+from cloud.errors import CumuletError
+from networks.host import nics, prepared_tap, switches
+from networks.host.nics import NetworkRefused
+from networks.host.outside_orders import ForwardOrder, Orders
+from networks.host.prepared_tap import PreparedTap
+from networks.host.switches import Switch
+from networks.spec import USER_ADDRESS, USER_GATEWAY, USER_NETWORK, USER_RESOLVER, NicSpec
+from vms.host import files
+from vms.host.host import Host
+from vms.spec import VmSpec
+
+log = structlog.get_logger(__name__)
+
+_EVERYWHERE = "0.0.0.0"
+
+
+class BrokerUnknown(CumuletError):
+    """The broker's address is not known, so no guest can be kept from it."""
+
+    code: ClassVar[str] = "broker_unknown"
+    retryable: ClassVar[bool] = True
+
+
+class NoTap(CumuletError):
+    """A guest is to have public addresses, and no TAP leads to them."""
+
+    code: ClassVar[str] = "tap_missing"
+
+
+def forward_ip(host: Host) -> str | None:
+    """Where forwarded ports are reached; None without any address. Raises NetworkRefused."""
+    if host.config.forward_ip:
+        return str(host.config.forward_ip)
+    return nics.uplink_address(host.surroundings)
+
+
+def orders(host: Host, spec: VmSpec, nic: NicSpec) -> Orders:
+    """For the process that leads the NIC outside. Raises BrokerUnknown or NetworkRefused."""
+    own = _own_addresses()
+    # An address that is translated on the way is none of this machine's.
+    shown = forward_ip(host)
+    bound = shown if shown in own or (shown and IPv4Address(shown).is_loopback) else _EVERYWHERE
+    return Orders(
+        socket=str(host.paths.vm(spec.vm_id).frames(nic.index)),
+        network=USER_NETWORK,
+        gateway=USER_GATEWAY,
+        resolver=USER_RESOLVER,
+        guest=nic.ipv4 or USER_ADDRESS,
+        hostname=spec.hostname,
+        mtu=nic.mtu,
+        protected=_protected(host, own),
+        forwards=tuple(
+            ForwardOrder(one.protocol, bound, one.port, one.guest_port) for one in nic.forwards
+        ),
+    )
+
+
+def tap(host: Host) -> PreparedTap | None:
+    """Raises TapUnusable or NetworkRefused."""
+    try:
+        return prepared_tap.find(os.geteuid(), host.config.tap)
+    except (NetlinkError, OSError) as error:
+        raise _refused(error) from error
+
+
+def free_tap(host: Host) -> PreparedTap | None:
+    """`tap`, which no other program has open. Raises TapUnusable or NetworkRefused."""
+    found = tap(host)
+    if found and found.taken and not switches.is_alive(Switch(host.paths.tap_switch)):
+        raise prepared_tap.in_use(found.name)
+    return found
+
+
+def public_ranges(host: Host) -> tuple[str, ...]:
+    """What is led to guests by the prepared TAP, if it can be used."""
+    try:
+        found = free_tap(host)
+    except CumuletError:
+        return ()  # one of the host's problems
+    return found.ranges if found else ()
+
+
+def ensure_tap_switch(host: Host) -> None:
+    """Raises NoTap, TapUnusable, NetworkRefused, VdeMissing, SwitchFailed or CommandError."""
+    with files.locked(host.paths.locks / "tap-switch"):
+        found = free_tap(host)
+        if found is None:
+            raise NoTap(
+                "this host has no interface by which its guests have public addresses: as root,"
+                " run `deploy/host prepare-tap`"
+            )
+        switches.ensure(Switch(host.paths.tap_switch, found.name))
+
+
+def _protected(host: Host, own: set[str]) -> tuple[str, ...]:
+    """The host and its neighbours, as its operator says, and always the broker."""
+    near = _networks() if host.config.protected is None else host.config.protected
+    single = own | _broker(host)
+    networks = {one for one in near if one.version == 4} | {IPv4Network(one) for one in single}
+    return tuple(map(str, sorted(networks)))
+
+
+def _broker(host: Host) -> set[str]:
+    name = unquote(urlsplit(host.config.broker_url).hostname or "")
+    try:
+        return set(_addresses_of(name))
+    except OSError as error:
+        raise BrokerUnknown(
+            f"the broker's name {name!r} has no address now ({error}), and guests must be kept"
+            " from it: it is tried again"
+        ) from error
+
+
+@cache  # a failure is not kept
+def _addresses_of(name: str) -> frozenset[str]:
+    found = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
+    return frozenset(str(address[0]) for *_, address in found)
+
+
+def _own_addresses() -> set[str]:
+    return {str(entry.get_attr("IFA_LOCAL")) for entry in _configured()}
+
+
+def _networks() -> set[IPv4Network]:
+    return {
+        IPv4Network((entry.get_attr("IFA_ADDRESS"), entry["prefixlen"]), strict=False)
+        for entry in _configured()
+    }
+
+
+def _configured() -> list[Any]:
+    try:
+        with IPRoute() as netlink:
+            return list(netlink.get_addr(family=socket.AF_INET))
+    except (NetlinkError, OSError) as error:
+        raise _refused(error) from error
+
+
+def _refused(error: Exception) -> NetworkRefused:
+    return NetworkRefused(f"the kernel does not tell of the host's network: {error}")
