@@ -145,6 +145,7 @@ SPECTACULAR_SETTINGS = {
         "AssigneeTypeEnum": ["server"],
         "SubnetTypeEnum": "networks.models.Subnet.Type",
         "SubnetTypeRequestEnum": ["cloud", "server", "vswitch"],
+        "ForwardedProtocolEnum": "vms.interfaces.ForwardedPort.Protocol",
         "FirewallTargetEnum": ["server", "label_selector"],
     },
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -44,6 +44,18 @@ def host(name: str = "h1", **facts: Any) -> Host:
     return Host.objects.create(name=name, **{**values, **facts})
 
 
+def user_host(name: str = "u1", **facts: Any) -> Host:
+    """A host without any privilege, which forwards ports."""
+    values = {
+        "network_mode": "vde",
+        "forward_ip": "192.0.2.30",
+        "first_forward_port": 30000,
+        "last_forward_port": 30999,
+        "cables": True,
+    }
+    return host(name, **{**values, **facts})
+
+
 def pool(cidr: str = "203.0.113.0/28", **values: Any) -> Network:
     return Network.objects.create(
         **{"name": f"pool {cidr}", "location": location(), "ip_range": cidr, **values}

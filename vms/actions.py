@@ -38,6 +38,7 @@ from vms.errands import (
 from vms.firewalls.membership import follow_labels, guard_new, unguard
 from vms.lifecycle import ActionGoal, Status
 from vms.models import VM, Image
+from vms.ports import check_forwards
 from vms.private.servers import attach_new
 from vms.spec import PowerGoal
 
@@ -113,6 +114,7 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
         raise invalid("image", f"{order.image} is {order.image.status}: {order.image.problem}")
     if len(order.user_data.encode()) > USER_DATA_BYTES:
         raise invalid("user_data", f"is longer than {USER_DATA_BYTES} bytes")
+    check_forwards(order.public_net.forwarded or ())
     password = None if order.ssh_keys else secrets.token_urlsafe(15)
     # A high cost (60 ms) protects what people could guess; 120 random bits need none.
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode() if password else ""

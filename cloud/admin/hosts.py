@@ -38,6 +38,7 @@ from cloud.admin.forms import FormPage, OrderForm, Section, answer_form
 from cloud.admin.operations import Effect, Operation
 from cloud.admin.page import Callout, Card, Cell, Fact, Page, Table
 from cloud.admin.secret import Secret, show_secret
+from cloud.admin.usermode import mode_badges, problem_callouts, user_mode_cards
 from cloud.hosts import add_host, set_schedulable
 from cloud.models import Host, Location, host_name
 
@@ -189,7 +190,8 @@ class HostAdmin(FactsAdmin):
         closed = "" if host.schedulable else badge("closed", Tone.WARN, hint="No new servers.")
         refused = badge("second machine", Tone.BAD) if host.refused_uuid else ""
         revoked = badge("revoked", Tone.BAD) if host.revoked_at else ""
-        return format_html("<b>{}</b> {} {} {}", host.name, closed, refused, revoked)
+        marks = format_html("{} {} {} {}", closed, refused, revoked, mode_badges(host))
+        return format_html("<b>{}</b> {}", host.name, marks)
 
     @display(description="Heartbeat", ordering="last_heartbeat")
     def alive(self, host: Host) -> SafeString:
@@ -225,6 +227,7 @@ class HostAdmin(FactsAdmin):
         badges = [heartbeat(row, now), accelerator_badge(row)]
         if not row.schedulable:
             badges.append(badge("closed for new servers", Tone.WARN))
+        badges.append(mode_badges(row))
         return Page(
             title=row.name,
             icon="host",
@@ -249,7 +252,7 @@ class HostAdmin(FactsAdmin):
                         Fact("Agent", code(row.agent_version)),
                         Fact("Boot", code(row.boot_id), "Changes with every start of its kernel."),
                         Fact("Machine", code(row.uuid), "Claimed by its first heartbeat."),
-                        Fact("Public addresses", row.network_mode, "How guests are connected."),
+                        Fact("Network mode", row.network_mode, "How guests are connected."),
                         Fact("Uplink", code(row.uplink_ip)),
                         Fact(
                             "In the mesh",
@@ -263,6 +266,7 @@ class HostAdmin(FactsAdmin):
                     ],
                     icon="monitor_heart",
                 ),
+                *user_mode_cards(row),
             ],
             tables=[_servers(row), _images(row), _leftovers(row)],
             reload_seconds=5,
@@ -319,6 +323,7 @@ def _callouts(host: Host, now: datetime) -> list[Callout]:
             ago(host.last_heartbeat),
         )
         found.append(Callout(Tone.BAD, "This host does not speak", silence))
+    found += problem_callouts(host)
     if host.accelerator == Host.Accelerator.TCG:
         reason = host.accelerator_reason or "No reason was reported"
         slow = f"{reason}. Guests are emulated, about ten times slower. It is tried again at the"

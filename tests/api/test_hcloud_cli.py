@@ -10,6 +10,7 @@ import pytest
 
 from cloud import shell
 from cloud.models import Host
+from networks.models import Network
 from tests import factories as make
 from tests.api.conftest import Api, obedient_host
 from tests.db import mesh
@@ -172,6 +173,23 @@ def test_the_life_of_a_firewall(hcloud: Cli, tmp_path: Path) -> None:
                "--firewall", "www")  # fmt: skip
         hcloud("server", "delete", "web-2")
         hcloud("firewall", "delete", "www")
+
+
+@pytest.mark.rootless
+def test_the_life_of_a_server_behind_its_host(hcloud: Cli) -> None:
+    Host.objects.all().delete()
+    Network.objects.all().delete()
+    make.user_host()
+    with obedient_host():
+        hcloud("server", "create", "--name", "web-1", "--type", "nano", "--image", "micro")
+        line = hcloud("server", "list", "-o", "noheader").split()
+        assert line[1:3] == ["web-1", "running"]
+        assert "No Primary IPv4" in hcloud("server", "describe", "web-1")
+        net = hcloud.json("server", "describe", "web-1")["public_net"]
+        assert net["ipv4"] is None or not net["ipv4"].get("ip")
+        hcloud("server", "reboot", "web-1")
+        hcloud("server", "delete", "web-1")
+    assert not VM.objects.filter(deleting=False).exists()
 
 
 def test_errors_say_what_is_wrong(hcloud: Cli) -> None:

@@ -16,6 +16,7 @@ from hcloud.servers.domain import ServerCreatePublicNetwork
 from hcloud.ssh_keys import SSHKey
 
 from cloud.models import Host
+from networks.models import Network
 from tests import factories as make
 from tests.api.conftest import Api, obedient_host
 from tests.db import mesh
@@ -288,6 +289,26 @@ def test_the_life_of_a_private_network(client: Client) -> None:
         assert network.delete()
         server.reload()
         assert server.private_net == []
+
+
+@pytest.mark.rootless
+def test_a_server_behind_its_host_is_like_any_other(client: Client) -> None:
+    Host.objects.all().delete()
+    Network.objects.all().delete()
+    make.user_host()
+    with obedient_host():
+        created = client.servers.create(name="web-1", **ORDER)
+        for action in (created.action, *created.next_actions):
+            action.wait_until_finished()
+        (server,) = client.servers.get_all()
+        assert server.status == Server.STATUS_RUNNING
+        assert (server.public_net.ipv4, server.public_net.ipv6) == (None, None)
+        assert (server.public_net.firewalls, server.public_net.floating_ips) == ([], [])
+        server.reboot().wait_until_finished()
+        with pytest.raises(APIException) as refused:
+            client.servers.create(name="web-2", public_net=ServerCreatePublicNetwork(), **ORDER)
+        assert refused.value.code == "resource_unavailable"
+        server.delete().wait_until_finished()
 
 
 def test_everything_that_can_be_listed_is(client: Client) -> None:

@@ -13,7 +13,9 @@ from tests import factories as make
 from tests.api.conftest import Api, api_of
 from tests.db import mesh
 from vms.actions import create_vm
+from vms.attachments import PublicNet
 from vms.floating_ips import create_floating_ip
+from vms.ports import Forward
 from vms.ssh_keys import create_ssh_key
 
 
@@ -60,6 +62,34 @@ def test_a_list_takes_as_many_queries_for_thirty_as_for_three(
             order = make.order(f"web-{number}", ssh_keys=(key,), networks=(network, own))
             vm = create_vm(project, order).vm
             create_floating_ip(project, IpOrder(IpType.IPV4, make.location()), vm)
+
+    order(0, 3)
+    few = queries_of(api, path)
+    order(3, 30)
+    assert queries_of(api, path) == few <= most
+
+
+@pytest.mark.rootless
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [("servers?per_page=50", 11), ("hosts", 3), ("hosts/{host}/nics?per_page=50", 5)],
+)
+def test_a_list_costs_the_same_for_servers_behind_their_host(
+    db: None, path: str, most: int
+) -> None:
+    make.image()
+    host = make.user_host(cores=1000, memory_mb=2**20, disk_gb=1000)
+    api = api_of(make.project(), operator=True)
+    path = path.format(host=host.pk)
+    api.get("servers")
+
+    def order(first: int, last: int) -> None:
+        for number in range(first, last):
+            ports = tuple(Forward("tcp", port) for port in (22, 80))
+            create_vm(
+                make.project(),
+                make.order(f"web-{number}", public_net=PublicNet(forwarded=ports)),
+            )
 
     order(0, 3)
     few = queries_of(api, path)

@@ -24,7 +24,7 @@ from cloud.models import ApiToken, AuditEntry, Host, Location, Project
 from cloud.tokens import issue_token, revoke_token
 from networks.models import Firewall, FloatingIp, Network, PrimaryIp, PrivateNetwork
 from tests import factories as make
-from tests.db import firewall_stories, network_stories, private_stories
+from tests.db import firewall_stories, network_stories, private_stories, user_stories
 from tests.db.stories import running, stories, story, told
 from vms import actions, images, reconcile, reports, ssh_keys
 from vms.actions import PowerCommand, change_protection, create_vm, delete_vm, power, update_vm
@@ -42,6 +42,7 @@ MODULES = (
     *network_stories.MODULES,
     *firewall_stories.MODULES,
     *private_stories.MODULES,
+    *user_stories.MODULES,
 )
 # They compute, write what was seen and what the cloud keeps for itself, or call one with a story.
 SILENT: tuple[Callable[..., Any], ...] = (

@@ -13,6 +13,7 @@ from cloud.admin.forms import Cards, LabelsField, OrderForm, Section, Ticks
 from cloud.models import Host, Location, Project
 from networks.models import Firewall
 from vms.actions import ServerOrder
+from vms.admin.ports import PortsField
 from vms.attachments import PublicNet
 from vms.models import Image, ServerType, SshKey
 
@@ -51,7 +52,7 @@ class ServerForm(OrderForm):
         Section("Type", ("server_type",)),
         Section("Access", ("ssh_keys",), "Without a key root gets a password, shown once."),
         Section("Firewalls", ("firewalls",), "Without one everything may come in."),
-        Section("Place", ("location", "public_ipv4", "public_ipv6", "start")),
+        Section("Place", ("location", "public_ipv4", "public_ipv6", "forwarded_ports", "start")),
         Section("First boot", ("user_data",)),
     )
 
@@ -85,6 +86,10 @@ class ServerForm(OrderForm):
         initial=True,
         label="Public IPv6 network",
         help_text="Where the location has some. It needs one of both to start.",
+    )
+    forwarded_ports = PortsField(
+        label="Forwarded ports in place of addresses",
+        help_text="Lets a host without privileges have it: ports of that host lead to these.",
     )
     start = forms.BooleanField(required=False, initial=True, label="Start it when it is ready")
     user_data = forms.CharField(
@@ -137,7 +142,11 @@ class ServerForm(OrderForm):
             user_data=data["user_data"],
             labels=data["labels"],
             start=data["start"],
-            public_net=PublicNet(ipv4=data["public_ipv4"], ipv6=data["public_ipv6"]),
+            public_net=PublicNet(
+                ipv4=data["public_ipv4"],
+                ipv6=data["public_ipv6"],
+                forwarded=data["forwarded_ports"] or None,
+            ),
             firewalls=tuple(data["firewalls"]),
         )
 

@@ -43,6 +43,7 @@ from vms.admin.advice import callouts
 from vms.admin.charts import charts
 from vms.admin.firewall_facts import guard_badge, why_guarded
 from vms.admin.forms import RenameForm, ServerForm
+from vms.admin.ports import PORTS, endpoints, login, nic_behind_host, ports_form, ports_tables
 from vms.admin.power import SERVER_OPERATIONS
 from vms.firewalls.effective import firewall_states
 from vms.lifecycle import Status
@@ -58,8 +59,9 @@ _MOVING = (Status.INITIALIZING, Status.STARTING, Status.STOPPING, Status.DELETIN
 
 
 def addresses(vm: VM) -> SafeString:
-    """The server's addresses, ready to be copied; needs its NICs prefetched."""
-    return _codes(text for nic in vm.nics.all() for text in (*nic.lent, *nic.learned))
+    """Where the server is reached, ready to be copied; needs its NICs prefetched."""
+    own = (text for nic in vm.nics.all() for text in (*nic.lent, *nic.learned))
+    return _codes([*endpoints(vm), *own])
 
 
 def server_badge(vm: VM) -> SafeString:
@@ -70,7 +72,7 @@ def server_badge(vm: VM) -> SafeString:
 
 @admin.register(VM)
 class ServerAdmin(RowFormsMixin, FactsAdmin):
-    row_forms = (RENAME,)
+    row_forms = (RENAME, PORTS)
     list_display = ("title", "state", "address", "where", "size", "made_from", "made")
     list_filter = (
         ("status", ChoicesDropdownFilter),
@@ -139,12 +141,19 @@ class ServerAdmin(RowFormsMixin, FactsAdmin):
             icon="dns",
             badges=badges,
             subtitle=format_html(
-                "{} · {} · {} on {}", addresses(row), _size(row), link(row.image), link(row.host)
+                "{} · {} · {} on {}",
+                login(row) or addresses(row),
+                _size(row),
+                link(row.image),
+                link(row.host),
             ),
             callouts=callouts(row, now),
             cards=[_identity(row), _wanted(row), _seen(row)],
             charts=charts(row, now),
-            tables=[_nics(row), _firewalls(row), _disks(row), _actions(row)],
+            tables=[
+                *(_nics(row), *ports_tables(row)),
+                *(_firewalls(row), _disks(row), _actions(row)),
+            ],
             reload_seconds=2 if restless else 10,
         )
 
@@ -152,6 +161,8 @@ class ServerAdmin(RowFormsMixin, FactsAdmin):
         """What deletes the server stays the last."""
         forms = self.form_buttons(request, row)
         others = super().buttons(request, row)[len(forms) :]
+        if nic_behind_host(row) is None:
+            forms = [form for form in forms if form["verb"] != PORTS.verb]
         return [*others[:-1], *([] if row.deleting else forms), *others[-1:]]
 
     def add_view(
@@ -198,6 +209,8 @@ class ServerAdmin(RowFormsMixin, FactsAdmin):
         return show_secret(self, request, secret)
 
     def row_form(self, row: Any, name: str, sent: QueryDict | None) -> RowForm:
+        if name == PORTS.name:
+            return ports_form(row, sent)
         form = RenameForm(sent, initial={"name": row.name, "labels": row.labels})
 
         def change(data: dict[str, Any]) -> str:
