@@ -49,7 +49,9 @@ def lines(argv: list[str]) -> str:
 def test_the_command_line_is_as_written_down(
     spec: VmSpec, accelerator: Accelerator, golden: str
 ) -> None:
-    assert lines(command(spec, PATHS.vm(7), accelerator, netdevs.tap)) == (GOLDEN / golden).read_text()
+    assert (
+        lines(command(spec, PATHS.vm(7), accelerator, netdevs.tap)) == (GOLDEN / golden).read_text()
+    )
 
 
 def test_a_comma_in_a_path_stays_within_its_value() -> None:
