@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import ip_network
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from cloud.actor import Actor, acting
-from cloud.audit import changing, write
+from cloud.audit import changing, created, write
+from cloud.authority import Authority
 from cloud.broker import Administration, broker_user, declare_host
 from cloud.hostconfig import BUNDLE_VERSION
 from cloud.models import Host, Location
 
 log = structlog.get_logger(__name__)
 
+# Of PostgreSQL's advisory locks, of which there is no other one here.
+_AUTHORITY_LOCK = 1
+
 
 def add_host(name: str, location: Location) -> dict[str, Any]:
     """Make the host's row, its queues and its broker user; answers its join bundle.
 
-    Repeating it gives the host a new password and so a new bundle; the old one is void.
+    Repeating it gives the host a new password and so a new bundle; the old one is void. The
+    certificate in the old one stays good, but other hosts accept it only where control says so.
     Raises ValidationError (name) or BrokerRefused.
     """
     Host(name=name, location=location).clean_fields()
@@ -40,7 +45,27 @@ def add_host(name: str, location: Location) -> dict[str, Any]:
             host.location = location
             host.revoked_at = None
             host.save()
-    return {"version": BUNDLE_VERSION, "host": name, "broker_url": _url_for(name, password)}
+    return {
+        "version": BUNDLE_VERSION,
+        "host": name,
+        "broker_url": _url_for(name, password),
+        "tls": asdict(authority().identify(name)),
+    }
+
+
+def authority() -> Authority:
+    """The cloud's own, which is made when it is needed first."""
+    if known := Authority.objects.first():
+        return known
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_AUTHORITY_LOCK])
+        if known := Authority.objects.first():
+            return known
+        made = Authority.generated()
+        made.save(force_insert=True)
+        created(made)
+        return made
 
 
 def set_schedulable(host: Host, schedulable: bool) -> None:

@@ -11,6 +11,7 @@ from django.db.models import CheckConstraint, Q, UniqueConstraint
 from django.utils import timezone
 
 from cloud.actor import Kind
+from cloud.authority import Authority  # noqa: F401  (a model of this app)
 from cloud.querysets import (
     MESH_MODES,
     USER_MODE,

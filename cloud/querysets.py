@@ -82,6 +82,19 @@ class HostQuerySet(models.QuerySet["Host"]):
         known = self.exclude(uuid=None).exclude(tunnel_key="").exclude(tunnel_ip=None)
         return known.filter(network_mode__in=MESH_MODES, revoked_at=None)
 
+    def taking_members(self) -> Self:
+        """Like `Host.takes_members`, of hosts that are known."""
+        return self.in_mesh() | self.cabled()
+
+    def cabled(self) -> Self:
+        """Hosts in user mode that can lay cables into private networks."""
+        known = self.exclude(uuid=None)
+        return known.filter(network_mode=USER_MODE, cables=True, revoked_at=None)
+
+    def accepting_cables(self) -> Self:
+        """Hosts that can be the hub of a network's cables."""
+        return self.taking_members().filter(cables=True).exclude(cable_endpoint="")
+
     def speaking(self, now: datetime, after_seconds: float) -> Self:
         limit = now - timedelta(seconds=after_seconds)
         return self.filter(last_heartbeat__gte=limit)

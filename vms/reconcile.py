@@ -43,6 +43,7 @@ def sweep() -> None:
     mark_unknown(now)
     forgive_ignored_shutdowns(now)
     dispatch_due_vms(now)
+    replication.rewire_due(now)
     replication.dispatch_due(now, observed_before=now - STALE)
     replication.forget_deleted()
     dispatch_due_images(now)

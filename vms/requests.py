@@ -71,8 +71,9 @@ class ForwardedPortsRequest(RequestSerializer):
 
 
 class PublicNetRequest(RequestSerializer):
-    """Families that are asked for explicitly, and primary IPs, are given or refused; by default a
-    server has what its location has. `forwarded_ports` is beside the contract.
+    """A family that is asked for alone, and primary IPs, are given or refused. Both families, as
+    the official command line always says, mean what the location has. `forwarded_ports` is beside
+    the contract.
     """
 
     enable_ipv4 = serializers.BooleanField(required=False, help_text="Default: true.")
@@ -97,7 +98,7 @@ class PublicNetRequest(RequestSerializer):
             if not enabled[family]:
                 raise serializers.ValidationError({family: f"enable_{family} is false"})
             named[family] = find(own, attrs[family], family)
-        required = bool(attrs.get("enable_ipv4") or attrs.get("enable_ipv6"))
+        required = [attrs.get("enable_ipv4"), attrs.get("enable_ipv6")].count(True) == 1
         forwarded = attrs.get("forwarded_ports")
         if forwarded is not None and (named or required):
             raise serializers.ValidationError(

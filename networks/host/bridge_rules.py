@@ -159,7 +159,7 @@ def _learn(nic: NicSpec) -> str:
 
 
 def _ipv6(nic: NicSpec) -> list[IPv6Network]:
-    return [_link_local(nic.mac), *addresses.ipv6(nic)]
+    return [link_local(nic.mac), *addresses.ipv6(nic)]
 
 
 def _interface_id(mac: str) -> int:
@@ -168,7 +168,8 @@ def _interface_id(mac: str) -> int:
     return int.from_bytes(bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]]))
 
 
-def _link_local(mac: str) -> IPv6Network:
+def link_local(mac: str) -> IPv6Network:
+    """The address that every interface makes of its MAC, alone."""
     return IPv6Network((0xFE80 << 112) | _interface_id(mac))
 
 

@@ -137,6 +137,11 @@ def forget(place: Path, names: Iterable[str]) -> None:
         _read_again(place)
 
 
+def served(place: Path, prefix: str) -> set[str]:
+    """The names that are answered and begin so."""
+    return {file.name for file in _hosts(place).glob(f"{prefix}*")}
+
+
 def ensure_server(place: Path, local: Sequence[str], interfaces: Sequence[str] = PUBLIC) -> None:
     """Run dnsmasq if there is anybody to answer, in the caller's namespace. Raises CommandError."""
     if not _hosts(place).exists() or not any(_hosts(place).iterdir()):

@@ -18,6 +18,7 @@ from pyroute2 import IPRoute, NetlinkError
 from networks.host import addresses, links, mesh, nft, routes, rules
 from networks.host.links import TAP_PREFIX, Tap, Uplink
 from networks.host.nics import NetworkRefused, Surroundings, find_uplink, remove_nics
+from networks.host.plan import CABLES
 
 _TAP_KIND = "tun"
 
@@ -64,6 +65,7 @@ def look(around: Surroundings) -> Sight:
                 str(link.get_attr("IFLA_IFNAME")): _is_ours(link, around)
                 for link in netlink.get_links()
                 if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == _TAP_KIND
+                and not str(link.get_attr("IFLA_IFNAME")).startswith(CABLES)
                 and link.get_attr("IFLA_IFNAME") != mesh.interface(around.host)
             }
             proxies = routes.proxies(netlink, uplink) if uplink else {}

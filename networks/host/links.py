@@ -31,7 +31,7 @@ ALIAS = "cumulet"
 TAP_PREFIX = "cu"
 # Interfaces of private networks and their mesh (networks.host.plan and .mesh). They come and go
 # with networks, and networks.host.private_rules keep everybody's guests off them.
-_PRIVATE_PREFIXES = ("cb", "ce", "cg", "cv", "cw")
+PRIVATE_PREFIXES = ("cb", "cc", "ce", "cg", "cv", "cw")
 
 
 class NoUplink(CumuletError):
@@ -113,14 +113,18 @@ def find_uplink(netlink: Any, name: str | None) -> Uplink:
 
 def ensure_tap(netlink: Any, tap: Tap, host: str) -> None:
     """Make the interface, still down: nothing passes before it has its rules."""
-    if index_of(netlink, tap.name) is not None:
+    make_tap(netlink, tap.name, tap.owner, host)
+
+
+def make_tap(netlink: Any, name: str, owner: int | None, host: str) -> None:
+    """An interface that only the owner may open."""
+    if index_of(netlink, name) is not None:
         return
-    owner = {} if tap.owner is None else {"uid": tap.owner}
-    made = {"ifname": tap.name, "kind": "tuntap", "mode": "tap", **owner}
-    unless(errno.EBUSY, netlink.link, "add", **made)
+    uid = {} if owner is None else {"uid": owner}
+    unless(errno.EBUSY, netlink.link, "add", ifname=name, kind="tuntap", mode="tap", **uid)
     # On a guest's link the host answers as its gateway and as nothing else.
-    silence(tap.name)
-    sign(netlink, tap.name, host, "")
+    silence(name)
+    sign(netlink, name, host, "")
 
 
 def raise_tap(netlink: Any, tap: Tap) -> int:
@@ -210,7 +214,7 @@ def _configured(netlink: Any) -> list[Any]:
 
 
 def _is_apart(name: str) -> bool:
-    return name == "lo" or name.startswith((TAP_PREFIX, *_PRIVATE_PREFIXES))
+    return name == "lo" or name.startswith((TAP_PREFIX, *PRIVATE_PREFIXES))
 
 
 def _default_interface(netlink: Any) -> int | None:

@@ -1,10 +1,11 @@
 """NetworkSpec → what must be in the kernel for it, and wanted against seen → what to change. Pure.
 
-A network on one host is a bridge with three kinds of ports: the TAPs of its members, a VXLAN
-device towards other hosts (inside the mesh, `networks.host.mesh`), and a link into a namespace
-of its own that plays the gateway (`networks.host.gateway`). Everything that the kernel would
-otherwise learn from guests is written from the document: where a MAC is, and which MAC an address
-has. So a guest can poison nothing, and what a change costs is what it changes.
+A network on one host is a bridge with these ports: the TAPs of its members, a VXLAN device
+towards other hosts (inside the mesh, `networks.host.mesh`), a link into a namespace of its own
+that plays the gateway (`networks.host.gateway`), and where hosts in user mode are to be reached
+through this one, a TAP of the switch of their cables (`networks.host.cable_port`). Everything that
+the kernel would otherwise learn from guests is written from the document: where a MAC is, and which
+MAC an address has. So a guest can poison nothing, and what a change costs is what it changes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from networks.spec import NetworkSpec, NicSpec
+from networks.spec import MemberSpec, NetworkSpec, NicSpec
 
 # Outer IPv4, UDP and VXLAN headers, and the inner Ethernet header; RFC 7348.
 VXLAN_BYTES = 50
@@ -22,7 +23,7 @@ WIREGUARD_BYTES = 60
 VXLAN_PORT = 4789
 # Broadcast, multicast and whatever is unknown goes to each of these one by one.
 EVERYBODY = "00:00:00:00:00:00"
-BRIDGES, TUNNELS, GATEWAYS, EXITS = "cb", "cv", "cg", "ce"
+BRIDGES, TUNNELS, GATEWAYS, EXITS, CABLES = "cb", "cv", "cg", "ce", "cc"
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -30,13 +31,15 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 class Names:
     """The interfaces of a network: at most 15 bytes for every possible id.
 
-    `exit` leads from the gateway's namespace to the world, if anything does.
+    `exit` leads from the gateway's namespace to the world, if anything does; `cables` to the
+    switch that cables from hosts in user mode end at, if this host is their gateway.
     """
 
     bridge: str
     tunnel: str
     gateway: str
     exit: str
+    cables: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Change:
 
 def names(network_id: int) -> Names:
     number = _base36(network_id)
-    return Names(*(f"{kind}{number}" for kind in (BRIDGES, TUNNELS, GATEWAYS, EXITS)))
+    return Names(*(f"{kind}{number}" for kind in (BRIDGES, TUNNELS, GATEWAYS, EXITS, CABLES)))
 
 
 def gateway_mac(network_id: int) -> str:
@@ -96,6 +99,7 @@ def wanted(spec: NetworkSpec, local: Iterable[tuple[str, str]]) -> Forwarding:
         tunnels=frozenset(remote.items()) | {(EVERYBODY, host) for host in set(remote.values())},
         ports=frozenset({(own, name.gateway)})
         | {(mac, name.tunnel) for mac in remote}
+        | {(member.mac, name.cables) for member in cabled(spec, here)}
         | frozenset(here.items()),
         neighbours=frozenset((subnet.gateway, own) for subnet in spec.subnets)
         | {
@@ -105,6 +109,17 @@ def wanted(spec: NetworkSpec, local: Iterable[tuple[str, str]]) -> Forwarding:
             for address in member.addresses
         },
     )
+
+
+def cabled(spec: NetworkSpec, here: Collection[str]) -> list[MemberSpec]:
+    """Members behind cables: told as this host's own, and not among the MACs `here`."""
+    if spec.cables is None:
+        return []
+    return [
+        member
+        for member in spec.members
+        if member.host_uuid == spec.host_uuid and member.mac not in here
+    ]
 
 
 def changes(wanted: Forwarding, seen: Forwarding) -> list[Change]:

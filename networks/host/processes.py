@@ -26,6 +26,18 @@ def find(program: str, word: str, noted: Path | None = None) -> int | None:
     return next((pid for pid in pids if is_ours(pid, program, word)), None)
 
 
+def running(program: str) -> dict[int, tuple[str, ...]]:
+    """By pid, the arguments of all processes of the program that `is_ours` could find."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and os.geteuid() in (0, entry.stat().st_uid):
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if Path(words[0]).name == program:
+                    found[int(entry.name)] = tuple(words[1:-1])
+    return found
+
+
 def is_ours(pid: int, program: str, word: str) -> bool:
     """A launcher that has yet to become the program, or a zombie, is not.
 

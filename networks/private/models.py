@@ -17,6 +17,7 @@ from netfields import CidrAddressField, InetAddressField
 
 from cloud.models import Host, Project
 from cloud.snapshots import Policy, audited
+from networks.private.cabling import Star
 from networks.private.layout import Layout, Way, first_address
 from networks.private.querysets import PrivateNetworkQuerySet, ReplicaQuerySet
 
@@ -43,6 +44,7 @@ def new_vni() -> int:
             "change_ip_range",
             "delete",
         ),
+        unrecorded=("hub", "cable_layout"),
         derived=("subnet_ranges", "route_texts"),
     )
 )
@@ -69,6 +71,11 @@ class PrivateNetwork(models.Model):
     expose_routes_to_vswitch = models.BooleanField(default=False)
     delete_protection = models.BooleanField(default=False)
     deleting = models.BooleanField(default=False)
+    # How its hosts in user mode are joined, see `networks.private.cabling`.
+    hub = models.ForeignKey(
+        Host, models.SET_NULL, null=True, blank=True, editable=False, related_name="hub_of"
+    )
+    cable_layout = models.PositiveIntegerField(default=0, editable=False)
     created = models.DateTimeField(default=timezone.now, editable=False)
 
     objects = PrivateNetworkQuerySet.as_manager()
@@ -95,6 +102,10 @@ class PrivateNetwork(models.Model):
             tuple(subnet.network_range for subnet in self.subnets.all()),
             tuple(route.way for route in self.routes.all()),
         )
+
+    @property
+    def star(self) -> Star:
+        return Star(self.hub_id, self.cable_layout)
 
     @property
     def subnet_ranges(self) -> list[str]:

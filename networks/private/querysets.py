@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from django.db import models
 from django.db.models import F, Q
 
+from cloud.models import Host
 from cloud.querysets import LabelledQuerySet
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ class PrivateNetworkQuerySet(LabelledQuerySet["PrivateNetwork"]):
     def existing(self) -> Self:
         """Without those that are deleted, of which hosts may still have something."""
         return self.filter(deleting=False)
+
+    def cabled(self) -> Self:
+        """Those with members on hosts in user mode."""
+        return self.filter(nics__vm__host__in=Host.objects.cabled()).distinct()
 
     def with_parts(self) -> Self:
         """With all that a network's representation shows, in a constant number of queries."""

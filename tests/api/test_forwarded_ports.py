@@ -80,9 +80,17 @@ def test_what_was_asked_for_explicitly_is_given_or_refused_with_the_reason(
         refused = api.post("servers", {**order, "public_net": net})
         assert (refused.status, refused.code) == (412, "resource_unavailable")
         assert "u1: is in user mode, and no TAP" in refused.error["message"]
-    # Doing without one family asks for nothing that ports could not stand in for.
-    accepted = api.post("servers", {**order, "public_net": {"enable_ipv6": False}})
-    assert accepted.json["server"]["public_net"]["forwarded_ports"] == [led(30000, 22)]
+
+
+def test_what_clients_always_say_asks_for_nothing_special(
+    user_mode: None, api: Api, order: dict[str, Any]
+) -> None:
+    for number, net in enumerate(
+        ({"enable_ipv4": True, "enable_ipv6": True}, {"enable_ipv6": False}, {})
+    ):
+        body = {**order, "name": f"web-{number}", "public_net": net}
+        shown = api.post("servers", body).json["server"]["public_net"]
+        assert shown["forwarded_ports"] == [led(30000 + number, 22)]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +149,7 @@ def test_ports_are_refused_with_what_to_do(api: Api, order: dict[str, Any]) -> N
     foreign = api_of(make.project("other"))
     assert foreign.post(path, {"forwarded_ports": [SSH]}).code == "not_found"
     reader = api_of(make.project(), read_only=True)
-    assert reader.post(path, {"forwarded_ports": [SSH]}).status == 403
+    assert reader.post(path, {"forwarded_ports": [SSH]}).code == "token_readonly"
 
 
 def test_a_firewall_is_refused_by_its_own_code(api: Api, server: int) -> None:

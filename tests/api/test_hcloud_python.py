@@ -305,8 +305,9 @@ def test_a_server_behind_its_host_is_like_any_other(client: Client) -> None:
         assert (server.public_net.ipv4, server.public_net.ipv6) == (None, None)
         assert (server.public_net.firewalls, server.public_net.floating_ips) == ([], [])
         server.reboot().wait_until_finished()
+        four = ServerCreatePublicNetwork(enable_ipv6=False)
         with pytest.raises(APIException) as refused:
-            client.servers.create(name="web-2", public_net=ServerCreatePublicNetwork(), **ORDER)
+            client.servers.create(name="web-2", public_net=four, **ORDER)
         assert refused.value.code == "resource_unavailable"
         server.delete().wait_until_finished()
 

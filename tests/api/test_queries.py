@@ -72,7 +72,7 @@ def test_a_list_takes_as_many_queries_for_thirty_as_for_three(
 @pytest.mark.rootless
 @pytest.mark.parametrize(
     ("path", "most"),
-    [("servers?per_page=50", 11), ("hosts", 3), ("hosts/{host}/nics?per_page=50", 5)],
+    [("servers?per_page=50", 11), ("hosts", 3), ("hosts/{host}/nics?per_page=50", 7)],
 )
 def test_a_list_costs_the_same_for_servers_behind_their_host(
     db: None, path: str, most: int

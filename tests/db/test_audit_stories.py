@@ -211,6 +211,11 @@ def _() -> None:
     add_host("h1", make.location())
 
 
+@story("authority.create", hosts.authority)
+def _() -> None:
+    hosts.authority()
+
+
 @story("host.rejoin", add_host)
 def _() -> None:
     add_host("h1", make.location())

@@ -8,7 +8,7 @@ from typing import Any
 
 from cloud.version import VERSION
 from networks.host import bridge, nics
-from vms.host import accelerator, networks, problems, user_mode
+from vms.host import accelerator, cables, networks, problems, user_mode
 from vms.host.host import Host
 from vms.spec import HostReport
 
@@ -36,6 +36,8 @@ def host_report(host: Host) -> HostReport:
         uplink_ip=uplink_ip,
         tunnel_key=networks.tunnel_key(host),
         tunnel_endpoint=networks.tunnel_endpoint(host, uplink_ip),
+        cables=cables.able(host),
+        cable_endpoint=cables.endpoint(host, uplink_ip),
         problems=problems.problems(host),
         **_user_mode(host),
     )

@@ -15,7 +15,7 @@ from msgspec import structs
 from cloud import requestid
 from cloud.errors import CumuletError
 from networks.spec import NetworkReport
-from vms.host import netstore, networks
+from vms.host import cables, netstore, networks
 from vms.host.host import Host
 from vms.host.networks import Tell
 
@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 # How soon a tunnel or a switch is seen to be gone, and how soon what failed is tried again.
 TUNNEL_SECONDS = 0.5
 SWITCH_SECONDS = 0.5
+CABLE_SECONDS = 1.0
 RETRY_SECONDS = 2.0
 
 
@@ -46,6 +47,7 @@ class Networks:
         async with asyncio.TaskGroup() as group:
             kind = self._tend_tunnel if self._host.routes_networks else self._tend_switches
             group.create_task(kind())
+            group.create_task(self._tend_cables())
             group.create_task(self._try_again())
 
     async def look_at_all(self, *, insist: bool) -> None:
@@ -92,6 +94,11 @@ class Networks:
             for network_id in await asyncio.to_thread(self._fallen):
                 await self._see_to(network_id, insist=False)
 
+    async def _tend_cables(self) -> None:
+        while True:
+            mended = await asyncio.to_thread(self._mend_cables)
+            await asyncio.sleep(CABLE_SECONDS if mended else RETRY_SECONDS)
+
     async def _try_again(self) -> None:
         while True:
             await asyncio.sleep(RETRY_SECONDS)
@@ -106,6 +113,15 @@ class Networks:
         except (CumuletError, OSError):
             log.exception("switches not seen")
             return []
+
+    def _mend_cables(self) -> bool:
+        try:
+            if not cables.stand(self._host):
+                cables.ensure(self._host)
+        except (CumuletError, OSError) as error:
+            log.warning("no cables to other hosts", reason=str(error))
+            return False
+        return True
 
     def _mend_tunnel(self) -> bool:
         try:

@@ -7,10 +7,12 @@ servers running; steps tell them who is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from networks.host import bridge, dhcp, namespaces, nics
+from networks.host.links import Tap
+from networks.host.plan import CABLES
 from networks.host.private_rules import INSIDE
 from networks.spec import ROUTED_GATEWAY, NetworkSpec
 from vms.host import files, netstore
@@ -49,9 +51,13 @@ def tend(host: Host) -> None:
                 _ensure_private(host, spec)
 
 
-def tend_network(host: Host, spec: NetworkSpec) -> None:
-    """`tend` for one network, whose gateways may be others by now."""
+def tend_network(host: Host, spec: NetworkSpec, cabled: Sequence[Tap]) -> None:
+    """`tend` for one network, whose gateways may be others by now, and who is behind cables."""
+    place = private_place(host, spec.network_id)
     with files.locked(host.paths.locks / "dhcp"):
+        if place.exists() or cabled:
+            dhcp.serve(place, cabled, "")
+            dhcp.forget(place, dhcp.served(place, CABLES) - {tap.name for tap in cabled})
         _ensure_private(host, spec)
 
 

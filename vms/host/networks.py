@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import structlog
 from msgspec import structs
@@ -21,6 +21,7 @@ from cloud import shell
 from cloud.errors import CumuletError
 from cloud.wire import Failure
 from networks.host import (
+    cable_port,
     dhcp,
     gateway,
     links,
@@ -32,14 +33,15 @@ from networks.host import (
     private_rules,
     wireguard,
 )
+from networks.host.cable_port import Port
 from networks.host.gateway import Gateway
 from networks.host.links import Uplink
 from networks.host.nics import NetworkRefused, find_uplink
 from networks.host.overlay import Tunnel
 from networks.host.private_rules import Underlay
 from networks.host.wireguard import Place
-from networks.spec import TUNNEL_PORT, NetworkRemoval, NetworkReport, NetworkSpec
-from vms.host import documents, files, leases, netstore, store, vde_networks
+from networks.spec import TUNNEL_PORT, MemberSpec, NetworkRemoval, NetworkReport, NetworkSpec
+from vms.host import cables, documents, files, leases, netstore, store, vde_networks
 from vms.host.host import Host
 from vms.host.paths import tap_name
 from vms.spec import VmSpec
@@ -211,6 +213,7 @@ def tunnel_place(host: Host) -> Place:
 def _ensure(host: Host, spec: NetworkSpec) -> None:
     if not host.routes_networks:
         vde_networks.ensure(host, spec)
+        cables.ensure(host)
         return
     if spec.tunnel_ip is None:
         raise NotInMesh(
@@ -225,7 +228,9 @@ def _ensure(host: Host, spec: NetworkSpec) -> None:
         uplink = links.find_uplink(netlink, host.surroundings.uplink)
         mtu = plan.mtu(spec, uplink.mtu)
         tunnel = Tunnel(spec.vni, spec.tunnel_ip, mtu)
-        wanted = plan.wanted(spec, _local(host, spec.network_id))
+        local = _local(host, spec.network_id)
+        wanted = plan.wanted(spec, local)
+        cabled = plan.cabled(spec, [mac for mac, _ in local])
         if not overlay.is_complete(netlink, name, tunnel):
             overlay.ensure(netlink, name, tunnel, host.uuid)
         made = Gateway(spec, place, mtu, host.uuid)
@@ -235,12 +240,24 @@ def _ensure(host: Host, spec: NetworkSpec) -> None:
             if namespaces.find(place) is None:
                 dhcp.stop(leases.private_place(host, spec.network_id))
             gateway.ensure(netlink, made, wanted)
+        _ensure_port(netlink, host, Port(spec, mtu, host.uuid), cabled)
         overlay.forward(netlink, name, wanted)
-    leases.tend_network(host, spec)
+    leases.tend_network(host, spec, cable_port.as_taps(spec, cabled, mtu))
+    cables.ensure(host)
+
+
+def _ensure_port(netlink: Any, host: Host, port: Port, members: Sequence[MemberSpec]) -> None:
+    """What cables from hosts in user mode lead into, if this host is their gateway."""
+    switch = vde_networks.switch_of(host, port.spec.network_id)
+    if port.spec.cables is None:
+        cable_port.remove(netlink, port.name, switch)
+    else:
+        cable_port.ensure(netlink, port, switch, members)
 
 
 def _remove(host: Host, removal: NetworkRemoval) -> None:
     if not host.routes_networks:
+        cables.ensure(host)
         vde_networks.remove(host, removal)
         return
     name = plan.names(removal.network_id)
@@ -248,7 +265,9 @@ def _remove(host: Host, removal: NetworkRemoval) -> None:
     if not place.exists():  # the first that is made, and the last that goes
         return
     dhcp.stop(leases.private_place(host, removal.network_id))
+    cables.ensure(host)
     with IPRoute() as netlink:
+        cable_port.remove(netlink, name.cables, vde_networks.switch_of(host, removal.network_id))
         gateway.remove(netlink, name, place)
         overlay.remove(netlink, name)
     ensure_tunnel(host)

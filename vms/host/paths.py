@@ -126,6 +126,14 @@ class HostPaths:
         return self.run / "tap-switch"
 
     @property
+    def cables(self) -> Path:
+        """Files of the programs that lay cables; their user passes through."""
+        return self.run / "cables"
+
+    def cable_log(self, name: str) -> Path:
+        return self.logs / f"cables-{name}.log"
+
+    @property
     def tunnel_key(self) -> Path:
         """The private key of the host's tunnel, which never leaves it."""
         return self.state / "tunnel.key"

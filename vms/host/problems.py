@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from cloud.errors import CumuletError
 from networks.host import slirp, switches
-from vms.host import accelerator, user_mode
+from vms.host import accelerator, cables, user_mode
 from vms.host.host import Host
 from vms.spec import Problem
 
@@ -18,6 +18,7 @@ def problems(host: Host) -> tuple[Problem, ...]:
         return ()
     checks: tuple[Callable[[], object], ...] = (
         switches.require,
+        lambda: cables.require(host),
         slirp.require,
         lambda: user_mode.free_tap(host),
     )
@@ -25,7 +26,7 @@ def problems(host: Host) -> tuple[Problem, ...]:
     if accelerator.is_forbidden(host):
         remedy = f"`sudo usermod -aG kvm {getpass.getuser()}`, then start it again in a new session"
         found.append(Problem("kvm_forbidden", f"{accelerator.FORBIDDEN}: {remedy}"))
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _problem(check: Callable[[], object]) -> Problem | None:

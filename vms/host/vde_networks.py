@@ -6,8 +6,8 @@ import shutil
 
 import structlog
 
-from networks.host import switches
-from networks.host.switches import Switch
+from networks.host import plan, switches
+from networks.host.switches import Owner, Switch
 from networks.spec import NetworkRemoval, NetworkSpec
 from vms.host.host import Host
 
@@ -15,7 +15,13 @@ log = structlog.get_logger(__name__)
 
 
 def switch_of(host: Host, network_id: int) -> Switch:
-    return Switch(host.paths.switch(network_id))
+    """On a gateway it runs as the user of guests, and leads to a port of the network's bridge."""
+    place = host.paths.switch(network_id)
+    if not host.routes_networks:
+        return Switch(place)
+    assert host.owner is not None, "whoever may make links is root"
+    owner = Owner(host.owner.uid, host.owner.gid, tuple(host.drop_privileges))
+    return Switch(place, plan.names(network_id).cables, owner)
 
 
 def ensure(host: Host, spec: NetworkSpec) -> None:

@@ -17,7 +17,10 @@ from vms.private.replication import replicate
 log = structlog.get_logger(__name__)
 
 # What other hosts are told of a host.
-_TOLD = ("uuid", "tunnel_key", "tunnel_endpoint", "tunnel_ip", "network_mode", "revoked_at")
+_TOLD = (
+    *("uuid", "tunnel_key", "tunnel_endpoint", "tunnel_ip", "network_mode", "revoked_at"),
+    *("cables", "cable_endpoint"),
+)
 
 
 @dataclass

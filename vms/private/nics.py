@@ -8,7 +8,7 @@ from django.conf import settings
 
 from networks.models import PrivateNetwork
 from networks.private.layout import EVERYWHERE, first_address
-from networks.private.mtu import private_mtu
+from networks.private.mtu import cabled_mtu, private_mtu
 from networks.spec import NicSpec
 from vms.interfaces import PRIVATE_MODE, PUBLIC_INDEX
 from vms.models import VM, Nic
@@ -17,8 +17,14 @@ from vms.models import VM, Nic
 _USUAL_FABRIC = 1500
 
 
-def mtu() -> int | None:
-    """Of every private network of this cloud, in bytes; None: as each host's uplink allows."""
+def mtu(*, cabled: bool) -> int | None:
+    """Of every private network of this cloud, in bytes; None: as each host's uplink allows.
+
+    Of one that hosts in user mode are a part of it is said always, as those know nothing of what
+    the uplinks of others allow.
+    """
+    if cabled:
+        return cabled_mtu(settings.FABRIC_MTU or _USUAL_FABRIC)
     return private_mtu(settings.FABRIC_MTU) if settings.FABRIC_MTU else None
 
 
@@ -43,7 +49,8 @@ def private_nic_spec(vm: VM, nic: Nic) -> NicSpec:
         gateway=str(first_address(subnet)),
         floating=tuple(nic.alias_ips),
         dns=() if _is_public(vm) else tuple(settings.RESOLVERS),
-        mtu=mtu() or private_mtu(_USUAL_FABRIC),
+        # A host of the mesh knows better: it takes that of the network's document.
+        mtu=mtu(cabled=vm.host.in_user_mode) or private_mtu(_USUAL_FABRIC),
         network_id=nic.network_id,
         routes=tuple(map(str, routes)),
     )

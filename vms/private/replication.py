@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from msgspec import structs
 
@@ -23,8 +25,10 @@ from cloud.models import Host
 from cloud.patience import HINT_PATIENCE, backoff
 from cloud.wire import Cause, encode
 from networks.models import PrivateNetwork, Replica
+from networks.private.querysets import ReplicaQuerySet
 from networks.spec import NetworkRemoval, NetworkSpec
 from vms.private.documents import digest_of, documents_of
+from vms.private.stars import badly_wired, rewire
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +59,17 @@ def dispatch_due(now: datetime, observed_before: datetime) -> int:
     """
     speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
     due = Replica.objects.due(now, observed_before).filter(host__in=speaking)
-    wanted = set(due.values_list("network", flat=True)[:BATCH])
+    return _tell_again(due.values_list("network", flat=True), due, now)
+
+
+def rewire_due(now: datetime) -> int:
+    """Tell of another hub where the one of a network's cables fell silent or a better one came."""
+    return _tell_again(badly_wired(now).values_list("pk", flat=True), Replica.objects.none(), now)
+
+
+def _tell_again(network_ids: QuerySet[Any, int], due: ReplicaQuerySet, now: datetime) -> int:
+    """Tell what is new in these networks, and the replicas that are due in any case."""
+    wanted = set(network_ids[:BATCH])
     sent = 0
     with transaction.atomic():
         networks = PrivateNetwork.objects.filter(pk__in=wanted).order_by("pk")
@@ -78,7 +92,8 @@ def _refresh(network: PrivateNetwork, now: datetime, again: Collection[int] = ()
 
     Call with the network locked.
     """
-    documents = documents_of(network)
+    rewire(network, now)
+    documents = documents_of(network, now)
     rows = network.replicas.select_related("host").order_by("pk")
     known = {row.host_id: row for row in rows.select_for_update(of=("self",))}
     hosts = Host.objects.in_bulk(documents.keys() - known.keys())
