@@ -13,6 +13,7 @@ import json
 import mmap
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -80,7 +81,7 @@ class Outside:
     def _take(self) -> None:
         for _ in range(_BURST):
             try:
-                frame = self._guest.recv(_FRAME_BYTES, socket.MSG_DONTWAIT)
+                frame = self._guest.recv(_FRAME_BYTES)
             except OSError:
                 return
             self._counted[0] += 1
@@ -95,7 +96,11 @@ class Outside:
         self._counted[2] += 1
         self._counted[3] += len(frame)
         with suppress(OSError):  # there is no QEMU, or its guest takes nothing: as on any wire
-            self._guest.sendto(frame, self._to)
+            try:
+                self._guest.sendto(frame, self._to)
+            except BlockingIOError:
+                select.select([], [self._guest], [], _GUEST_SECONDS)
+                self._guest.sendto(frame, self._to)
 
     def _obey(self, text: bytes, orders: Orders) -> None:
         self._filter = orders.filter
@@ -154,7 +159,7 @@ def _bound(path: Path) -> Iterator[socket.socket]:
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         made.bind(str(path))
-        made.settimeout(_GUEST_SECONDS)
+        made.setblocking(False)
         yield made
     path.unlink(missing_ok=True)
 

@@ -17,6 +17,7 @@ from deploy import accounts, images, lab
 from deploy.lab import Lab
 from networks.host import dhcp
 from networks.spec import NetworkRemoval
+from tests.host.rootless import RootlessWorld, rootless_world
 from tests.host.world import World, image_spec
 from vms.host import netstore, qemu, store
 from vms.host.host import Host
@@ -120,11 +121,53 @@ def opened(world: World) -> Iterator[World]:
 
 
 @pytest.fixture
-def world(bare_world: World, image_store: Path) -> World:
+def privileged(bare_world: World, image_store: Path) -> World:
     """A host that has the micro guest's image."""
     for file in image_store.iterdir():
         os.link(file, bare_world.host.paths.image(file.name))
     return bare_world
+
+
+@pytest.fixture
+def world(privileged: World) -> World:
+    """The host of most tests."""
+    return privileged
+
+
+@contextmanager
+def a_rootless_host(
+    home: Path, made: Lab, image: ImageSpec, key: Path, number: int = 1, **settings: str
+) -> Iterator[RootlessWorld]:
+    """Its agent runs, and nothing of its user's is left afterwards."""
+    world = rootless_world(home, made, image, key, number)
+    world.settings.update(settings)
+    world.start_agent()
+    try:
+        with opened(world), world.inside():
+            yield world
+    finally:
+        world.stop_agent()
+    left = shell.run(["pgrep", "-af", home], timeout=10, ok=(0, 1)).stdout
+    assert not left
+
+
+@pytest.fixture
+def rootless(
+    places: Path, host_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
+) -> Iterator[RootlessWorld]:
+    """A host without any privilege that has the micro guest's image."""
+    home = places / secrets.token_hex(3)
+    with a_rootless_host(home, host_lab, micro, ssh_key) as world:
+        for file in image_store.iterdir():
+            os.link(file, world.host.paths.image(file.name))
+        yield world
+
+
+@pytest.fixture(params=["privileged", pytest.param("rootless", marks=pytest.mark.rootless)])
+def any_world(request: pytest.FixtureRequest) -> World:
+    """A host of either kind: what a server goes through is the same on both."""
+    world: World = request.getfixturevalue(request.param)
+    return world
 
 
 @pytest.fixture(scope="module")

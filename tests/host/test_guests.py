@@ -7,15 +7,20 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
 from msgspec import structs
 
 from tests.host.world import World, second, until
-from vms.host import converge, memory, qemu, qmp, store
-from vms.host.host import Host
+from vms.host import memory, qemu, qmp, store
 from vms.spec import Power, PowerGoal
 
 # What control promises its users for a guest that switches itself off.
 EVENT_SECONDS = 2.0
+
+
+@pytest.fixture
+def world(any_world: World) -> World:
+    return any_world
 
 
 def test_a_new_guest_boots_and_answers_ssh_from_outside(world: World) -> None:
@@ -34,14 +39,14 @@ def test_a_guest_runs_without_any_privilege(world: World) -> None:
         for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()
         if ":\t" in line
     )
-    assert world.host.owner
-    assert status["Uid"].split() == [str(world.host.owner.uid)] * 4
+    assert status["Uid"].split() == [str(world.guests_uid)] * 4
     assert {status[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
 
 
-def test_qemu_owns_its_disks_but_not_the_documents_beside_them(world: World) -> None:
+def test_qemu_owns_its_disks_but_not_the_documents_beside_them(privileged: World) -> None:
+    world = privileged
     spec = world.spec(power=PowerGoal.OFF)
     assert world.ensure(spec).converged
     paths = world.host.paths.vm(7)
@@ -176,9 +181,7 @@ def test_a_restarted_agent_finds_its_guests_and_touches_none(world: World) -> No
     spec = world.spec()
     world.ensure(spec)
     before = world.process(spec)
-    again = Host.open(world.host.config)
-    assert again.uuid == world.host.uuid
-    converge.converge(again, 7, world.send)
+    assert world.look_again(spec).converged
     assert world.process(spec) == before
     world.host.paths.vm(7).pid.unlink()
     assert world.process(spec) == before

@@ -19,9 +19,9 @@ from cloud import shell
 from deploy.images import GuestImage
 from deploy.images.image import ImageFile
 from deploy.lab import Lab
-from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
+from networks.spec import ForwardSpec, NetworkRemoval, NetworkReport, NetworkSpec
 from tests.documents import a_removal, a_spec
-from vms.host import bridging, inbox, qemu
+from vms.host import bridging, converge, inbox, qemu
 from vms.host.host import Host
 from vms.host.monitor import Monitor
 from vms.host.outbox import Outbox
@@ -78,6 +78,18 @@ class World:
     @property
     def namespace(self) -> str:
         return self.lab.host(self.number)
+
+    @property
+    def guests_uid(self) -> int:
+        assert self.host.owner
+        return self.host.owner.uid
+
+    def look_again(self, spec: VmSpec) -> VmReport:
+        """A new agent finds the guest."""
+        again = Host.open(self.host.config)
+        assert again.uuid == self.host.uuid
+        converge.converge(again, spec.vm_id, self.send)
+        return self.reports[-1]
 
     def become_bridged(self) -> None:
         """The operator has set CUMULET_HOST_BRIDGE=on; the lab must be the test's own."""
@@ -144,11 +156,11 @@ class World:
         """Run a command in the guest, from outside of its host."""
         return self.ssh_at(str(spec.nics[0].ipv4), command)
 
-    def ssh_at(self, address: str, command: str) -> shell.Result:
+    def ssh_at(self, address: str, command: str, *, port: int = 22) -> shell.Result:
         return shell.run(
             [
                 *self.lab.enter(self.lab.outside),
-                *("ssh", "-q", "-i", self.key, "-o", "StrictHostKeyChecking=no"),
+                *("ssh", "-q", "-p", str(port), "-i", self.key, "-o", "StrictHostKeyChecking=no"),
                 *("-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10"),
                 *("-o", "BatchMode=yes", f"root@{address}", command),
             ],
@@ -231,5 +243,10 @@ class World:
 
 def second(spec: VmSpec) -> VmSpec:
     """Another VM beside `spec`."""
-    nic = structs.replace(spec.nics[0], nic_id=9, mac="02:00:00:00:00:09", ipv4="198.51.100.9")
+    first = spec.nics[0]
+    if first.mode == "user":  # each of them is alone in a network of its own
+        reached = {"forwards": (ForwardSpec("tcp", 30009, 22),)}
+    else:
+        reached = {"ipv4": "198.51.100.9"}
+    nic = structs.replace(first, nic_id=9, mac="02:00:00:00:00:09", **reached)
     return structs.replace(spec, vm_id=9, uuid=str(uuid5(UUID(spec.uuid), "second")), nics=(nic,))
