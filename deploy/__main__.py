@@ -1,4 +1,4 @@
-"""`python -m deploy up|down|manage`, as deploy/up, deploy/down and deploy/manage start it."""
+"""`python -m deploy up|down|manage|host`, as deploy/up, deploy/down and so on start it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, ClassVar
 import typer
 
 from cloud.errors import CumuletError
-from deploy import control, start, state, stop
+from deploy import control, host_commands, start, state, stop
 from deploy.guests import Guest
-from deploy.lab import MAX_HOSTS
+from deploy.lab import MAX_HOSTS, MAX_ROOTLESS
 
 
 class NoCloud(CumuletError):
@@ -21,17 +21,28 @@ class NoCloud(CumuletError):
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+app.add_typer(host_commands.app, name="host")
 
 
 @app.command()
 def up(
     hosts: Annotated[
-        int, typer.Option(min=1, max=MAX_HOSTS, help="How many lab hosts; never fewer than before.")
-    ] = 2,
-    guest: Annotated[Guest, typer.Option(help="What the first server runs.")] = (Guest.DEBIAN),
+        int | None,
+        typer.Option(min=1, max=MAX_HOSTS, help="How many lab hosts, 2; never fewer than before."),
+    ] = None,
+    rootless: Annotated[
+        int | None,
+        typer.Option(min=0, max=MAX_ROOTLESS, help="How many lab hosts without privileges, too."),
+    ] = None,
+    guest: Annotated[
+        Guest | None, typer.Option(help="What the first server runs: Debian where it can be had.")
+    ] = None,
 ) -> None:
-    """Start the cloud of this checkout. Repeating it changes nothing."""
-    start.up(state.default_state(), start.Options(hosts=hosts, guest=guest))
+    """Start the cloud of this checkout. Repeating it changes nothing.
+
+    As root it has a lab of hosts; without root it has one host, the machine as it is.
+    """
+    start.up(state.default_state(), start.Options(hosts=hosts, rootless=rootless, guest=guest))
 
 
 @app.command()

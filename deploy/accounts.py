@@ -1,63 +1,91 @@
 """The system users that services run as, and directories that are theirs alone.
 
-Nothing but the lab's agents and the proxy that enters the fabric runs as root. Three users, so
-that a hole in the web server opens neither the database's files nor a guest's disk.
+Nothing but the lab's agents and the proxy that enters the fabric runs as root. Several users, so
+that a hole in the web server opens neither the database's files nor a guest's disk. In a cloud
+that an ordinary user started everything is that user's: CONTROL and DATA are None there.
 """
 
 from __future__ import annotations
 
 import fcntl
+import grp
 import os
 import pwd
 from pathlib import Path
 
 from cloud import shell
-from deploy.state import RUN_ROOT
+from deploy.places import HERE
 
-CONTROL = "cumulet"  # web, worker, beat, Flower
-DATA = "cumulet-data"  # PostgreSQL, RabbitMQ
+CONTROL = HERE.account("cumulet")  # web, worker, beat, Flower
+DATA = HERE.account("cumulet-data")  # PostgreSQL, RabbitMQ
 QEMU = "cumulet-qemu"  # guests
 PROXY = "cumulet-proxy"  # haproxy, after it bound its sockets
-ROOTLESS = "cumulet-rootless"  # a host without any privilege, where tests have one
+ROOTLESS = "cumulet-rootless"  # agents, guests and switches of hosts in user mode
+
+_KVM = "kvm"  # the group that may open /dev/kvm
 
 
 def ensure_users() -> None:
     """Make the system users that are missing. They own nothing and cannot log in."""
+    if CONTROL is None or DATA is None or HERE.run is None:
+        return
     missing = [name for name in (CONTROL, DATA, QEMU, PROXY, ROOTLESS) if not _exists(name)]
     if not missing:
         return
-    RUN_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with (RUN_ROOT / "users.lock").open("w") as lock:
+    HERE.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with (HERE.run / "users.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in missing:
             if not _exists(name):
                 command = ["useradd", "--system", "--user-group", "--no-create-home"]
-                command += ["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", name]
-                shell.run(command, timeout=30)
+                command += ["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
+                if name == ROOTLESS and _has_group(_KVM):
+                    command += ["--groups", _KVM]
+                shell.run([*command, name], timeout=30)
 
 
-def own(path: Path, user: str, mode: int = 0o700) -> Path:
-    """A directory of `user`, made with its parents where missing."""
+def own(path: Path, user: str | None, mode: int = 0o700) -> Path:
+    """A directory of `user` (None: the caller's), made with its parents where missing."""
     path.mkdir(parents=True, exist_ok=True)
-    entry = pwd.getpwnam(user)
     seen = path.stat()
-    if (seen.st_uid, seen.st_gid) != (entry.pw_uid, entry.pw_gid):
-        os.chown(path, entry.pw_uid, entry.pw_gid)
+    if user and (seen.st_uid, seen.st_gid) != _ids(user):
+        os.chown(path, *_ids(user))
     if seen.st_mode & 0o7777 != mode:
         path.chmod(mode)
     return path
 
 
-def write_for(path: Path, text: str, user: str) -> None:
-    """Replace a file that root writes and only `user` (and root) may read."""
-    entry = pwd.getpwnam(user)
+def write_for(path: Path, text: str, user: str | None) -> None:
+    """Replace a file that only `user` (None: the caller) and root may read."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
-        os.fchown(file.fileno(), entry.pw_uid, entry.pw_gid)
+        if user:
+            os.fchown(file.fileno(), *_ids(user))
     fresh.replace(path)
+
+
+def let_read(path: Path, user: str) -> Path:
+    """A directory of root's whose files `user`, and no other one, may read and not change."""
+    path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    os.chown(path, 0, _ids(user)[1])
+    path.chmod(0o750)
+    return path
+
+
+def _ids(user: str) -> tuple[int, int]:
+    entry = pwd.getpwnam(user)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _has_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _exists(name: str) -> bool:

@@ -1,27 +1,51 @@
 # Sourced by deploy/up, deploy/down and deploy/test: Debian packages and the virtual environment.
 # Everything is done only where it is missing, so that a second run costs a few milliseconds.
+# An ordinary user has to find the packages, and keeps everything to himself.
 
 set -euo pipefail
-umask 022
 checkout=$(dirname -- "$(dirname -- "$(readlink -f -- "$0")")")
-cache=/var/cache/cumulet
+system_cache=/var/cache/cumulet
+if [ "$(id -u)" = 0 ]; then
+    root=yes cache=$system_cache
+    umask 022
+else
+    root= cache=${XDG_CACHE_HOME:-$HOME/.cache}/cumulet
+    umask 077
+fi
 export CUMULET_STARTED=${CUMULET_STARTED:-$(date +%s.%N)}
 
 say() { printf '%4d s  %s\n' "$SECONDS" "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-[ "$(id -u)" = 0 ] || die "run this as root: it makes network namespaces, users and packages"
+need_root() {
+    [ "$root" ] || die "run this as root: it makes network namespaces, users and packages"
+}
 
 # Names are the same in Debian 12 and 13 and in Ubuntu 24.04, except where said.
 runtime_packages() {
+<<<<<<< HEAD
     echo postgresql rabbitmq-server haproxy
     echo qemu-system-x86 qemu-utils dnsmasq-base nftables iproute2 procps util-linux
     echo wireguard-tools wireguard-go
     echo vde2 libslirp0 stunnel4
+=======
+    echo postgresql rabbitmq-server
+    echo qemu-system-x86 vde2 stunnel4 libslirp0 procps util-linux
+>>>>>>> deploy6
     echo openssh-client netcat-openbsd ca-certificates hcloud-cli
-    echo mmdebstrap debian-archive-keyring extlinux e2fsprogs fdisk lz4 cpio
-    # psycopg2 is built from source
-    echo python3-venv python3-dev gcc libpq-dev
+    image_packages
+    build_packages
+    if [ "$root" ]; then # a lab and its hosts
+        echo haproxy dnsmasq-base nftables iproute2 wireguard-tools wireguard-go
+    fi
+}
+image_packages() {
+    echo qemu-utils mmdebstrap debian-archive-keyring extlinux e2fsprogs fdisk util-linux lz4 cpio
+}
+build_packages() { # psycopg2 is built from source
+    if [ "$root" ] || ! found_environment "$checkout/requirements.txt" >/dev/null; then
+        echo python3-venv python3-dev gcc libpq-dev
+    fi
 }
 test_packages() {
     runtime_packages
@@ -46,6 +70,8 @@ missing_packages() { # prints those of "$@" that are not installed
 install_packages() (
     missing=$(missing_packages "$@")
     [ -n "$missing" ] || exit 0
+    [ "$root" ] ||
+        die "packages are missing, root has to say: apt-get install --no-install-recommends -y" $missing
     say "installing Debian packages:" $missing
     policy=/usr/sbin/policy-rc.d cluster=/etc/postgresql-common/createcluster.conf
     undo=()
@@ -74,20 +100,38 @@ install_packages() (
                 postgresql) systemctl -q disable postgresql.service || true ;;
                 rabbitmq-server) systemctl -q disable rabbitmq-server.service epmd.socket || true ;;
                 haproxy) systemctl -q disable haproxy.service || true ;;
+                stunnel4) systemctl -q disable stunnel.target || true ;;
             esac
         done
     fi
     say "packages installed"
 )
 
+base=/usr/bin/python3
+environment_name() {
+    local key
+    key=$({ "$base" -VV; uname -m; cat "$checkout/requirements.txt" "$1"; } | sha256sum)
+    echo "venv-${key:0:12}"
+}
+found_environment() { # prints the complete environment for $1, the user's own or root's
+    local name place
+    name=$(environment_name "$1")
+    for place in "$cache" "$system_cache"; do
+        [ ! -e "$place/$name/complete" ] || { echo "$place/$name"; return 0; }
+    done
+    return 1
+}
+
 # Sets `python` to the interpreter of a virtual environment that holds exactly what $1 pins.
-# It is shared by all checkouts and readable by every user, so services can run from it.
+# Root's is shared by all checkouts and readable by every user, so services can run from it.
 virtual_environment() {
-    local base=/usr/bin/python3 requirements=$1 key venv
-    key=$({ "$base" -VV; uname -m; cat "$checkout/requirements.txt" "$requirements"; } | sha256sum)
-    venv=$cache/venv-${key:0:12}
+    local requirements=$1 venv
+    if venv=$(found_environment "$requirements"); then
+        python=$venv/bin/python
+        return 0
+    fi
+    venv=$cache/$(environment_name "$requirements")
     python=$venv/bin/python
-    [ ! -e "$venv/complete" ] || return 0
     mkdir -p "$cache"
     exec 9>"$cache/venv.lock"
     flock -n 9 || { say "waiting for another run that makes the virtual environment"; flock 9; }

@@ -1,4 +1,4 @@
-"""A whole cloud on this machine: services, control plane and lab hosts, in the order they need.
+"""A whole cloud on this machine: services, control plane and hosts, in the order they need.
 
 `deploy.start` builds one for a person, the tests' fixtures one for a session. Every step makes
 sure that something is so, and is safe to repeat at any time: after a change of the code, after
@@ -9,47 +9,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from deploy import accounts, broker, control, postgres, proxy, release
-from deploy.hosts import LabHost, lab_hosts
+from deploy import accounts, broker, control, postgres, release, sites
+from deploy.hosts import DESK, LAB, CloudHost, cloud_hosts
 from deploy.lab import Lab
 from deploy.state import Instance
 from deploy.supervise import Supervisor
 
-LOCATION = "lab"
-# The first addresses of a pool stay free, so that the first server has an address to remember.
-_RESERVED = 9
+LOCATIONS = {LAB: "Lab on this machine", DESK: "Hosts without root on this machine"}
 _SECONDS = 90.0  # for a service to answer; a slow machine needs 15
-
-
-@dataclass(frozen=True)
-class Pool:
-    name: str
-    cidr: str
-    reserved: tuple[str, ...]
-
-
-POOLS = (
-    *(
-        Pool(name, f"{base}.0/24", tuple(f"{base}.{n}" for n in range(1, _RESERVED + 1)))
-        for name, base in (("lab-a", "198.51.100"), ("lab-b", "203.0.113"))
-    ),
-    Pool("lab-6", "2001:db8:a::/48", ()),
-)
 
 
 class Cloud:
     """One instance's processes. Call the steps in the order they stand here."""
 
-    def __init__(self, instance: Instance, *, hosts: int = 2, durable: bool = True) -> None:
+    def __init__(
+        self, instance: Instance, *, hosts: int = 2, rootless: int = 0, durable: bool = True
+    ) -> None:
         self.instance = instance
+        self.site = sites.of(instance)
         self.lab = Lab(instance.id)
         self.supervisor = Supervisor(instance)
-        self.hosts: list[LabHost] = lab_hosts(instance, max(hosts, _known_hosts(instance)))
+        self.hosts: Sequence[CloudHost] = cloud_hosts(instance, hosts, rootless)
         self._durable = durable
         self.release = Path()
 
@@ -81,11 +65,12 @@ class Cloud:
         self.supervisor.wait(broker.NAME, lambda: broker.ready(self.instance), seconds=_SECONDS)
 
     def start_lab(self) -> None:
-        """The namespaces, and control's leg in their fabric."""
-        self.lab.ensure(len(self.hosts))
-        proxy.prepare(self.instance)
-        self.supervisor.apply([proxy.program(self.instance)])
-        self.supervisor.start(proxy.NAME)
+        """What hosts stand on: in a lab the namespaces, and control's leg in their fabric."""
+        rootless = sum(host.rootless for host in self.hosts)
+        self.site.ensure(len(self.hosts) - rootless, rootless)
+        programs = self.site.programs()
+        self.supervisor.apply(programs)
+        self.supervisor.start(*(program.name for program in programs))
 
     def migrate(self) -> None:
         """The database's schema and what a new cloud offers; needs no broker."""
@@ -93,12 +78,12 @@ class Cloud:
             ["migrate", "--verbosity", "0"],
             ["collectstatic", "--noinput", "--verbosity", "0"],
             ["catalogue"],
-            ["location_add", LOCATION, "--description", "Lab on this machine"],
+            *(["location_add", name, "--description", LOCATIONS[name]] for name in self._locations),
             ["admin_add", control.ADMIN],
         ]
-        for pool in POOLS:
+        for pool in self.site.pools:
             excluded = ["--exclude", *pool.reserved]
-            commands.append(["pool_add", pool.name, pool.cidr, "--location", LOCATION, *excluded])
+            commands.append(["pool_add", pool.name, pool.cidr, "--location", LAB, *excluded])
         self.manage(commands)
 
     def start_control(self) -> None:
@@ -106,7 +91,8 @@ class Cloud:
         commands = [["broker_setup"]]
         for host in self.hosts:
             bundle = str(control.bundle(self.instance, host.name))
-            commands.append(["host_add", host.name, "--location", LOCATION, "--bundle", bundle])
+            place = ["--location", host.location, "--bundle", bundle]
+            commands.append(["host_add", host.name, *place])
         self.manage(commands)
         programs = control.programs(self.instance, self.release)
         self.supervisor.apply(programs)
@@ -114,6 +100,8 @@ class Cloud:
 
     def start_hosts(self) -> None:
         """Agents and monitors; needs join bundles and the lab."""
+        for host in self.hosts:
+            host.prepare()
         programs = [program for host in self.hosts for program in host.programs(self.release)]
         self.supervisor.apply(programs)
         self.supervisor.start(*(program.name for program in programs))
@@ -121,13 +109,14 @@ class Cloud:
     def wait_until_up(self) -> None:
         """Until everything that a person can look at answers."""
         wait, instance = self.supervisor.wait, self.instance
-        wait(proxy.NAME, lambda: proxy.ready(instance), seconds=_SECONDS)
+        for program in self.site.programs():
+            wait(program.name, self.site.ready, seconds=_SECONDS)
         wait(control.WEB, lambda: control.web_ready(instance), seconds=_SECONDS)
         wait(control.FLOWER, lambda: control.flower_ready(instance), seconds=_SECONDS)
         release.remove_others(self.release)
 
     def wait_for_hosts(self, token: str) -> None:
-        """Until control has heard of every lab host."""
+        """Until control has heard of every host."""
         headers = {"Authorization": f"Bearer {token}"}
 
         def joined() -> bool:
@@ -138,12 +127,12 @@ class Cloud:
 
         self.supervisor.wait(self.hosts[-1].monitor, joined, seconds=_SECONDS)
 
+    @property
+    def _locations(self) -> list[str]:
+        """A location is there as soon as a host of it is."""
+        used = {host.location for host in self.hosts}
+        return [name for name in LOCATIONS if name in used]
+
     def manage(self, commands: Sequence[Sequence[str]]) -> list[str]:
         """Run management commands in order; answers what each printed."""
         return control.manage(self.instance, self.release, commands)
-
-
-def _known_hosts(instance: Instance) -> int:
-    """Hosts are only ever added: one that is not started is one whose guests are unknown."""
-    bundles = control.bundle(instance, "h1").parent
-    return sum(1 for _ in bundles.glob("h*.json"))

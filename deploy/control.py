@@ -17,7 +17,7 @@ import httpx
 
 from cloud import shell
 from cloud.errors import CumuletError
-from deploy import accounts, broker, lab, postgres
+from deploy import accounts, broker, postgres, sites
 from deploy.state import Instance
 from deploy.supervise import SYSTEM_PATH, Program
 
@@ -48,16 +48,17 @@ def prepare(instance: Instance) -> None:
 
 def environment(instance: Instance) -> dict[str, str]:
     """What cloud/settings.py reads."""
+    site = sites.of(instance)
     return {
         "DJANGO_SETTINGS_MODULE": "cloud.settings",
         "CUMULET_SECRET_KEY": instance.passwords.secret_key,
         "CUMULET_DATABASE_URL": postgres.url(instance),
         "CUMULET_BROKER_URL": broker.url(instance),
         "CUMULET_BROKER_API_URL": broker.api_url(instance),
-        "CUMULET_HOST_BROKER_URL": f"amqp://{lab.CONTROL}:5672/{broker.VHOST}",
+        "CUMULET_HOST_BROKER_URL": f"amqp://{site.broker}/{broker.VHOST}",
         "CUMULET_PUBLIC_URL": instance.web_url,
         "CUMULET_FLOWER_URL": instance.flower_url,
-        "CUMULET_FABRIC": f"{lab.FABRIC},{lab.FABRIC6}",
+        "CUMULET_FABRIC": site.fabric,
         "CUMULET_STATIC_ROOT": str(instance.static),
         "CUMULET_LOG_FORMAT": "json",
         "CUMULET_LOG_PATHS": str(instance.log),

@@ -25,7 +25,6 @@ from cloud.errors import CumuletError
 from deploy import images
 from deploy.cloud import Cloud
 from deploy.images.image import DESCRIPTION
-from deploy.lab import Lab
 from deploy.state import Instance, make_private, write_private
 
 PROJECT = "default"
@@ -62,6 +61,18 @@ class GuestFailed(CumuletError):
     """The first server did not become what was asked for."""
 
     code: ClassVar[str] = "first_server_failed"
+
+
+def choose(wanted: Guest | None) -> tuple[Guest, list[str]]:
+    """What the first server runs, and why it is not Debian where nobody asked for another one."""
+    if wanted is not None:
+        return wanted, []
+    if images.obtainable("debian", images.default_cache()):
+        return Guest.DEBIAN, []
+    return Guest.MICRO, [
+        "no Debian image, whose bootloader is installed through a mount: `sudo deploy/image debian`"
+        " makes one for every user of this machine; until then the first server is a micro guest"
+    ]
 
 
 def build_images(guest: Guest, progress: Callable[[str], None]) -> list[Path]:
@@ -154,30 +165,6 @@ def address(server: BoundServer) -> str:
     if net is None or net.ipv4 is None or not net.ipv4.ip:
         raise GuestFailed(f"{server.name} has no public IPv4 address")
     return net.ipv4.ip
-
-
-def write_ssh_config(instance: Instance) -> Path:
-    """Lets `ssh -F` reach guests through the outside namespace, as if from the internet.
-
-    Addresses are lent again to other guests, so host keys are accepted on first sight.
-    """
-    world = Lab(instance.id)
-    into = " ".join(world.enter(world.outside))
-    config = instance.state / "ssh_config"
-    text = (
-        "Host *\n"
-        f"    ProxyCommand {into} nc -N %h %p\n"
-        f"    IdentityFile {instance.state}/ssh/id_ed25519\n"
-        "    IdentitiesOnly yes\n"
-        "    User root\n"
-        "    StrictHostKeyChecking no\n"
-        "    UserKnownHostsFile /dev/null\n"
-        "    LogLevel ERROR\n"
-        "    ConnectTimeout 10\n"
-        "    ServerAliveInterval 15\n"
-    )
-    write_private(config, text)
-    return config
 
 
 def ssh(instance: Instance, host: str, command: str, *, timeout: float = 30.0) -> shell.Result:

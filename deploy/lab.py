@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ from typing import Any
 from pyroute2 import IPRoute, NetlinkError, netns
 
 from cloud import shell
-from deploy.state import RUN_ROOT
 
 NAMESPACES = Path("/run/netns")
+_LOCK = Path("/run/cumulet.lock")
 BRIDGE = "fabric"
 UPLINK = "uplink"
 PREFIX, PREFIX6 = 24, 64
@@ -32,7 +32,7 @@ ROUTER, ROUTER6 = "192.0.2.1", "2001:db8::1"
 CONTROL = "192.0.2.2"
 # On-link in the fabric: hosts answer ARP and neighbour discovery for their guests.
 PUBLIC_POOLS = ("198.51.100.0/24", "203.0.113.0/24", "2001:db8:a::/48")
-MAX_HOSTS = 200
+MAX_HOSTS, MAX_ROOTLESS = 200, 40
 _IFA_F_NODAD = 0x02  # linux/if_addr.h
 
 
@@ -47,7 +47,13 @@ class Lab:
         return f"cu-{self.id}-out"
 
     def host(self, number: int) -> str:
-        return f"cu-{self.id}-h{number}"
+        return self.namespace(f"h{number}")
+
+    def rootless(self, number: int) -> str:
+        return self.namespace(f"r{number}")
+
+    def namespace(self, host: str) -> str:
+        return f"cu-{self.id}-{host}"
 
     def path(self, namespace: str) -> Path:
         return NAMESPACES / namespace
@@ -56,14 +62,18 @@ class Lab:
         """Every namespace of this lab, also of hosts that are no longer wanted."""
         return sorted(name for name in netns.listnetns() if name.startswith(f"cu-{self.id}-"))
 
-    def ensure(self, hosts: int) -> None:
-        """Make or complete the outside and `hosts` hosts. Safe to repeat; about 0.1 s."""
+    def ensure(self, hosts: int, rootless: int = 0) -> None:
+        """Make or complete the outside, `hosts` hosts and as many as said for agents without
+        privileges. Safe to repeat; about 0.1 s.
+        """
+        uplinks = {f"h{n}": uplink_address(n) for n in range(1, hosts + 1)}
+        uplinks |= {f"r{n}": rootless_address(n) for n in range(1, rootless + 1)}
         with _namespaces_locked():
-            for name in (self.outside, *(self.host(n + 1) for n in range(hosts))):
+            for name in (self.outside, *map(self.namespace, uplinks)):
                 _ensure_namespace(name)
         # In a thread of its own: where the caller's runs an event loop, pyroute2 refuses to work.
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(self._ensure_links, hosts).result()
+            thread.submit(self._ensure_links, uplinks).result()
 
     def remove_host(self, number: int) -> None:
         with _namespaces_locked():
@@ -80,11 +90,11 @@ class Lab:
         """The words before a command line that is to run inside."""
         return ["nsenter", f"--net={self.path(namespace)}"]
 
-    def _ensure_links(self, hosts: int) -> None:
+    def _ensure_links(self, uplinks: Mapping[str, str]) -> None:
         with IPRoute(netns=self.outside) as outside:
             self._ensure_fabric(outside)
-            for number in range(1, hosts + 1):
-                self._ensure_host(outside, number)
+            for host, address in uplinks.items():
+                self._ensure_host(outside, host, address)
 
     def _ensure_fabric(self, outside: Any) -> None:
         _ensure_up(outside, "lo")
@@ -105,8 +115,9 @@ class Lab:
             "net.ipv6.conf.all.forwarding=1",
         )
 
-    def _ensure_host(self, outside: Any, number: int) -> None:
-        name, port = self.host(number), f"h{number}"
+    def _ensure_host(self, outside: Any, port: str, own: str) -> None:
+        """`port`: the fabric's, named as the host is; `own`: the host's IPv4 address."""
+        name = self.namespace(port)
         with IPRoute(netns=name) as host:
             if not host.link_lookup(ifname=UPLINK):
                 if outside.link_lookup(ifname=port):  # its other end went with a namespace
@@ -117,7 +128,7 @@ class Lab:
             outside.link("set", index=_ensure_up(outside, port), master=bridge)
             _ensure_up(host, "lo")
             uplink = _ensure_up(host, UPLINK)
-            for address in (uplink_address(number), uplink_address6(number)):
+            for address in (own, _twin6(own)):
                 _ensure_address(host, uplink, address)
             for router in (ROUTER, ROUTER6):
                 host.route("replace", family=_family(router), dst="default", gateway=router)
@@ -135,7 +146,18 @@ def uplink_address(number: int) -> str:
 
 def uplink_address6(number: int) -> str:
     """As `uplink_address`; its last group has the same digits."""
-    return f"2001:db8::{uplink_address(number).rpartition('.')[2]}"
+    return _twin6(uplink_address(number))
+
+
+def rootless_address(number: int) -> str:
+    """As `uplink_address`, of hosts whose agent has no privileges."""
+    if not 1 <= number <= MAX_ROOTLESS:
+        raise ValueError(f"host {number}: the fabric has room for 1 to {MAX_ROOTLESS} without root")
+    return f"192.0.2.{10 + MAX_HOSTS + number}"
+
+
+def _twin6(address: str) -> str:
+    return f"2001:db8::{address.rpartition('.')[2]}"
 
 
 def _ensure_up(links: Any, name: str) -> int:
@@ -184,9 +206,7 @@ def _is_mount_point(path: Path) -> bool:
 @contextmanager
 def _namespaces_locked() -> Iterator[None]:
     """Labs of several checkouts share /run/netns and the decision to unmount it."""
-    RUN_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
-    lock = RUN_ROOT.with_name("cumulet.lock")
-    with lock.open("w") as file:
+    with _LOCK.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

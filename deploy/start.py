@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hcloud import Client
 
-from deploy import control, guests, state
+from deploy import control, guests, logins, sites, state
 from deploy.cloud import Cloud
 from deploy.guests import Guest
 from deploy.state import Instance
@@ -22,23 +22,31 @@ from deploy.supervise import Supervisor
 
 @dataclass(frozen=True)
 class Options:
-    """`hosts`: how many lab hosts at least; `guest`: what the first server runs, if any."""
+    """`hosts`, `rootless`: how many lab hosts at least, with privileges and without; `guest`:
+    what the first server runs, if any. None: as the site has it.
+    """
 
-    hosts: int
-    guest: Guest
+    hosts: int | None
+    rootless: int | None
+    guest: Guest | None
 
 
 def up(directory: Path, options: Options) -> None:
     """Bring the cloud of a state directory up and print what runs where."""
     with state.locked(directory), Steps() as steps, ThreadPoolExecutor(1) as builder:
-        images = builder.submit(_build_images, steps, options.guest)
+        instance = state.load_or_create(directory)
+        site = sites.of(instance)
+        hosts, rootless = site.counts(options.hosts, options.rootless)
+        guest, why = guests.choose(options.guest)
+        for line in (*site.shortcomings(), *why):
+            steps.say(f"without root: {line}")
+        images = builder.submit(_build_images, steps, guest)
         try:
-            instance = state.load_or_create(directory)
             if not Supervisor(instance).running():
                 instance = state.with_free_ports(instance)
-            cloud = Cloud(instance, hosts=options.hosts)
+            cloud = Cloud(instance, hosts=hosts, rootless=rootless)
             _bring_up(cloud, steps)
-            _hand_over(cloud, steps, images, options.guest)
+            _hand_over(cloud, steps, images, guest)
         except BaseException:
             if images.running():
                 steps.say("stopping after the image that is being built")
@@ -56,7 +64,7 @@ def _bring_up(cloud: Cloud, steps: Steps) -> None:
     with steps.step(f"PostgreSQL on 127.0.0.1:{cloud.instance.ports.postgres}"):
         cloud.start_broker()
         cloud.start_postgres()
-    with steps.step(f"Lab with {len(cloud.hosts)} hosts"):
+    with steps.step(cloud.site.title([host.name for host in cloud.hosts])):
         cloud.start_lab()
     with steps.step("Database schema, catalogue, address pools"):
         cloud.migrate()
@@ -73,7 +81,6 @@ def _hand_over(cloud: Cloud, steps: Steps, images: Future[list[Path]], guest: Gu
     token = guests.ensure_token(cloud)
     guests.ensure_ssh_key(instance)
     _write_environment(instance, token)
-    guests.write_ssh_config(instance)
     with steps.step("Hosts joined"):
         cloud.wait_for_hosts(token)
     manifests = images.result()
@@ -81,25 +88,29 @@ def _hand_over(cloud: Cloud, steps: Steps, images: Future[list[Path]], guest: Gu
     with steps.step("Images registered and fetched by a host"):
         guests.register(cloud, manifests)
         guests.wait_for_images(instance, api, len(manifests))
-    address = ""
+    login = None
     if guest is not Guest.NONE:
-        address = _first_server(instance, api, steps, guest)
-    _print_summary(cloud, steps, address)
+        login = _first_server(cloud, api, token, steps, guest)
+    logins.write_ssh_config(instance, logins.forwarded(instance, token))
+    _print_summary(cloud, steps, login)
 
 
-def _first_server(instance: Instance, api: Client, steps: Steps, guest: Guest) -> str:
-    kind = guests.KINDS[guest]
+def _first_server(
+    cloud: Cloud, api: Client, token: str, steps: Steps, guest: Guest
+) -> logins.Login:
+    instance, kind = cloud.instance, guests.KINDS[guest]
     with steps.step(f"Server {guests.FIRST}") as step:
         server, made = guests.ensure_first_server(instance, api, kind)
-        address = guests.address(server)
-        step.result = f" at {address}, {kind.image}" + ("" if made else ", was there before")
+        login = logins.of_server(instance, token, guests.FIRST)
+        step.result = f" at {login.endpoint}, {kind.image}" + ("" if made else ", was there before")
+    logins.write_ssh_config(instance, logins.forwarded(instance, token))
     if not made and server.status != "running":
         steps.say(f"{guests.FIRST} is {server.status}: left as it is")
-        return address
-    with steps.step(f"SSH to {address}") as step:
-        kernel = guests.wait_for_ssh(instance, address, seconds=kind.seconds)
+        return login
+    with steps.step(f"SSH to {login.endpoint}") as step:
+        kernel = guests.wait_for_ssh(instance, login.name, seconds=kind.seconds)
         step.result = f" answers: {kernel}"
-    return address
+    return login
 
 
 def _write_environment(instance: Instance, token: str) -> None:
@@ -120,9 +131,8 @@ def _write_environment(instance: Instance, token: str) -> None:
     state.write_private(instance.state / "env", "".join(lines))
 
 
-def _print_summary(cloud: Cloud, steps: Steps, address: str) -> None:
+def _print_summary(cloud: Cloud, steps: Steps, login: logins.Login | None) -> None:
     instance = cloud.instance
-    hosts = ", ".join(host.name for host in cloud.hosts)
     rows = [
         ("API", f"{instance.api_url}   (HCLOUD_TOKEN in the env file below)"),
         ("Admin", f"{instance.web_url}/admin/   {control.ADMIN} / {instance.passwords.admin}"),
@@ -130,11 +140,11 @@ def _print_summary(cloud: Cloud, steps: Steps, address: str) -> None:
             "Flower",
             f"{instance.flower_url}/   {control.FLOWER_USER} / {instance.passwords.flower}",
         ),
-        ("Lab hosts", f"{hosts}   (namespaces {cloud.lab.host(1)} and so on)"),
+        ("Hosts", cloud.site.summary([host.name for host in cloud.hosts])),
         ("Logs", str(instance.log)),
     ]
-    if address:
-        rows.append(("Log in", f"ssh -F {instance.state}/ssh_config root@{address}"))
+    if login:
+        rows.append(("Log in", f"ssh -F {instance.state}/ssh_config root@{login.name}"))
     rows.append(("Go on", f". {instance.state}/env && hcloud server list"))
     steps.console.print()
     for name, text in rows:

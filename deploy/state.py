@@ -2,7 +2,8 @@
 
 First step of everything in deploy/. An instance belongs to a state directory (CUMULET_STATE, or
 .cumulet in the checkout); its name is a hash of that path, so checkouts and test runs on one
-machine never meet. What other users must reach lies outside, because a checkout may be private.
+machine never meet. What service users must reach lies outside, because a checkout may be private
+(`deploy.places`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import secrets
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,11 +25,15 @@ import msgspec
 from msgspec import Struct, field
 
 from cloud.errors import CumuletError
+from deploy.places import HERE, user_name
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-DATA_ROOT = Path("/var/lib/cumulet")
-RUN_ROOT = Path("/run/cumulet")
-CACHE_ROOT = Path("/var/cache/cumulet")
+DATA_ROOT = HERE.data
+RUN_ROOT = HERE.run
+# Ports of a user's machine that lead to guests, so many in one piece.
+FORWARDS = 100
+# A Unix socket path ends at 107 bytes; hosts add so many to the run directory.
+_SOCKET_BYTES, _ADDED_BYTES = 107, 48
 
 
 class StateLost(CumuletError):
@@ -44,6 +49,24 @@ class Busy(CumuletError):
     retryable = True
 
 
+class NotYours(CumuletError):
+    """The state directory is another user's."""
+
+    code: ClassVar[str] = "state_of_another_user"
+
+
+class PathTooLong(CumuletError):
+    """Sockets in the run directory would have names that no program can open."""
+
+    code: ClassVar[str] = "path_too_long"
+
+
+class NoPorts(CumuletError):
+    """Too many of this machine's ports are taken."""
+
+    code: ClassVar[str] = "no_free_ports"
+
+
 class Ports(Struct, frozen=True, forbid_unknown_fields=True):
     """TCP ports on 127.0.0.1."""
 
@@ -55,6 +78,9 @@ class Ports(Struct, frozen=True, forbid_unknown_fields=True):
     broker_metrics: int
     broker_distribution: int
     epmd: int
+    # Of a host that shares the machine with its cloud.
+    metrics: int = 0
+    cables: int = 0
 
 
 def _password() -> str:
@@ -73,16 +99,22 @@ class _Saved(Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     ports: Ports
     passwords: Passwords
+    forwards: int = 0
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One cloud. `state` is private to root; `data` and `run` let services in."""
+    """One cloud. `state` is private; `data` and `run` let service users in.
+
+    `forwards`: the first of FORWARDS ports that lead to guests of a user's own host. They are kept
+    for good, because the inventory knows them.
+    """
 
     id: str
     state: Path
     ports: Ports
     passwords: Passwords
+    forwards: int = 0
 
     @property
     def data(self) -> Path:
@@ -91,7 +123,7 @@ class Instance:
     @property
     def run(self) -> Path:
         """Sockets and pid files; short, because a Unix socket path ends at 107 bytes."""
-        return RUN_ROOT / self.id
+        return RUN_ROOT / self.id if RUN_ROOT else self.state / "run"
 
     @property
     def log(self) -> Path:
@@ -114,7 +146,7 @@ class Instance:
         return f"http://127.0.0.1:{self.ports.flower}"
 
     def save(self) -> None:
-        saved = _Saved(id=self.id, ports=self.ports, passwords=self.passwords)
+        saved = _Saved(self.id, self.ports, self.passwords, self.forwards)
         text = msgspec.json.format(msgspec.json.encode(saved), indent=2)
         write_private(self.state / "state.json", text.decode())
 
@@ -137,7 +169,7 @@ def load(state: Path) -> Instance | None:
     except FileNotFoundError:
         return None
     saved = msgspec.json.decode(text, type=_Saved)
-    return Instance(saved.id, state, saved.ports, saved.passwords)
+    return Instance(saved.id, state, saved.ports, saved.passwords, saved.forwards)
 
 
 def load_or_create(state: Path) -> Instance:
@@ -147,11 +179,16 @@ def load_or_create(state: Path) -> Instance:
     """
     found = load(state)
     if found is None:
-        found = Instance(instance_id(state), state, choose_ports(), Passwords())
+        found = Instance(instance_id(state), state, choose_ports(), Passwords(), choose_forwards())
         if found.data.exists():
             raise StateLost(
                 f"{found.data} holds a cloud whose passwords were in {state}/state.json, which is"
                 " gone: put the file back, or run `deploy/down --purge` to forget that cloud"
+            )
+        if len(os.fsencode(found.run)) > _SOCKET_BYTES - _ADDED_BYTES:
+            raise PathTooLong(
+                f"{found.run} is too long a path for sockets: name a directory of at most"
+                f" {_SOCKET_BYTES - _ADDED_BYTES - len('/run')} characters in CUMULET_STATE"
             )
         make_private(state)
         found.save()
@@ -160,7 +197,7 @@ def load_or_create(state: Path) -> Instance:
 
 def unknown(state: Path) -> Instance:
     """The instance that `state` would have, for cleaning up after its file was lost."""
-    none = Ports(0, 0, 0, 0, 0, 0, 0, 0)
+    none = Ports(*[0] * len(Ports.__struct_fields__))
     return Instance(instance_id(state), state, none, Passwords())
 
 
@@ -178,7 +215,7 @@ def with_free_ports(instance: Instance) -> Instance:
     ports = Ports(**{name: p if port_is_free(p) else fresh[name] for name, p in kept.items()})
     if ports == instance.ports:
         return instance
-    changed = Instance(instance.id, instance.state, ports, instance.passwords)
+    changed = replace(instance, ports=ports)
     changed.save()
     return changed
 
@@ -207,7 +244,19 @@ def choose_ports(web: int = 8000, flower: int = 5555) -> Ports:
         broker_metrics=draw(),
         broker_distribution=draw(),
         epmd=draw(),
+        metrics=draw(),
+        cables=draw(),
     )
+
+
+def choose_forwards() -> int:
+    """The first of FORWARDS free ports in a row, apart from those that `choose_ports` draws."""
+    starts = list(range(10000, 20000, FORWARDS))
+    random.shuffle(starts)
+    for first in starts:
+        if all(port_is_free(port) for port in range(first, first + FORWARDS)):
+            return first
+    raise NoPorts(f"no {FORWARDS} TCP ports in a row are free between 10000 and 20000: free some")
 
 
 def port_is_free(port: int) -> bool:
@@ -238,13 +287,27 @@ def write_private(path: Path, text: str) -> None:
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
     """Have the state directory to oneself. The kernel releases the lock of a killed command."""
-    make_private(state)
+    _claim(state)
     with (state / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(f"another deploy command works on {state}: wait for its end") from None
         yield
+
+
+def _claim(state: Path) -> None:
+    """Raises NotYours where the caller is not the one whose cloud it is, be it root."""
+    place = next(path for path in (state, *state.parents) if path.exists())
+    owner, own = place.stat().st_uid, os.geteuid()
+    if owner == own or place != state:
+        with suppress(PermissionError):
+            make_private(state)
+            return
+    raise NotYours(
+        f"{state} is not for {user_name(own)} to use, because {place} belongs to"
+        f" {user_name(owner)}: run this as that user, or name another place in CUMULET_STATE"
+    )
 
 
 @contextmanager

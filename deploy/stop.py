@@ -1,4 +1,4 @@
-"""`deploy/down`: takes a cloud down, guests first and gently, then every process, then the lab.
+"""`deploy/down`: takes a cloud down, guests first and gently, then processes, then the lab.
 
 Afterwards nothing of the instance runs: no process, namespace, link, mount or firewall rule
 (rules live inside the namespaces). Works from whatever a killed run or a reboot left.
@@ -13,8 +13,7 @@ from pathlib import Path
 
 from qemu.qmp import QMPClient, QMPError
 
-from deploy import processes, state
-from deploy.lab import Lab
+from deploy import processes, sites, state
 from deploy.state import Instance
 from deploy.steps import Steps
 from deploy.supervise import Supervisor
@@ -37,7 +36,7 @@ def down(directory: Path, *, purge: bool) -> None:
         if sockets and not purge:
             with steps.step(f"Guests shut down: {len(sockets)}"):
                 asyncio.run(_shut_down(sockets))
-        with steps.step("Everything else stopped, lab removed"):
+        with steps.step("Everything else stopped and removed"):
             stop_all(instance)
         if purge:
             with steps.step(f"State removed: {instance.data}, {directory}"):
@@ -46,15 +45,11 @@ def down(directory: Path, *, purge: bool) -> None:
 
 
 def stop_all(instance: Instance) -> None:
-    """Stop the programs, then whatever else of the instance is alive, then remove the lab."""
-    lab = Lab(instance.id)
+    """Stop the programs, then whatever else of the instance is alive, then remove its site."""
+    site = sites.of(instance)
     Supervisor(instance).shutdown(seconds=_PROGRAM_SECONDS)
-    # By mark: started for the instance. By namespace: a guest whose environment was emptied.
-    left = processes.of_instance(instance.id)
-    for namespace in lab.existing():
-        left += processes.in_namespace(lab.path(namespace))
-    processes.end(left, patience=10)
-    lab.remove()
+    processes.end([*processes.of_instance(instance.id), *site.processes()], patience=10)
+    site.remove()
     shutil.rmtree(instance.run, ignore_errors=True)
 
 
@@ -73,7 +68,7 @@ def _stop_host_programs(instance: Instance) -> None:
 
 
 def _guest_sockets(instance: Instance) -> list[Path]:
-    return sorted(instance.run.glob("h*/*/qmp"))
+    return sorted(instance.run.glob("*/*/qmp"))
 
 
 async def _shut_down(sockets: list[Path]) -> None:

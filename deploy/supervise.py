@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
 import shlex
 import time
 import xmlrpc.client
@@ -38,9 +39,13 @@ class ServiceFailed(CumuletError):
 
 @dataclass(frozen=True)
 class Program:
-    """One process that must run. `user` None: root. `netns`: the namespace it is started in.
+    """One process that must run.
 
-    `configuration`: the text of files it reads at its start; another text is a change.
+    `user` None: who started the cloud. `netns`: the network namespace that it is started in.
+    `bare`: neither it nor anything that it starts ever has a capability; the user's groups stay.
+
+    `log`: the directory of its log (None: the instance's). `configuration`: the text of files it
+    reads at its start; another text is a change.
 
     `stop_signal` asks it to end, also if supervisord itself is killed; after `stop_seconds`
     its process group is killed.
@@ -53,16 +58,22 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict)
     configuration: str = ""
     netns: Path | None = None
+    bare: bool = False
+    log: Path | None = None
     stop_signal: str = "TERM"
     stop_seconds: int = 20
     stop_group: bool = False
 
     def command(self) -> list[str]:
-        command = ["setpriv", "--pdeathsig", self.stop_signal]
+        command = ["nsenter", f"--net={self.netns}"] if self.netns else []
+        command += ["setpriv", "--pdeathsig", self.stop_signal]
         if self.user:
-            command += ["--reuid", self.user, "--regid", self.user, "--clear-groups"]
-        if self.netns:
-            command += ["nsenter", f"--net={self.netns}"]
+            groups = "--init-groups" if self.bare else "--clear-groups"
+            command += ["--reuid", self.user, "--regid", self.user, groups]
+        if self.bare:
+            command += ["--inh-caps", "-all", "--no-new-privs"]
+        if self.bare and self.user:  # to shrink this set is itself a privilege
+            command += ["--bounding-set", "-all"]
         return [*command, *map(str, self.argv)]
 
     def section(self, log: Path) -> str:
@@ -83,7 +94,7 @@ class Program:
             f"stopasgroup={str(self.stop_group).lower()}",
             "killasgroup=true",
             "redirect_stderr=true",
-            f"stdout_logfile={_escaped(str(log / self.name))}.log",
+            f"stdout_logfile={_escaped(str((self.log or log) / self.name))}.log",
             "stdout_logfile_maxbytes=10MB",
             "stdout_logfile_backups=2",
         ]
@@ -204,7 +215,8 @@ class Supervisor:
 
     def _tail(self, name: str) -> str:
         try:
-            lines = (self._instance.log / f"{name}.log").read_text(errors="replace").splitlines()
+            log = Path(self._call("getProcessInfo", name)["stdout_logfile"])
+            lines = log.read_text(errors="replace").splitlines()
         except FileNotFoundError:
             lines = []
         return "\n".join(lines[-25:]) or "(empty)"
@@ -213,7 +225,7 @@ class Supervisor:
         return (
             f"[unix_http_server]\nfile={self._socket}\nchmod=0600\n\n"
             f"[supervisord]\nlogfile={_escaped(str(self._instance.log))}/supervisord.log\n"
-            f"pidfile={self._instance.run}/supervisord.pid\ndirectory=/\nuser=root\n"
+            f"pidfile={self._instance.run}/supervisord.pid\ndirectory=/\nuser={os.geteuid()}\n"
             "logfile_maxbytes=10MB\nlogfile_backups=1\nminfds=4096\n\n"
             "[rpcinterface:supervisor]\n"
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n\n"

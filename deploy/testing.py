@@ -15,7 +15,7 @@ from pathlib import Path
 from deploy import broker, control, postgres, state, stop
 from deploy.cloud import Cloud
 
-_HOSTS = 3
+_HOSTS, _ROOTLESS = 3, 2
 # No guest of the tests works for long, so cores can be promised many times.
 _OVERCOMMIT = "64"
 
@@ -30,6 +30,7 @@ class Services:
         identity = state.instance_id(self._home)
         self.instance = state.Instance(identity, self._home, ports, state.Passwords())
         self._cloud = Cloud(self.instance, hosts=_HOSTS, durable=False)
+        self._rootless = Cloud(self.instance, hosts=_HOSTS, rootless=_ROOTLESS, durable=False)
         self._lock = ExitStack()
         self._running: set[str] = set()
 
@@ -68,12 +69,16 @@ class Services:
             os.environ["CUMULET_CPU_OVERCOMMIT"] = _OVERCOMMIT
             self.postgres()
             self.rabbitmq()
-            self._cloud.start_lab()
-            self._cloud.migrate()
-            self._cloud.start_control()
-            self._cloud.start_hosts()
-            self._cloud.wait_until_up()
+            _bring_up(self._cloud)
         return self._cloud
+
+    def rootless_cloud(self) -> Cloud:
+        """The same cloud, with hosts in user mode beside the others from now on."""
+        if self._once("rootless"):
+            self.cloud()
+            self._rootless.prepare()
+            _bring_up(self._rootless)
+        return self._rootless
 
     def _prepare(self) -> None:
         if self._once("supervisor"):
@@ -84,6 +89,14 @@ class Services:
             return False
         self._running.add(what)
         return True
+
+
+def _bring_up(cloud: Cloud) -> None:
+    cloud.start_lab()
+    cloud.migrate()
+    cloud.start_control()
+    cloud.start_hosts()
+    cloud.wait_until_up()
 
 
 def clear_leftovers(sessions: Path) -> None:

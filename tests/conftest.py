@@ -39,9 +39,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def rank(item: pytest.Item) -> int:
+    def rank(item: pytest.Item) -> tuple[int, bool]:
         part = item.path.relative_to(TESTS).parts[0]
-        return _ORDER.index(part) if part in _ORDER else len(_ORDER) - 2
+        place = _ORDER.index(part) if part in _ORDER else len(_ORDER) - 2
+        # More hosts than the others expect: they come last, because hosts never go.
+        return place, "rootless_cloud" in getattr(item, "fixturenames", ())
 
     items.sort(key=rank)
 
@@ -74,6 +76,12 @@ def rabbitmq() -> str:
 def cloud() -> Cloud:
     """A whole cloud of this session's own: control plane and three lab hosts."""
     return SERVICES.cloud()
+
+
+@pytest.fixture(scope="session")
+def rootless_cloud() -> Cloud:
+    """The session's cloud with two hosts more, r1 and r2, whose agents have no privilege at all."""
+    return SERVICES.rootless_cloud()
 
 
 @pytest.fixture(scope="session")

@@ -20,11 +20,21 @@ from rich.console import Console
 from cloud import shell
 from cloud.errors import CumuletError
 from deploy import guests, images, processes, state
-from deploy.benchmarks import deployment, footprint, network, private, report, revisions, verdicts
+from deploy.benchmarks import (
+    deployment,
+    footprint,
+    network,
+    private,
+    report,
+    revisions,
+    vde,
+    verdicts,
+)
 from deploy.benchmarks.first_vm import FirstVm
 from deploy.benchmarks.guest import Contender, Guest, Sample
 from deploy.benchmarks.libvirt import Libvirt
 from deploy.benchmarks.shell_loop import ShellLoop
+from deploy.benchmarks.verdicts import Verdict
 from deploy.images.image import GuestImage
 from deploy.state import Instance
 from deploy.steps import Steps
@@ -53,6 +63,9 @@ def bench(
     only_private: Annotated[
         bool, typer.Option("--private", help="Measure what private networks cost, and only that.")
     ] = False,
+    only_rootless: Annotated[
+        bool, typer.Option("--rootless", help="Measure what VDE switches cost, and only that.")
+    ] = False,
 ) -> None:
     """Measure how fast a server is there, beside a shell loop of QEMU and virsh create.
 
@@ -64,6 +77,9 @@ def bench(
         return
     if only_private:
         _bench_private(rounds, json_file or state.default_state() / "bench-private.json", console)
+        return
+    if only_rootless:
+        _bench_rootless(rounds, json_file or state.default_state() / "bench-rootless.json", console)
         return
     target = json_file or state.default_state() / "bench.json"
     if against:
@@ -89,18 +105,27 @@ def _compare(revision: str, rounds: int, target: Path, console: Console) -> None
 def _bench_network(rounds: int, target: Path, console: Console) -> None:
     with Steps() as steps:
         result = network.measure(rounds, steps)
-    reached = result.verdicts()
-    numbers = {**network.document(result), "verdicts": report.verdict_documents(reached)}
-    target.write_text(json.dumps(numbers, indent=2) + "\n")
-    console.print(report.verdict_table(reached))
-    console.print(f"Numbers: {target}")
+    _tell(network.document(result), result.verdicts(), target, console)
 
 
 def _bench_private(rounds: int, target: Path, console: Console) -> None:
     with Steps() as steps:
         result = private.measure(rounds, steps)
-    reached = result.verdicts()
-    numbers = {**private.document(result), "verdicts": report.verdict_documents(reached)}
+    _tell(private.document(result), result.verdicts(), target, console)
+
+
+def _bench_rootless(rounds: int, target: Path, console: Console) -> None:
+    with Steps() as steps:
+        result = vde.measure(rounds, steps)
+    target.write_text(json.dumps(vde.document(result), indent=2) + "\n")
+    console.print(vde.table(result))
+    console.print(f"Numbers: {target}")
+
+
+def _tell(
+    numbers: dict[str, object], reached: Sequence[Verdict], target: Path, console: Console
+) -> None:
+    numbers = {**numbers, "verdicts": report.verdict_documents(reached)}
     target.write_text(json.dumps(numbers, indent=2) + "\n")
     console.print(report.verdict_table(reached))
     console.print(f"Numbers: {target}")

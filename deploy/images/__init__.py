@@ -15,7 +15,7 @@ from deploy.images import cache, debian, micro
 from deploy.images.errors import UnknownGuest
 from deploy.images.image import GuestImage
 
-__all__ = ["GUESTS", "REQUIRED_PACKAGES", "GuestImage", "build", "default_cache"]
+__all__ = ["GUESTS", "REQUIRED_PACKAGES", "GuestImage", "build", "default_cache", "obtainable"]
 
 GUESTS = {recipe.guest: recipe for recipe in (debian.RECIPE, micro.RECIPE)}
 
@@ -33,6 +33,11 @@ REQUIRED_PACKAGES = (
 )
 
 default_cache = cache.default_directory
+
+
+def obtainable(guest: str, directory: Path) -> bool:
+    """Whether `build` would give the image to this user; some can be built by root alone."""
+    return cache.obtainable(GUESTS[guest], directory)
 
 
 def build(guest: str, directory: Path, progress: Callable[[str], None]) -> GuestImage:

@@ -22,6 +22,7 @@ from deploy.images import packages
 from deploy.images.errors import ArchiveUnreachable, RootNeeded
 from deploy.images.image import DiskFile, GuestImage, ImageFile
 from deploy.images.recipe import Product, Progress, Recipe
+from deploy.places import HERE
 
 # For so long the archive is not asked again whether it has newer packages.
 VERSIONS_ARE_FRESH_SECONDS = 7 * 24 * 3600
@@ -33,30 +34,37 @@ _SHARED_SOURCES = Path(__file__).parent
 
 def default_directory() -> Path:
     """Where images are kept unless somebody says otherwise."""
-    if os.geteuid() == 0:
-        return Path("/var/cache/cumulet/images")
-    return Path.home() / ".cache/cumulet/images"
+    return HERE.cache / "images"
 
 
 def obtain(recipe: Recipe, directory: Path, progress: Progress) -> GuestImage:
     """The recipe's image, from the cache or built now (see `deploy.images.build`)."""
-    versions = _Versions(recipe, directory)
-    known = versions.fresh()
-    if known is not None and (image := _find(recipe, directory, known)):
+    image = _known(recipe, directory, VERSIONS_ARE_FRESH_SECONDS) or _shared(recipe)
+    if image is not None:
         return image
-    if recipe.needs_root and os.geteuid() != 0:
+    if not buildable(recipe):
         raise RootNeeded(recipe.guest)
     if not directory.exists():
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o755)
     with _lock(directory / f".{recipe.guest}.lock", progress):
         progress("asking the Debian archive for its package versions")
-        offered = versions.ask(progress)
+        offered = _Versions(recipe, directory).ask(progress)
         image = _find(recipe, directory, offered)
         if image is None:
             image = _build(recipe, directory / _name(recipe, offered), progress)
             _remove_old(recipe, directory)
         return image
+
+
+def obtainable(recipe: Recipe, directory: Path) -> bool:
+    """Whether `obtain` would give the image to this user."""
+    found = _known(recipe, directory, VERSIONS_ARE_FRESH_SECONDS) or _shared(recipe)
+    return found is not None or buildable(recipe)
+
+
+def buildable(recipe: Recipe) -> bool:
+    return HERE.root or not recipe.needs_root
 
 
 def recipe_digest(sources: Path, shared: Path = _SHARED_SOURCES) -> str:
@@ -82,11 +90,25 @@ def _find(recipe: Recipe, directory: Path, versions: dict[str, str]) -> GuestIma
     place = directory / _name(recipe, versions)
     try:
         image = GuestImage.read(place)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return None
     if os.access(place, os.W_OK):
         os.utime(place)  # `_remove_old` goes by the last use
     return image
+
+
+def _known(recipe: Recipe, directory: Path, max_age: float) -> GuestImage | None:
+    """The image of the versions that the archive offered when it was last asked."""
+    offered = _Versions(recipe, directory).stored(max_age)
+    return _find(recipe, directory, offered) if offered is not None else None
+
+
+def _shared(recipe: Recipe) -> GuestImage | None:
+    """Root's, for a user who cannot build a newer one, or need not."""
+    if HERE.shared_cache is None:
+        return None
+    max_age = VERSIONS_ARE_FRESH_SECONDS if buildable(recipe) else float("inf")
+    return _known(recipe, HERE.shared_cache / "images", max_age)
 
 
 class _Versions:
@@ -97,14 +119,11 @@ class _Versions:
         self._path = directory / f".{recipe.guest}.packages.json"
         self._question = [packages.SUITE, recipe.variant, *recipe.packages]
 
-    def fresh(self) -> dict[str, str] | None:
-        return self._stored(VERSIONS_ARE_FRESH_SECONDS)
-
     def ask(self, progress: Progress) -> dict[str, str]:
         try:
             offered = packages.offered(self._recipe.variant, self._recipe.packages)
         except ArchiveUnreachable:
-            stored = self._stored(max_age=float("inf"))
+            stored = self.stored(max_age=float("inf"))
             if stored is None:
                 raise
             progress("the Debian archive is out of reach: going by what it offered last")
@@ -115,10 +134,10 @@ class _Versions:
         draft.replace(self._path)
         return offered
 
-    def _stored(self, max_age: float) -> dict[str, str] | None:
+    def stored(self, max_age: float) -> dict[str, str] | None:
         try:
             answer = json.loads(self._path.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return None
         if answer["question"] != self._question or time.time() - answer["asked"] > max_age:
             return None

@@ -63,6 +63,8 @@ def _mmdebstrap(variant: str, packages: Sequence[str]) -> list[str]:
         "mmdebstrap",
         "--architectures=amd64",
         f"--variant={variant}",
+        # Nothing of the packages is run, so that an ordinary user needs no way to enter the tree.
+        *(["--mode=chrootless"] if variant == "extract" and os.geteuid() != 0 else []),
         *([f"--include={','.join(packages)}"] if packages else []),
     ]
 

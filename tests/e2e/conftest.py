@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy import guests
+from deploy import guests, logins
 from deploy.cloud import Cloud
 from deploy.guests import Guest
 from deploy.hosts import LabHost
@@ -18,7 +18,7 @@ def shared_world(cloud: Cloud) -> World:
     token = guests.ensure_token(cloud)
     manifests = guests.build_images(Guest.MICRO, print)
     guests.register(cloud, manifests)
-    guests.write_ssh_config(cloud.instance)
+    logins.write_ssh_config(cloud.instance)
     cloud.wait_for_hosts(token)
     api = guests.client(cloud.instance, token)
     guests.wait_for_images(cloud.instance, api, len(manifests))

@@ -10,7 +10,8 @@ import pytest
 from hcloud import APIException
 
 from deploy import broker, guests
-from deploy.cloud import LOCATION, POOLS
+from deploy.hosts import LAB
+from deploy.sites import POOLS
 from tests.e2e.world import World, until
 
 pytestmark = pytest.mark.first_vm
@@ -91,6 +92,6 @@ def _lend_only(world: World, count: int | None) -> None:
         excluded = list(pool.reserved)
         if count is not None:
             excluded = every[: len(every) - count] if number == 0 else every
-        command = ["pool_add", pool.name, pool.cidr, "--location", LOCATION, "--exclude"]
+        command = ["pool_add", pool.name, pool.cidr, "--location", LAB, "--exclude"]
         commands.append([*command, *excluded])
     world.cloud.manage(commands)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy import control, images, lab, state
-from deploy.cloud import POOLS
 from deploy.hosts import LabHost
+from deploy.sites import POOLS
 
 DEPLOY = Path(state.__file__).parent
 INSTANCE = state.Instance(
@@ -66,6 +66,12 @@ def test_deploy_up_installs_what_the_image_builder_needs() -> None:
 def test_sockets_of_a_lab_host_fit_into_a_socket_address() -> None:
     host = LabHost(INSTANCE, lab.MAX_HOSTS, lab.MAX_HOSTS)
     assert len(f"{host.run}/9007199254740991/events".encode()) <= 107
+
+
+def test_no_two_hosts_of_the_fabric_have_one_address() -> None:
+    with_root = [lab.uplink_address(number + 1) for number in range(lab.MAX_HOSTS)]
+    without = [lab.rootless_address(number + 1) for number in range(lab.MAX_ROOTLESS)]
+    assert len({*with_root, *without}) == lab.MAX_HOSTS + lab.MAX_ROOTLESS
 
 
 def test_every_pool_of_the_lab_is_on_link_in_its_fabric() -> None:

@@ -15,7 +15,7 @@ from deploy import state
 @pytest.fixture(autouse=True)
 def data_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "DATA_ROOT", tmp_path / "data")
-    monkeypatch.setattr(state, "RUN_ROOT", tmp_path / "run")
+    monkeypatch.setattr(state, "RUN_ROOT", Path("/run/of-nobody"))  # is never made
 
 
 def test_two_state_directories_are_two_instances(tmp_path: Path) -> None:
@@ -50,6 +50,32 @@ def test_secrets_are_readable_by_root_alone(tmp_path: Path) -> None:
     instance = state.load_or_create(tmp_path / "a")
     assert stat.S_IMODE((instance.state / "state.json").stat().st_mode) == 0o600
     assert stat.S_IMODE(instance.state.stat().st_mode) == 0o700
+
+
+def test_a_run_directory_whose_sockets_nobody_could_open_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "RUN_ROOT", None)
+    with pytest.raises(state.PathTooLong, match="CUMULET_STATE"):
+        state.load_or_create(tmp_path / ("a" * 60))
+    assert not (tmp_path / ("a" * 60)).exists()
+
+
+def test_forwarded_ports_are_kept_and_apart_from_those_of_services(tmp_path: Path) -> None:
+    instance = state.load_or_create(tmp_path / "a")
+    lent = range(instance.forwards, instance.forwards + state.FORWARDS)
+    assert not set(lent) & set(msgspec.structs.astuple(instance.ports))
+    with socket.socket() as guest:
+        guest.bind(("127.0.0.1", instance.forwards))
+        guest.listen()
+        assert state.with_free_ports(instance).forwards == instance.forwards
+
+
+def test_another_users_state_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    monkeypatch.setattr("os.geteuid", lambda: 54321)
+    with pytest.raises(state.NotYours, match="54321"), state.locked(tmp_path / "a"):
+        raise AssertionError("the other user got in")
 
 
 def test_data_without_their_passwords_are_not_taken_for_a_new_cloud(tmp_path: Path) -> None:

@@ -26,7 +26,18 @@ def test_a_service_runs_as_its_user_and_dies_with_its_supervisor() -> None:
 
 def test_a_host_program_starts_inside_its_namespace() -> None:
     program = Program("agent", ["python"], Path("/srv"), netns=Path("/run/netns/h1"))
-    assert section(program)["command"].endswith("nsenter --net=/run/netns/h1 python")
+    assert section(program)["command"].startswith("nsenter --net=/run/netns/h1 ")
+
+
+def test_a_program_without_privileges_gets_none_back() -> None:
+    program = Program(
+        "agent", ["python"], Path("/srv"), user="nobody", netns=Path("/run/netns/r1"), bare=True
+    )
+    assert section(program)["command"] == (
+        "nsenter --net=/run/netns/r1 setpriv --pdeathsig TERM"
+        " --reuid nobody --regid nobody --init-groups"
+        " --inh-caps -all --no-new-privs --bounding-set -all python"
+    )
 
 
 def test_percent_signs_and_quotes_reach_the_program_unharmed() -> None:
