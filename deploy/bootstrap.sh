@@ -23,15 +23,8 @@ need_root() {
 
 # Names are the same in Debian 12 and 13 and in Ubuntu 24.04, except where said.
 runtime_packages() {
-<<<<<<< HEAD
-    echo postgresql rabbitmq-server haproxy
-    echo qemu-system-x86 qemu-utils dnsmasq-base nftables iproute2 procps util-linux
-    echo wireguard-tools wireguard-go
-    echo vde2 libslirp0 stunnel4
-=======
     echo postgresql rabbitmq-server
     echo qemu-system-x86 vde2 stunnel4 libslirp0 procps util-linux
->>>>>>> deploy6
     echo openssh-client netcat-openbsd ca-certificates hcloud-cli
     image_packages
     build_packages
