@@ -167,19 +167,23 @@ def address(server: BoundServer) -> str:
     return net.ipv4.ip
 
 
-def ssh(instance: Instance, host: str, command: str, *, timeout: float = 30.0) -> shell.Result:
-    """Run a command in a guest; exit code 255 means that SSH itself failed."""
+def ssh(instance: Instance, way: str, command: str, *, timeout: float = 30.0) -> shell.Result:
+    """Run a command in a guest; exit code 255 means that SSH itself failed.
+
+    `way`: the guest's address or its name in the configuration, or a URI such as
+    "ssh://root@192.0.2.21:30000".
+    """
     argv: list[str | Path] = ["ssh", "-F", instance.state / "ssh_config", "-o", "BatchMode=yes"]
-    return shell.run([*argv, f"root@{host}", command], timeout=timeout, ok=range(256))
+    return shell.run([*argv, way, command], timeout=timeout, ok=range(256))
 
 
-def wait_for_ssh(instance: Instance, host: str, *, seconds: float) -> str:
-    """Wait until the guest lets us in; answers its kernel and host name."""
+def wait_for_ssh(instance: Instance, way: str, *, seconds: float) -> str:
+    """Wait until the guest lets us in; answers its host name and kernel."""
     deadline = time.monotonic() + seconds
     said = "no attempt was made"
     while time.monotonic() < deadline:
         try:
-            result = ssh(instance, host, "uname -n -r", timeout=20)
+            result = ssh(instance, way, "uname -n -r", timeout=20)
         except shell.CommandTimeout as error:
             said = error.message
             continue
@@ -188,7 +192,7 @@ def wait_for_ssh(instance: Instance, host: str, *, seconds: float) -> str:
         said = result.stderr.strip()
         time.sleep(0.5)
     raise GuestFailed(
-        f"no SSH login on {host} within {seconds:.0f} s ({said}): look at the console log of the"
+        f"no SSH login on {way} within {seconds:.0f} s ({said}): look at the console log of the"
         f" server below {instance.data}/hosts, and at {instance.log}"
     )
 

@@ -39,6 +39,11 @@ class Login:
     def endpoint(self) -> str:
         return self.host if self.port == _SSH else f"{self.host} port {self.port}"
 
+    @property
+    def uri(self) -> str:
+        """For `ssh` without a configuration of its own for the server."""
+        return f"ssh://root@{self.host}:{self.port}"
+
 
 def of_server(instance: Instance, token: str, name: str) -> Login:
     """The way into the server of that name; raises NoLogin."""

@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         part = item.path.relative_to(TESTS).parts[0]
         place = _ORDER.index(part) if part in _ORDER else len(_ORDER) - 2
         # More hosts than the others expect: they come last, because hosts never go.
-        return place, "rootless_cloud" in getattr(item, "fixturenames", ())
+        return place, item.get_closest_marker("rootless") is not None
 
     items.sort(key=rank)
 

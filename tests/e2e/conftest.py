@@ -9,7 +9,7 @@ import pytest
 from deploy import guests, logins
 from deploy.cloud import Cloud
 from deploy.guests import Guest
-from deploy.hosts import LabHost
+from deploy.hosts import DESK, LabHost
 from tests.e2e.world import World, until
 
 
@@ -26,13 +26,36 @@ def shared_world(cloud: Cloud) -> World:
 
 
 @pytest.fixture
-def world(shared_world: World) -> Iterator[World]:
+def lab_world(shared_world: World) -> Iterator[World]:
     """The cloud with all hosts at work; afterwards no server and nothing of one is left."""
-    yield shared_world
-    programs = (program for host in shared_world.cloud.hosts for program in _programs(host))
-    shared_world.cloud.supervisor.start(*programs)
-    shared_world.delete_all()
-    until(lambda: not shared_world.leftovers(), "hosts are clean", seconds=60)
+    yield from _in_order(shared_world)
+
+
+@pytest.fixture
+def world(lab_world: World) -> World:
+    return lab_world
+
+
+@pytest.fixture
+def desk(shared_world: World, rootless_cloud: Cloud) -> Iterator[World]:
+    """The same with hosts that have no privilege, where servers are made unless told otherwise."""
+    rootless_cloud.wait_for_hosts(guests.ensure_token(rootless_cloud))
+    yield from _in_order(World(rootless_cloud, shared_world.api, shared_world.key, location=DESK))
+
+
+@pytest.fixture(params=["lab_world", pytest.param("desk", marks=pytest.mark.rootless)])
+def any_world(request: pytest.FixtureRequest) -> World:
+    """What holds for servers on hosts of both kinds."""
+    found: World = request.getfixturevalue(request.param)
+    return found
+
+
+def _in_order(world: World) -> Iterator[World]:
+    yield world
+    programs = (program for host in world.cloud.hosts for program in _programs(host))
+    world.cloud.supervisor.start(*programs)
+    world.delete_all()
+    until(lambda: not world.leftovers(), "hosts are clean", seconds=60)
 
 
 def _programs(host: LabHost) -> tuple[str, str]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
-from hcloud.locations import Location
 
 from deploy import accounts, guests, logins, processes
 from deploy.cloud import Cloud
 from deploy.hosts import DESK, CloudHost
-from tests.e2e.world import World, until
+from tests.e2e.world import World
 
 pytestmark = pytest.mark.rootless
 
@@ -21,16 +19,6 @@ pytestmark = pytest.mark.rootless
 @pytest.fixture(scope="module")
 def token(rootless_cloud: Cloud) -> str:
     return guests.ensure_token(rootless_cloud)
-
-
-@pytest.fixture
-def desk(shared_world: World, rootless_cloud: Cloud, token: str) -> Iterator[World]:
-    """The cloud with hosts of both kinds; afterwards no server and nothing of one is left."""
-    rootless_cloud.wait_for_hosts(token)
-    world = World(rootless_cloud, shared_world.api, shared_world.key)
-    yield world
-    world.delete_all()
-    until(lambda: not world.leftovers(), "hosts are clean", seconds=60)
 
 
 def rootless(cloud: Cloud) -> list[CloudHost]:
@@ -56,7 +44,7 @@ def test_both_kinds_of_host_join_and_say_which_they_are(desk: World, token: str)
 
 
 def test_nothing_on_such_a_host_has_a_capability_or_can_get_one(desk: World) -> None:
-    desk.create("first", location=Location(name=DESK))
+    desk.create("first")
     running = programs(desk)
     assert any(process.name().startswith("qemu-system") for process in running)
     for process in running:
@@ -70,7 +58,7 @@ def test_nothing_on_such_a_host_has_a_capability_or_can_get_one(desk: World) -> 
 def test_its_guest_is_reached_from_outside_by_the_port_that_the_api_shows(
     desk: World, token: str
 ) -> None:
-    server = desk.create("first", location=Location(name=DESK))
+    server = desk.create("first")
     login = logins.of_server(desk.cloud.instance, token, server.name)
     assert login.host.startswith("192.0.2.2")
     logins.write_ssh_config(desk.cloud.instance, [login])
@@ -78,7 +66,7 @@ def test_its_guest_is_reached_from_outside_by_the_port_that_the_api_shows(
 
 
 def test_other_users_of_the_machine_find_its_doors_closed(desk: World) -> None:
-    desk.create("first", location=Location(name=DESK))
+    desk.create("first")
     for host in rootless(desk.cloud):
         for place in (host.state, host.run):
             assert place.stat().st_mode & 0o777 == 0o700

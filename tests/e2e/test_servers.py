@@ -14,6 +14,11 @@ from tests.e2e.world import World, until
 pytestmark = pytest.mark.first_vm
 
 
+@pytest.fixture
+def world(any_world: World) -> World:
+    return any_world
+
+
 def test_a_new_server_lets_its_key_in_and_knows_its_name(world: World) -> None:
     server = world.create("hello")
     assert world.wait_for_ssh(server).startswith("hello ")
@@ -76,11 +81,11 @@ def test_restarting_agent_and_monitor_touches_no_guest(world: World) -> None:
     assert world.status(server) == "running"
 
 
-def test_two_guests_reach_each_other_across_hosts(world: World) -> None:
-    here, there = world.create("here"), world.create("there")
-    world.wait_for_ssh(here)
-    world.wait_for_ssh(there)
-    assert world.ssh(here, f"ping -c 1 -W 5 {guests.address(there)}").code == 0
+def test_two_guests_reach_each_other_across_hosts(lab_world: World) -> None:
+    here, there = lab_world.create("here"), lab_world.create("there")
+    lab_world.wait_for_ssh(here)
+    lab_world.wait_for_ssh(there)
+    assert lab_world.ssh(here, f"ping -c 1 -W 5 {guests.address(there)}").code == 0
 
 
 def _boot_id_now(world: World, server: BoundServer) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 import psutil
 from hcloud import APIException, Client
 from hcloud.images import Image
+from hcloud.locations import Location
 from hcloud.server_types import ServerType
 from hcloud.servers import BoundServer
 from hcloud.ssh_keys import BoundSSHKey
 
 from cloud import shell
-from deploy import guests, processes
+from deploy import guests, logins, processes
 from deploy.cloud import Cloud
 from deploy.hosts import LabHost
 from networks.host.bridge_plan import BRIDGE
@@ -37,15 +38,18 @@ def until(condition: Callable[[], object], what: str, *, seconds: float) -> floa
 
 @dataclass
 class World:
-    """`made` are the servers that the running test has to see gone at its end."""
+    """`made`: servers that the running test has made; `location`: where, None: control chooses."""
 
     cloud: Cloud
     api: Client
     key: BoundSSHKey
     made: list[BoundServer] = field(default_factory=list)
+    location: str | None = None
 
     def create(self, name: str, *, wait: bool = True, **order: Any) -> BoundServer:
         """A micro guest, running unless `wait` is False."""
+        if self.location:
+            order["location"] = Location(name=self.location)
         answer = self.api.servers.create(
             name=name,
             server_type=ServerType(name="nano"),
@@ -74,10 +78,18 @@ class World:
         )
 
     def ssh(self, server: BoundServer, command: str) -> shell.Result:
-        return guests.ssh(self.cloud.instance, guests.address(server), command)
+        return guests.ssh(self.cloud.instance, self._way(server), command)
 
     def wait_for_ssh(self, server: BoundServer) -> str:
-        return guests.wait_for_ssh(self.cloud.instance, guests.address(server), seconds=60)
+        return guests.wait_for_ssh(self.cloud.instance, self._way(server), seconds=60)
+
+    def _way(self, server: BoundServer) -> str:
+        """Its address, or the port of its host that the API shows."""
+        if server.public_net and server.public_net.ipv4:
+            return guests.address(server)
+        instance = self.cloud.instance
+        token = (instance.state / "token").read_text().strip()
+        return logins.of_server(instance, token, server.name).uri
 
     def boot_id(self, server: BoundServer) -> str:
         """What the guest's kernel calls this boot; another one after every boot."""
@@ -105,11 +117,13 @@ class World:
         return {line.split(": ")[1].split("@")[0] for line in listing.stdout.splitlines()}
 
     def leftovers(self) -> list[str]:
-        """What of any server is still on a host: processes, directories, links."""
+        """What of any server is still on a host: processes, directories, links, switches."""
         left = [f"process {process.pid}" for process in self.guest_processes()]
         for host in self.cloud.hosts:
             left += [f"{path}" for path in _children(host.state / "vms")]
             left += [f"link {name}" for name in self.links(host) - {"lo", "uplink", BRIDGE}]
+            left += [f"{path}" for path in _children(host.run / "networks")]
+            left += [f"{path}" for path in _children(host.run / "outlets")]
         return left
 
     def delete_all(self) -> None:
