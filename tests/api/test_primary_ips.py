@@ -299,6 +299,7 @@ def test_a_new_server_shows_its_addresses(api: Api, order: dict[str, Any]) -> No
         "ipv6": {"id": six["id"], "ip": "2001:db8::/64", "blocked": False, "dns_ptr": []},
         "floating_ips": [],
         "firewalls": [],
+        "forwarded_ports": [],
     }
     assert four["auto_delete"]
     assert six["auto_delete"]

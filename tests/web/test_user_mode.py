@@ -85,6 +85,7 @@ def test_who_may_only_look_sees_the_ports_and_changes_none(vm: VM) -> None:
 def test_a_server_is_ordered_with_ports_in_place_of_addresses(client: Client, host: Host) -> None:
     make.host(memory_mb=2**20)
     make.pool()
+    make.project()
     image, size = make.image(), make.server_type()
     order = {"name": "web-1", "image": image.pk, "server_type": size.pk, "public_ipv4": "on"}
     client.post("/admin/vms/vm/add/", {**order, "forwarded_ports": "22\r\n443"})
