@@ -17,6 +17,7 @@ runtime_packages() {
     echo postgresql rabbitmq-server haproxy
     echo qemu-system-x86 qemu-utils dnsmasq-base nftables iproute2 procps util-linux
     echo wireguard-tools wireguard-go
+    echo vde2 libslirp0 stunnel4
     echo openssh-client netcat-openbsd ca-certificates hcloud-cli
     echo mmdebstrap debian-archive-keyring extlinux e2fsprogs fdisk lz4 cpio
     # psycopg2 is built from source

@@ -16,7 +16,7 @@ from pyroute2 import IPRoute
 from cloud.errors import CumuletError
 from networks.host.links import index_of
 
-_IFF_UP, _IFF_RUNNING = 0x1, 0x40  # linux/if.h
+_IFF_UP = 0x1  # linux/if.h
 _MAIN_TABLE = 254
 _REMEDY = "as root, run `deploy/host prepare-tap`, or correct CUMULET_HOST_TAP"
 
@@ -67,7 +67,7 @@ def find(uid: int, name: str | None = None) -> PreparedTap | None:
                 f"the interface {found} that leads guests outside is down: as root, run"
                 f" `ip link set {found} up`"
             )
-        taken = bool(link["flags"] & _IFF_RUNNING)
+        taken = bool(link.get_attr("IFLA_CARRIER"))
         return PreparedTap(found, _led_to(netlink, link["index"]), taken)
 
 

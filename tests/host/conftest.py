@@ -16,7 +16,8 @@ from cloud.authority import Authority
 from cloud.hostconfig import HostConfig
 from deploy import accounts, images, lab
 from deploy.lab import Lab
-from networks.host import dhcp
+from networks.host import dhcp, switches
+from networks.host.switches import Switch
 from networks.spec import NetworkRemoval
 from tests.host.cabled_cloud import identify
 from tests.host.rootless import RootlessWorld, rootless_world
@@ -119,6 +120,7 @@ def opened(world: World) -> Iterator[World]:
         for network_id in netstore.network_ids(host.paths):
             world.tell(NetworkRemoval(network_id, host.uuid, 10**9))
         dhcp.stop(host.paths.dhcp)
+        switches.remove(Switch(host.paths.tap_switch))
     shutil.rmtree(host.paths.state.parent)
 
 

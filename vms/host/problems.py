@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 from collections.abc import Callable
 
 from cloud.errors import CumuletError
@@ -24,7 +25,8 @@ def problems(host: Host) -> tuple[Problem, ...]:
     )
     found = [problem for check in checks if (problem := _problem(check))]
     if accelerator.is_forbidden(host):
-        remedy = f"`sudo usermod -aG kvm {getpass.getuser()}`, then start it again in a new session"
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        remedy = f"`sudo usermod -aG kvm {user}`, then start the host again in a new session"
         found.append(Problem("kvm_forbidden", f"{accelerator.FORBIDDEN}: {remedy}"))
     return tuple(dict.fromkeys(found))
 
