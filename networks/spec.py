@@ -178,7 +178,8 @@ class CablesSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
-    """A private network as one host must make it. Only hosts that have a member are told.
+    """A private network as one host must make it. Only hosts that have a member are told, and the
+    one that cables of others end at.
 
     `generation` counts what this host is told of this network. `vni` is the network's own, from 1;
     `tunnel_ip` and `port` are this host's, the same in all its documents. `egress`: members without

@@ -97,7 +97,7 @@ def plugged_in(world: RootlessWorld, nic: NicSpec) -> Iterator[Wire]:
     assert nic.network_id
     place = world.host.paths.switch(nic.network_id)
     user = ("setpriv", f"--reuid={accounts.ROOTLESS}", f"--regid={accounts.ROOTLESS}")
-    command = [*user, "--clear-groups", "vde_plug", "-D", "played", f"vde://{place}"]
+    command = [*user, "--clear-groups", "vde_plug", f"vde://{place}"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     plug = subprocess.Popen(command, bufsize=0, **pipes)  # type: ignore[call-overload]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from cloud import shell
+from cloud.authority import Authority
 from cloud.hostconfig import HostConfig
 from deploy import accounts, images, lab
 from deploy.lab import Lab
 from networks.host import dhcp, switches
 from networks.host.switches import Switch
 from networks.spec import NetworkRemoval
+from tests.host.cabled_cloud import identify
 from tests.host.rootless import RootlessWorld, rootless_world
 from tests.host.world import World, image_spec
 from vms.host import netstore, qemu, store
@@ -192,6 +194,47 @@ def hosts(
         ]
         for world in made:
             stack.enter_context(opened(world))
+            for file in image_store.iterdir():
+                os.link(file, world.host.paths.image(file.name))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def cabled_lab() -> Iterator[Lab]:
+    made = Lab(secrets.token_hex(3))
+    made.ensure(4)
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.generated()
+
+
+@pytest.fixture
+def cabled_hosts(
+    places: Path,
+    cabled_lab: Lab,
+    authority: Authority,
+    micro: ImageSpec,
+    image_store: Path,
+    ssh_key: Path,
+) -> Iterator[list[World]]:
+    """Two without any privilege, then two of the mesh."""
+    with ExitStack() as stack:
+        made: list[World] = []
+        for number in (1, 2):
+            home = places / secrets.token_hex(3)
+            world = stack.enter_context(a_rootless_host(home, cabled_lab, micro, ssh_key, number))
+            identify(world, authority)
+            world.restart_agent()
+            made.append(world)
+        for number in (3, 4):
+            plain = World(a_host(places, number), cabled_lab, micro, ssh_key, number=number)
+            identify(plain, authority)
+            made.append(stack.enter_context(opened(plain)))
+        for world in made:
             for file in image_store.iterdir():
                 os.link(file, world.host.paths.image(file.name))
         yield made

@@ -5,22 +5,18 @@ bridged to the mesh by a gateway.
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from cloud.authority import Authority
-from deploy.lab import Lab
 from networks.host import processes, rules, switches
 from networks.host.cable_service import ACCEPTING
 from networks.host.nft import NETDEV, asking, counters
 from networks.host.switches import Switch
 from tests.host.cabled_cloud import CabledNetwork, identify, playing, plugged_in
-from tests.host.conftest import a_host, a_rootless_host, opened
 from tests.host.private_cloud import crosses, played
 from tests.host.rootless import RootlessWorld
 from tests.host.wire import (
@@ -36,50 +32,13 @@ from tests.host.wire import (
 )
 from tests.host.world import World, until
 from vms.host import facts
-from vms.spec import ImageSpec
 
 pytestmark = [pytest.mark.private, pytest.mark.rootless]
 
 
-@pytest.fixture(scope="module")
-def cabled_lab() -> Iterator[Lab]:
-    made = Lab(secrets.token_hex(3))
-    made.ensure(4)
-    yield made
-    made.remove()
-
-
-@pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority.generated()
-
-
 @pytest.fixture
-def hosts(
-    places: Path,
-    cabled_lab: Lab,
-    authority: Authority,
-    micro: ImageSpec,
-    image_store: Path,
-    ssh_key: Path,
-) -> Iterator[list[World]]:
-    """Two without any privilege, then two of the mesh."""
-    with ExitStack() as stack:
-        made: list[World] = []
-        for number in (1, 2):
-            home = places / secrets.token_hex(3)
-            world = stack.enter_context(a_rootless_host(home, cabled_lab, micro, ssh_key, number))
-            identify(world, authority)
-            world.restart_agent()
-            made.append(world)
-        for number in (3, 4):
-            plain = World(a_host(places, number), cabled_lab, micro, ssh_key, number=number)
-            identify(plain, authority)
-            made.append(stack.enter_context(opened(plain)))
-        for world in made:
-            for file in image_store.iterdir():
-                os.link(file, world.host.paths.image(file.name))
-        yield made
+def hosts(cabled_hosts: list[World]) -> list[World]:
+    return cabled_hosts
 
 
 @pytest.fixture

@@ -54,9 +54,32 @@ def test_the_command_line_is_as_written_down(
     )
 
 
+def test_on_a_host_in_user_mode_nics_hang_on_cables_that_can_be_plugged_in_anew() -> None:
+    nics = (
+        structs.replace(SPEC.nics[0], mode="user"),
+        structs.replace(SPEC.nics[0], nic_id=6, index=1, mode="private", network_id=5),
+        structs.replace(SPEC.nics[0], nic_id=8, index=2),
+    )
+    argv = command(a_spec(nics=nics), PATHS.vm(7), "tcg", netdevs.vde)
+    assert [word for option, word in pairwise(argv) if option == "-netdev"] == [
+        "dgram,id=nic0-5,local.type=unix,local.path=/run/h1/7/frames-0,"
+        "remote.type=unix,remote.path=/run/h1/outlets/7-0/frames",
+        "hubport,id=nic1-6,hubid=1",
+        "vde,id=nic1-6-plug,sock=/run/h1/networks/5/switch",
+        "hubport,id=nic1-6-port,hubid=1,netdev=nic1-6-plug",
+        "hubport,id=nic2-8,hubid=2",
+        "vde,id=nic2-8-plug,sock=/run/h1/tap-switch",
+        "hubport,id=nic2-8-port,hubid=2,netdev=nic2-8-plug",
+    ]
+
+
 def test_a_comma_in_a_path_stays_within_its_value() -> None:
     odd = HostPaths(Path("/state,readonly=on"), Path("/run,x=y"))
-    argv = command(SPEC, odd.vm(7), "tcg", netdevs.tap)
+    user = a_spec(nics=(structs.replace(SPEC.nics[0], mode="user"),))
+    argv = [
+        *command(SPEC, odd.vm(7), "tcg", netdevs.tap),
+        *command(user, odd.vm(7), "tcg", netdevs.vde),
+    ]
     for option, word in pairwise(argv):
         if option in ("-blockdev", "-chardev", "-device", "-netdev"):
             assert ",readonly=on" not in word.replace(",,", "")

@@ -19,10 +19,23 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_bundle_alone_is_enough(env: dict[str, str]) -> None:
-    config = HostConfig.from_environment(env)
+    config = HostConfig.from_environment(env, root=True)
     assert (config.name, config.broker_url) == ("h1", "amqp://h1:x@b/c")
     assert config.state_dir == Path("/var/lib/cumulet/hosts/h1")
     assert config.protected is None
+
+
+def test_a_user_has_a_host_below_the_own_home(tmp_path: Path) -> None:
+    place = tmp_path / ".config/cumulet/bundle.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps({"version": 1, "host": "h1", "broker_url": "amqp://h1:x@b/c"}))
+    env = {"HOME": str(tmp_path)}
+    config = HostConfig.from_environment(env, root=False)
+    assert config.state_dir == tmp_path / ".local/share/cumulet/hosts/h1"
+    assert config.run_dir == config.state_dir / "run"
+    env["XDG_RUNTIME_DIR"] = "/run/user/1000"
+    config = HostConfig.from_environment(env, root=False)
+    assert config.run_dir == Path("/run/user/1000/cumulet/h1")
 
 
 def test_networks_to_protect_are_read_as_a_list(env: dict[str, str]) -> None:

@@ -44,3 +44,5 @@ def test_a_run_directory_that_is_too_deep_for_sockets_is_refused_with_the_settin
     deep = HostPaths(Path("/s"), Path("/run") / ("x" * 110))
     with pytest.raises(PathTooLong, match="CUMULET_HOST_RUN"):
         _ = deep.vm(7).qmp
+    with pytest.raises(PathTooLong, match="CUMULET_HOST_RUN"):
+        deep.switch(5)

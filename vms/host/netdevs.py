@@ -12,7 +12,7 @@ from pathlib import Path
 
 from networks.host.outside_orders import Place
 from networks.spec import NicSpec
-from vms.host.paths import VmPaths
+from vms.host.paths import VmPaths, checked_socket
 
 CARD_PREFIX = "nic"
 
@@ -44,7 +44,7 @@ def vde(nic: NicSpec, paths: VmPaths) -> list[Netdev]:
                 "type": "dgram",
                 "id": name,
                 "local": _unix(paths.frames(nic.index)),
-                "remote": _unix(Place(paths.outlet(nic.index)).socket),
+                "remote": _unix(checked_socket(Place(paths.outlet(nic.index)).socket)),
             }
         ]
     return [{"type": "hubport", "id": name, "hubid": nic.index}, *cable(nic, paths)]

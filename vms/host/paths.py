@@ -109,7 +109,7 @@ class HostPaths:
 
     def switch(self, network_id: int) -> Path:
         """The directory of the network's switch, where plugs have their sockets."""
-        return self.gateway(network_id) / "switch"
+        return _for_switch(self.gateway(network_id) / "switch")
 
     @property
     def outlets(self) -> Path:
@@ -123,7 +123,7 @@ class HostPaths:
     @property
     def tap_switch(self) -> Path:
         """Of the switch that leads to the TAP which root prepared."""
-        return self.run / "tap-switch"
+        return _for_switch(self.run / "tap-switch")
 
     @property
     def cables(self) -> Path:
@@ -295,6 +295,12 @@ def checked_socket(path: Path) -> Path:
             " set CUMULET_HOST_RUN to a shorter directory"
         )
     return path
+
+
+def _for_switch(directory: Path) -> Path:
+    """Every plug binds a socket there that is named by its pid, of at most seven digits."""
+    checked_socket(directory / ".4194304-00000")
+    return directory
 
 
 def _base36(number: int) -> str:
