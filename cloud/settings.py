@@ -68,6 +68,8 @@ APPEND_SLASH = False
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Before those of apps, one of which is the theme.
+        "DIRS": [BASE_DIR / "cloud" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -11,12 +11,12 @@ from django.db.models import Case, QuerySet, Value, When
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.decorators import display
 
 from cloud.admin.base import FactsAdmin
-from cloud.admin.display import Tone, ago, badge, code, lasted, link, live, stacked
+from cloud.admin.display import Tone, ago, badge, code, lasted, lines, link, live, stacked
 from cloud.admin.page import Callout, Card, Cell, Fact, Page
 from cloud.admin.resources import subjects
 from cloud.admin.timeline import timeline_tables
@@ -58,7 +58,7 @@ def action_rows(actions: Iterable[Action]) -> list[list[Cell]]:
         [
             link(action, words(action.command)),
             _with_reason(action),
-            _joined(about[action.pk]),
+            lines(about[action.pk]),
             ago(action.started),
             duration(action),
         ]
@@ -94,7 +94,7 @@ class ActionAdmin(FactsAdmin):
         found = super().get_changelist_instance(request)
         about = subjects(found.result_list)
         for action in found.result_list:
-            action.about = _joined(about[action.pk])
+            action.about = lines(about[action.pk])
         return found
 
     @display(description="Request", ordering="command")
@@ -128,7 +128,7 @@ class ActionAdmin(FactsAdmin):
             title=words(row.command),
             icon="bolt",
             badges=[action_badge(row)],
-            subtitle=_joined(subjects([row])[row.pk]),
+            subtitle=lines(subjects([row])[row.pk]),
             callouts=_callouts(row),
             cards=[
                 Card(
@@ -190,7 +190,3 @@ def _with_reason(action: Action) -> SafeString:
         action.error_code,
         action.error_message,
     )
-
-
-def _joined(parts: list[SafeString]) -> SafeString:
-    return mark_safe("<br>".join(parts))

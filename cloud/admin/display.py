@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -9,7 +10,7 @@ from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.db.models import Model
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 NOTHING = mark_safe('<span class="c-faint">&ndash;</span>')
@@ -140,6 +141,11 @@ def faint(text: object) -> SafeString:
 def stacked(first: object, second: object) -> SafeString:
     """Two lines, the second one quieter."""
     return format_html('<span class="c-two">{}<small>{}</small></span>', first, second)
+
+
+def lines(parts: Iterable[SafeString]) -> SafeString:
+    """Each on its own line."""
+    return format_html_join(mark_safe("<br>"), "{}", ((part,) for part in parts)) or NOTHING
 
 
 def link(target: Model | None, text: object = None) -> SafeString:

@@ -40,6 +40,7 @@ LISTS = (
     "networks/floatingip",
     "networks/network",
     "networks/primaryip",
+    "networks/privatenetwork",
     "vms/image",
     "vms/servertype",
     "vms/sshkey",
@@ -51,6 +52,25 @@ LISTS = (
 @pytest.fixture
 def vm(hosts: None) -> VM:
     return ready("web-1")
+
+
+def test_a_list_shows_the_addresses_of_a_server_below_each_other(client: Client, vm: VM) -> None:
+    make.network("behind", "2001:db8:c::/48")
+    both = ready("web-2").nics.get()
+    assert both.ipv4
+    assert both.ipv6
+    shown = (f'<code class="c-code">{ip.address.text}</code>' for ip in (both.ipv4, both.ipv6))
+    assert "<br>".join(shown) in client.get("/admin/vms/vm/").content.decode()
+
+
+def test_the_sidebar_counts_what_is_under_way_and_nothing_else(client: Client, vm: VM) -> None:
+    def counted() -> bool:
+        return "min-w-[18px]" in client.get("/admin/vms/vm/").content.decode()
+
+    Action.objects.update(status=Action.Status.SUCCESS)
+    assert not counted()
+    delete_vm(vm)
+    assert counted()
 
 
 @pytest.mark.parametrize("path", LISTS)

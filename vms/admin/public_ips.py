@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.decorators import display
@@ -17,12 +17,12 @@ from unfold.decorators import display
 from cloud.admin.activity import HEADERS, action_rows
 from cloud.admin.base import FactsAdmin
 from cloud.admin.display import (
-    NOTHING,
     Tone,
     ago,
     badge,
     code,
     labels,
+    lines,
     link,
     list_url,
     stacked,
@@ -243,5 +243,4 @@ def _server(ip: PublicIp) -> Cell:
 
 
 def _names(ip: PublicIp) -> Cell:
-    pairs = ((one["ip"], one["dns_ptr"]) for one in dns_names(ip))
-    return format_html_join("<br>", "{} {}", pairs) or NOTHING
+    return lines(format_html("{} {}", one["ip"], one["dns_ptr"]) for one in dns_names(ip))

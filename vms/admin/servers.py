@@ -24,6 +24,7 @@ from cloud.admin.display import (
     badge,
     code,
     labels,
+    lines,
     link,
     list_url,
     live,
@@ -305,7 +306,7 @@ def _networks(nic: Nic) -> list[Model]:
 
 
 def _codes(texts: Iterable[str]) -> SafeString:
-    return format_html_join("<br>", "{}", ((code(text),) for text in texts)) or NOTHING
+    return lines(map(code, texts))
 
 
 def _dropped(nic: Nic) -> Cell:
