@@ -162,9 +162,9 @@ class RootlessWorld(World):
 
     def call(self, name: str, *arguments: Any) -> Any:
         number = next(self._numbers)
-        self._calls[number] = Future()
+        self._calls[number] = returned = Future()
         self._write(call=number, name=name, arguments=arguments)
-        return self._calls[number].result(120)
+        return returned.result(120)
 
     def _write(self, **message: Any) -> None:
         assert self._agent
