@@ -33,9 +33,11 @@ ROUTED_GATEWAY = "172.31.1.1"
 ROUTED_GATEWAY6 = "fe80::1"
 # Where a host's tunnel listens unless its documents say otherwise.
 TUNNEL_PORT: Final = 51820
-# The network between a guest in user mode and its host, of which each such guest has its own.
-USER_NETWORK = "10.0.2.0/24"
-USER_ADDRESS, USER_GATEWAY, USER_RESOLVER = "10.0.2.15", "10.0.2.2", "10.0.2.3"
+# The network between a guest in user mode and its host, of which each such guest has its own. Of
+# those between providers and customers (RFC 6598), because private networks may have any of
+# RFC 1918, and far from the mesh.
+USER_NETWORK = "100.127.2.0/24"
+USER_ADDRESS, USER_GATEWAY, USER_RESOLVER = "100.127.2.15", "100.127.2.2", "100.127.2.3"
 
 
 class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True):

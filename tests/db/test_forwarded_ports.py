@@ -12,7 +12,7 @@ from cloud.models import Action, AuditEntry, Host
 from cloud.wire import decode, encode
 from networks.models import Address, IpType, PrimaryIp
 from networks.public_ips import IpOrder, create_ip
-from networks.spec import ForwardSpec
+from networks.spec import USER_ADDRESS, USER_GATEWAY, USER_RESOLVER, ForwardSpec
 from tests import factories as make
 from vms.actions import create_vm, delete_vm
 from vms.attachments import PublicNet
@@ -55,8 +55,8 @@ def test_without_a_pool_a_server_is_behind_its_host_and_reached_by_a_port() -> N
     vm = running()
     assert ports(vm) == {SSH: 30000}
     (nic,) = document(vm).nics
-    assert (nic.index, nic.mode, nic.ipv4, nic.prefix4) == (0, "user", "10.0.2.15", 24)
-    assert (nic.gateway, nic.dns, nic.mtu) == ("10.0.2.2", ("10.0.2.3",), 1500)
+    assert (nic.index, nic.mode, nic.ipv4, nic.prefix4) == (0, "user", USER_ADDRESS, 24)
+    assert (nic.gateway, nic.dns, nic.mtu) == (USER_GATEWAY, (USER_RESOLVER,), 1500)
     assert nic.forwards == (ForwardSpec("tcp", 30000, 22),)
     assert not Address.objects.exists()
     entry = AuditEntry.objects.get(verb="nic.attach")

@@ -23,7 +23,16 @@ from cloud.hostconfig import HostConfig
 from cloud.wire import decode, encode
 from deploy import accounts, lab
 from deploy.lab import Lab
-from networks.spec import ForwardSpec, NetworkRemoval, NetworkReport, NetworkSpec, NicSpec
+from networks.spec import (
+    USER_ADDRESS,
+    USER_GATEWAY,
+    USER_RESOLVER,
+    ForwardSpec,
+    NetworkRemoval,
+    NetworkReport,
+    NetworkSpec,
+    NicSpec,
+)
 from tests.documents import a_removal
 from tests.host.world import World, until
 from vms.host.host import Host
@@ -45,10 +54,10 @@ NIC = NicSpec(
     index=0,
     mac="02:00:00:00:00:07",
     mode="user",
-    ipv4="10.0.2.15",
+    ipv4=USER_ADDRESS,
     prefix4=24,
-    gateway="10.0.2.2",
-    dns=("10.0.2.3",),
+    gateway=USER_GATEWAY,
+    dns=(USER_RESOLVER,),
     forwards=(ForwardSpec("tcp", 30007, 22),),
 )
 

@@ -84,7 +84,7 @@ def test_guests_go_on_when_their_switch_was_killed(
         killed = switch_pid(rootless)
         kill(killed)
         until(lambda: pings(rootless, first, "10.0.1.3"), "they ping", seconds=HEAL_SECONDS)
-        assert pings(rootless, other, "10.0.1.2")
+        until(lambda: pings(rootless, other, "10.0.1.2"), "and back", seconds=HEAL_SECONDS)
     assert switch_pid(rootless) != killed
     assert [says(rootless, one, looks) for one in pair] == before
     assert [rootless.process(one) for one in pair] == processes
@@ -217,8 +217,11 @@ def test_a_heartbeat_says_what_the_host_can_give(rootless: RootlessWorld) -> Non
     assert report.public_ranges == ()
     # /dev/kvm is there where these tests are run, or it is not.
     forbidden = Path("/dev/kvm").exists() and Path("/dev/kvm").stat().st_mode & 0o006 != 0o006
-    assert [one.code for one in report.problems] == ["kvm_forbidden"] * forbidden
-    assert all("sudo usermod -aG kvm cumulet-rootless" in one.message for one in report.problems)
+    mending = {one.code: one.message for one in report.problems}
+    assert "manage.py host_add h1 --again" in mending.pop("no_certificate")
+    if forbidden:
+        assert "sudo usermod -aG kvm cumulet-rootless" in mending.pop("kvm_forbidden")
+    assert not mending
 
 
 def _lives(pid: int) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from cloud import shell
 from deploy import accounts
 from networks.host import outlets
+from networks.spec import USER_GATEWAY, USER_RESOLVER
 from tests.host.rootless import BROKER, RootlessWorld
 from tests.host.user_mode import NETWORK, Ears, listening, network, outlet_pid, says
 from tests.host.world import until
@@ -67,7 +68,16 @@ def test_a_guest_reaches_the_world_and_nothing_near_its_host(
     rootless: RootlessWorld, ears: Ears
 ) -> None:
     spec = rootless.boot()
-    near = ("10.0.2.2", "10.0.2.3", "127.0.0.1", "192.0.2.11", "192.0.2.1", BROKER, "0.0.0.0")
+    near = (
+        USER_GATEWAY,
+        USER_RESOLVER,
+        "10.0.2.2",
+        "127.0.0.1",
+        "192.0.2.11",
+        "192.0.2.1",
+        BROKER,
+        "0.0.0.0",
+    )
     for address in (FAR, *near):
         # Busybox has TFTP for UDP: it asks whichever port it is told to.
         ways = ("nc", "tftp -g -r x -l /dev/null")
@@ -92,7 +102,8 @@ def test_a_guest_that_calls_loopback_by_way_of_its_gateway_reaches_nothing(
         rootless,
         spec,
         "ip address del 127.0.0.1/8 dev lo; ip link set lo down;"
-        " ip route add 127.0.0.1 via 10.0.2.2; echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet;"
+        f" ip route add 127.0.0.1 via {USER_GATEWAY};"
+        " echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet;"
         " echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet;"
         " for port in 5672 5432 5555; do echo x | timeout 2 nc 127.0.0.1 $port; done; true",
     )

@@ -55,11 +55,11 @@ def vm(hosts: None) -> VM:
 
 
 def test_a_list_shows_the_addresses_of_a_server_below_each_other(client: Client, vm: VM) -> None:
-    make.network("behind", "2001:db8:c::/48")
+    make.pool("2001:db8:c::/48")
     both = ready("web-2").nics.get()
     assert both.ipv4
     assert both.ipv6
-    shown = (f'<code class="c-code">{ip.address.text}</code>' for ip in (both.ipv4, both.ipv6))
+    shown = (f'<code class="c-code">{ip.address}</code>' for ip in (both.ipv4, both.ipv6))
     assert "<br>".join(shown) in client.get("/admin/vms/vm/").content.decode()
 
 
