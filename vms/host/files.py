@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Replace `path` by `content` in one step that survives a power failure."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    """Replace `path` by `content` in one step that survives a power failure.
+
+    There is one draft for each file, locked by whoever writes it: what a crash leaves of it is the
+    next one's draft, so that crashes leave nothing that adds up.
+    """
+    draft = path.with_name(f".{path.name}.new")
+    descriptor = _acquire(draft, wait=True)
+    assert descriptor is not None, "whoever waits gets it"
+    with os.fdopen(descriptor, "wb") as file:
+        try:
+            file.truncate()
             file.write(content)
             os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
     sync_directory(path.parent)
 
 
