@@ -104,8 +104,10 @@ class Watch:
                 await self._look(self._vm_id)
             while not self._changed.is_set() and await asyncio.to_thread(self._guest_is_quiet):
                 await asyncio.sleep(_LISTEN_SECONDS)
-            if await asyncio.to_thread(self._awaits_guest):
+            # A look is heard of here as a change: without a rest one would lead to the next.
+            if not self._changed.is_set() and await asyncio.to_thread(self._awaits_guest):
                 await self._look(self._vm_id)
+                await asyncio.sleep(_CALM_SECONDS)
 
     def _lives(self) -> bool:
         wanted = store.wanted(self._paths)
