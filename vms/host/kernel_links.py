@@ -29,8 +29,9 @@ class KernelLinks:
         if any(nic.mode == "public_bridged" for nic in spec.nics):
             bridging.require(self._host)
         networks.require(self._host, spec)
-        nics.ensure_nics(self._host.taps(spec), self._host.surroundings)
+        # First, because links that are complete are not looked into again.
         leases.serve(self._host, spec)
+        nics.ensure_nics(self._host.taps(spec), self._host.surroundings)
 
     def remove(self, paths: VmPaths, known: Sequence[Network]) -> None:
         """What exists is asked of the kernel, not of a document."""
