@@ -174,7 +174,7 @@ def ensure_tunnel(host: Host) -> None:
             rules = private_rules.host_rules(_underlay(host, uplink, wanted.address))
             if wireguard.ensure(netlink, place, wanted, plan.tunnel_mtu(uplink.mtu), rules):
                 log.info("tunnel set up", peers=len(wanted.peers))
-        elif wireguard.is_left(netlink, place):
+        elif wireguard.is_left(netlink, place) or nft.tables_of([private_rules.TABLE], nft.INET):
             wireguard.remove(netlink, place)
             nft.apply(private_rules.no_host_rules())
 
