@@ -86,8 +86,9 @@ def arrived(actions: Sequence[Action], accepted_at: float | None) -> None:
 
 def record(actions: Sequence[Action], host: str, reports: Sequence[StepReport]) -> None:
     """Write what a host did; a step that is known already becomes what is said of it now."""
-    steps = [
-        ActionStep(
+    # By what identifies it: a host whose clock was set back may name one twice.
+    steps = {
+        (action.pk, report.name, report.started): ActionStep(
             action=action,
             name=report.name,
             host=host,
@@ -99,9 +100,9 @@ def record(actions: Sequence[Action], host: str, reports: Sequence[StepReport]) 
         )
         for action in actions
         for report in reports
-    ]
+    }
     ActionStep.objects.bulk_create(  # no statement for no steps
-        steps,
+        steps.values(),
         update_conflicts=True,
         unique_fields=["action", "name", "started"],
         update_fields=["finished", "attempt", "error_code", "error_message"],

@@ -191,3 +191,10 @@ def test_the_sweep_asks_for_its_own_sake_once_all_is_as_wanted(
     with requestid.bound("a-sweep"), django_capture_on_commit_callbacks(execute=True):
         assert reconcile.dispatch_due_vms(moment) == 1
     assert sent.get(timeout=10).headers["request_id"] == "a-sweep"
+
+
+def test_a_step_that_a_host_names_twice_at_one_moment_counts_once(vm: VM) -> None:
+    began = time.time()
+    first = StepReport(StepName.DISK, began, 1.0, failure=NO_SPACE)
+    worked(vm, first, StepReport(StepName.DISK, began, 2.0, attempts=2))
+    assert course()[-1] == ("disk", 2, "", True)
