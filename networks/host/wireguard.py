@@ -70,7 +70,11 @@ def ensure_key(place: Place) -> str:
             file.flush()
             os.fsync(file.fileno())
         draft.rename(place.key)
-    return shell.run(["wg", "pubkey"], input=place.key.read_text(), timeout=_SECONDS).stdout.strip()
+    told = shell.run(["wg", "pubkey"], input=place.key.read_text(), timeout=_SECONDS).stdout.strip()
+    draft = public.with_name(f".{public.name}.new")
+    draft.write_text(told)
+    draft.replace(public)
+    return told
 
 
 def ensure(netlink: Any, place: Place, mesh: Mesh, mtu: int, rules: str) -> bool:
