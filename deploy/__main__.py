@@ -12,6 +12,7 @@ from cloud.errors import CumuletError
 from deploy import control, host_commands, start, state, stop
 from deploy.guests import Guest
 from deploy.lab import MAX_HOSTS, MAX_ROOTLESS
+from deploy.supervise import Supervisor
 
 
 class NoCloud(CumuletError):
@@ -63,6 +64,8 @@ def manage(context: typer.Context) -> None:
     instance = state.load(directory)
     if instance is None:
         raise NoCloud(f"there is no cloud in {directory}: start one with deploy/up")
+    if not Supervisor(instance).running():
+        raise NoCloud(f"the cloud in {directory} is stopped: start it with deploy/up")
     environment = {**os.environ, **control.environment(instance), "CUMULET_LOG_FORMAT": "text"}
     program = [sys.executable, str(state.CHECKOUT / "manage.py"), *context.args]
     os.execve(sys.executable, program, environment)

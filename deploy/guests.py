@@ -132,7 +132,11 @@ def wait_for_images(instance: Instance, api: Client, count: int) -> None:
     deadline = time.monotonic() + _IMAGE_SECONDS
     while sum(image.status == "available" for image in api.images.get_all()) < count:
         if time.monotonic() > deadline:
-            raise GuestFailed(f"no host could fetch the images: see {instance.log}/agent-h1.log")
+            raise GuestFailed(
+                "the cloud is up, but no host could fetch its images: the hosts' pages in"
+                f" {instance.web_url}/admin/cloud/host/ say why, and fetch.log in"
+                f" {instance.data}/hosts/*/log; then run deploy/up again"
+            )
         time.sleep(0.2)
 
 

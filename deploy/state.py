@@ -298,7 +298,7 @@ def locked(state: Path) -> Iterator[None]:
 
 def _claim(state: Path) -> None:
     """Raises NotYours where the caller is not the one whose cloud it is, be it root."""
-    place = next(path for path in (state, *state.parents) if path.exists())
+    place = next(path for path in (state, *state.parents) if _is_there(path))
     owner, own = place.stat().st_uid, os.geteuid()
     if owner == own or place != state:
         with suppress(PermissionError):
@@ -308,6 +308,14 @@ def _claim(state: Path) -> None:
         f"{state} is not for {user_name(own)} to use, because {place} belongs to"
         f" {user_name(owner)}: run this as that user, or name another place in CUMULET_STATE"
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Not, as far as the caller can see, in a directory that is closed to it."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 @contextmanager

@@ -103,7 +103,8 @@ def image_report(report: ImageReport, sender: str) -> None:
     """Record how far a host is with an image.
 
     The first complete copy makes the image available. A final failure makes it unavailable
-    only while nobody has a copy: then its source is wrong, not one host.
+    only while nobody has a copy: then its source is wrong, not one host. While it is tried again,
+    what went wrong the last time stays to be seen.
     """
     with transaction.atomic():
         copy = (
@@ -118,8 +119,9 @@ def image_report(report: ImageReport, sender: str) -> None:
         failure = report.failure
         copy.ready = report.ready
         copy.progress = report.progress
-        copy.failure_code = failure.code if failure else ""
-        copy.failure_message = failure.message if failure else ""
+        if failure or report.ready:
+            copy.failure_code = failure.code if failure else ""
+            copy.failure_message = failure.message if failure else ""
         copy.updated = timezone.now()
         copy.save()
         image = Image.objects.filter(pk=copy.image_id)

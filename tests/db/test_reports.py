@@ -219,3 +219,15 @@ def test_a_host_that_has_no_address_for_a_moment_keeps_its_own() -> None:
     reports.host_report(heartbeat(host, uplink_ip=None), SENDER)
     host.refresh_from_db()
     assert host.uplink_ip == "192.0.2.11"
+
+
+def test_why_a_copy_failed_stays_to_be_seen_while_it_is_tried_again() -> None:
+    copy = ImageCopy.objects.create(image=make.image(status="creating"), host=make.host())
+    failure = Failure("command_failed", "qemu-img: no more threads", retryable=True)
+    reports.image_report(image_report(copy, ready=False, failure=failure), SENDER)
+    reports.image_report(image_report(copy, ready=False, progress=10), SENDER)
+    copy.refresh_from_db()
+    assert (copy.failure_code, copy.progress) == ("command_failed", 10)
+    reports.image_report(image_report(copy), SENDER)
+    copy.refresh_from_db()
+    assert (copy.ready, copy.failure_code) == (True, "")

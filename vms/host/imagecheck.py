@@ -26,7 +26,8 @@ _SIZE_OFFSET, _FEATURES_OFFSET = 24, 72
 _HEADER_BYTES = 80
 _EXTERNAL_DATA = 1 << 2
 _INFO_SECONDS = 30.0
-_INFO_LIMITS = ("--as=2147483648", "--cpu=20", "--fsize=0", "--nproc=64")
+# Not of processes, which count all that the user runs: without root that is a person.
+_INFO_LIMITS = ("--as=2147483648", "--cpu=20", "--fsize=0")
 
 
 class BadImage(CumuletError):
