@@ -5,8 +5,12 @@ bridged to the mesh by a gateway.
 from __future__ import annotations
 
 import os
+import re
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +36,7 @@ from tests.host.wire import (
 )
 from tests.host.world import World, until
 from vms.host import facts
+from vms.host.host import Host
 
 pytestmark = [pytest.mark.private, pytest.mark.rootless]
 
@@ -66,6 +71,12 @@ def stunnel(world: World, name: str) -> int:
     pid = processes.find("stunnel", str(world.host.paths.cables / f"{name}.conf"))
     assert pid
     return pid
+
+
+def listeners(world: World) -> list[int]:
+    """What has a plug for each cable that is accepted."""
+    place = str(world.host.paths.cable_sockets)
+    return [pid for pid, words in processes.running("socat").items() if place in words[0]]
 
 
 def switch(world: World) -> int:
@@ -160,12 +171,97 @@ def tcp_payload(frame: bytes) -> bytes:
 
 def test_nothing_of_a_cable_has_any_privilege(hosts: list[World], guests: list[Wire]) -> None:
     pids = [stunnel(hosts[0], "calling-5"), stunnel(hosts[2], ACCEPTING)]
-    pids += processes.running("vde_plug")
+    pids += [*listeners(hosts[2]), *processes.running("vde_plug")]
     pids += [switch(hosts[0]), switch(hosts[2])]
     for pid in pids:
         status = Path(f"/proc/{pid}/status").read_text()
         assert "\nCapEff:\t0000000000000000\n" in status
         assert "\nUid:\t0\t" not in status
+
+
+LOOPBACK = re.compile(r"^.*\b127\.[0-9.]+:.*\b(?:stunnel|socat|vde_plug)\b.*$", re.MULTILINE)
+
+
+@contextmanager
+def looking_at_the_loopback(*worlds: World) -> Iterator[list[str]]:
+    """What programs of cables have there at any moment."""
+    seen: list[str] = []
+    enough = threading.Event()
+
+    def look() -> None:
+        while not enough.is_set():
+            for world in worlds:
+                seen.extend(LOOPBACK.findall(world.seen("ss", "-Hatnp")))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        enough.set()
+        looking.join()
+
+
+def test_no_other_user_could_take_the_place_of_a_plug(
+    hosts: list[World], network: CabledNetwork, guests: list[Wire]
+) -> None:
+    """Programs are joined by sockets without a name, or in a directory that is closed to others."""
+    spoke, hub = hosts[0], hosts[2]
+    with looking_at_the_loopback(spoke, hub) as seen:
+        for _ in range(3):
+            os.kill(stunnel(spoke, "calling-5"), signal.SIGKILL)
+            network.tell(spoke)
+            assert crosses(guests[0], guests[2], seconds=10)
+    assert not seen
+    sockets = hub.host.paths.cable_sockets
+    assert sockets.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in sockets.iterdir()} == {0o600}
+    assert len(list(sockets.iterdir())) == 2
+    assert sockets.stat().st_uid == Path(f"/proc/{stunnel(hub, ACCEPTING)}").stat().st_uid
+
+
+def plugs(world: World, name: str) -> set[int]:
+    wanted = ("-D", name, f"vde://{world.host.paths.switch(5)}")
+    return {pid for pid, words in processes.running("vde_plug").items() if words == wanted}
+
+
+@pytest.mark.parametrize("part", ["stunnel", "plug"])
+def test_when_a_part_of_an_end_dies_nothing_of_its_cable_stays(
+    hosts: list[World], guests: list[Wire], part: str
+) -> None:
+    spoke, hub = hosts[1], hosts[2]
+    calling = stunnel(spoke, "calling-5")
+    near, far = plugs(spoke, "h2.n5-l1"), plugs(hub, "h2.n5-l1")
+    assert (len(near), len(far)) == (1, 1)
+    os.kill(calling if part == "stunnel" else near.pop(), signal.SIGKILL)
+    until(lambda: not plugs(spoke, "h2.n5-l1") | plugs(hub, "h2.n5-l1"), "plugs end", seconds=5)
+    file = str(spoke.host.paths.cables / "calling-5.conf")
+    until(lambda: processes.find("stunnel", file) is None, "stunnel ends", seconds=5)
+    with spoke.watched():
+        assert crosses(guests[1], guests[2], seconds=5)
+
+
+def test_a_cable_that_is_laid_anew_takes_the_place_of_one_that_was_cut_off(
+    hosts: list[World], network: CabledNetwork, guests: list[Wire]
+) -> None:
+    spoke, hub = hosts[0], hosts[2]
+    connections = spoke.seen("ss", "-Htn", "dport", "=", ":51821")
+    (port,) = re.findall(r":([0-9]+)\s+192\.0\.2\.13:51821", connections)
+    (cut,) = plugs(hub, "h1.n5-l1")
+    hub.seen("nft", "add", "table", "ip", "cut")
+    hub.seen("nft", "add", "chain", "ip", "cut", "in", "{ type filter hook input priority 0; }")
+    hub.seen("nft", "add", "rule", "ip", "cut", "in", "tcp", "sport", port, "drop")
+    try:
+        os.kill(stunnel(spoke, "calling-5"), signal.SIGKILL)
+        network.tell(spoke)
+        assert crosses(guests[0], guests[2], seconds=10)
+        assert plugs(hub, "h1.n5-l1") > {cut}
+        with hub.inside(), hub.watched():
+            until(lambda: len(plugs(hub, "h1.n5-l1")) == 1, "the older one is gone", seconds=5)
+        assert plugs(hub, "h1.n5-l1") != {cut}
+        assert crosses(guests[0], guests[2])
+    finally:
+        hub.seen("nft", "delete", "table", "ip", "cut")
 
 
 @pytest.mark.parametrize("stranger", ["of another cloud", "under another name"])
@@ -211,7 +307,10 @@ def test_another_hub_takes_over_and_ends_of_two_layouts_never_meet(
     assert crosses(guests[1], guests[0])
 
 
-@pytest.mark.parametrize("victim", ["calling", "accepting", "spoke's switch", "hub's switch"])
+VICTIMS = ["calling", "accepting", "listener", "spoke's switch", "hub's switch"]
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_what_is_killed_heals(
     hosts: list[World], network: CabledNetwork, guests: list[Wire], victim: str
 ) -> None:
@@ -219,11 +318,12 @@ def test_what_is_killed_heals(
     pid = {
         "calling": lambda: stunnel(spoke, "calling-5"),
         "accepting": lambda: stunnel(hub, ACCEPTING),
+        "listener": lambda: listeners(hub).pop(),
         "spoke's switch": lambda: switch(spoke),
         "hub's switch": lambda: switch(hub),
     }[victim]()
     os.kill(pid, signal.SIGKILL)
-    with spoke.inside(), spoke.watched(), hub.inside(), hub.watched():
+    with hosts[0].watched(), spoke.watched(), hub.inside(), hub.watched():
         assert crosses(guests[0], guests[2], seconds=20)
         until(lambda: switches.is_alive(Switch(spoke.host.paths.switch(5))), "it has a switch")
         # A guest's plug is put in again by its host; here nobody does that.
@@ -279,8 +379,9 @@ def test_nothing_is_left_of_a_network_that_a_gateway_has_no_more(
     left = hosts[2].seen("ip", "-o", "link") + hosts[2].seen("nft", "list", "tables")
     assert "cc5" not in left
     assert not hosts[2].host.paths.cables.exists()
+    programs = [processes.running(name) for name in ("stunnel", "socat", "vde_plug")]
     assert not any(str(hosts[2].host.paths.run) in " ".join(words)
-                   for words in processes.running("stunnel").values())  # fmt: skip
+                   for program in programs for words in program.values())  # fmt: skip
 
 
 def test_a_host_tells_whether_it_lays_cables_and_what_it_lacks(hosts: list[World]) -> None:
@@ -291,7 +392,11 @@ def test_a_host_tells_whether_it_lays_cables_and_what_it_lacks(hosts: list[World
     assert report.cable_endpoint == "192.0.2.11:51821"
     assert not [problem for problem in report.problems if problem.code == "no_certificate"]
     with hub.inside():
-        assert facts.host_report(hub.host).cable_endpoint == "192.0.2.13:51821"
+        report = facts.host_report(hub.host)
+        assert (report.cable_endpoint, report.problems) == ("192.0.2.13:51821", ())
+        hub.host = Host.open(replace(hub.host.config, tls=None))
+        report = facts.host_report(hub.host)
+        assert (report.cables, [one.code for one in report.problems]) == (False, ["no_certificate"])
     spoke.settings["CUMULET_HOST_NAT"] = "on"
     spoke.restart_agent()
     assert (spoke.facts().cables, spoke.facts().cable_endpoint) == (True, None)
