@@ -5,11 +5,8 @@ bridged to the mesh by a gateway.
 from __future__ import annotations
 
 import os
-import re
 import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +17,14 @@ from networks.host import processes, rules, switches
 from networks.host.cable_service import ACCEPTING
 from networks.host.nft import NETDEV, asking, counters
 from networks.host.switches import Switch
-from tests.host.cabled_cloud import CabledNetwork, identify, playing, plugged_in
+from tests.host.cabled_cloud import (
+    CabledNetwork,
+    identify,
+    listeners,
+    playing,
+    plugged_in,
+    stunnel,
+)
 from tests.host.private_cloud import crosses, played
 from tests.host.rootless import RootlessWorld
 from tests.host.wire import (
@@ -65,18 +69,6 @@ def guests(network: CabledNetwork) -> Iterator[list[Wire]]:
     with playing(network) as wires:
         until(lambda: crosses(wires[0], wires[1], seconds=0.2), "the cables are there")
         yield wires
-
-
-def stunnel(world: World, name: str) -> int:
-    pid = processes.find("stunnel", str(world.host.paths.cables / f"{name}.conf"))
-    assert pid
-    return pid
-
-
-def listeners(world: World) -> list[int]:
-    """What has a plug for each cable that is accepted."""
-    place = str(world.host.paths.cable_sockets)
-    return [pid for pid, words in processes.running("socat").items() if place in words[0]]
 
 
 def switch(world: World) -> int:
@@ -177,91 +169,6 @@ def test_nothing_of_a_cable_has_any_privilege(hosts: list[World], guests: list[W
         status = Path(f"/proc/{pid}/status").read_text()
         assert "\nCapEff:\t0000000000000000\n" in status
         assert "\nUid:\t0\t" not in status
-
-
-LOOPBACK = re.compile(r"^.*\b127\.[0-9.]+:.*\b(?:stunnel|socat|vde_plug)\b.*$", re.MULTILINE)
-
-
-@contextmanager
-def looking_at_the_loopback(*worlds: World) -> Iterator[list[str]]:
-    """What programs of cables have there at any moment."""
-    seen: list[str] = []
-    enough = threading.Event()
-
-    def look() -> None:
-        while not enough.is_set():
-            for world in worlds:
-                seen.extend(LOOPBACK.findall(world.seen("ss", "-Hatnp")))
-
-    looking = threading.Thread(target=look)
-    looking.start()
-    try:
-        yield seen
-    finally:
-        enough.set()
-        looking.join()
-
-
-def test_no_other_user_could_take_the_place_of_a_plug(
-    hosts: list[World], network: CabledNetwork, guests: list[Wire]
-) -> None:
-    """Programs are joined by sockets without a name, or in a directory that is closed to others."""
-    spoke, hub = hosts[0], hosts[2]
-    with looking_at_the_loopback(spoke, hub) as seen:
-        for _ in range(3):
-            os.kill(stunnel(spoke, "calling-5"), signal.SIGKILL)
-            network.tell(spoke)
-            assert crosses(guests[0], guests[2], seconds=10)
-    assert not seen
-    sockets = hub.host.paths.cable_sockets
-    assert sockets.stat().st_mode & 0o777 == 0o700
-    assert {path.stat().st_mode & 0o777 for path in sockets.iterdir()} == {0o600}
-    assert len(list(sockets.iterdir())) == 2
-    assert sockets.stat().st_uid == Path(f"/proc/{stunnel(hub, ACCEPTING)}").stat().st_uid
-
-
-def plugs(world: World, name: str) -> set[int]:
-    wanted = ("-D", name, f"vde://{world.host.paths.switch(5)}")
-    return {pid for pid, words in processes.running("vde_plug").items() if words == wanted}
-
-
-@pytest.mark.parametrize("part", ["stunnel", "plug"])
-def test_when_a_part_of_an_end_dies_nothing_of_its_cable_stays(
-    hosts: list[World], guests: list[Wire], part: str
-) -> None:
-    spoke, hub = hosts[1], hosts[2]
-    calling = stunnel(spoke, "calling-5")
-    near, far = plugs(spoke, "h2.n5-l1"), plugs(hub, "h2.n5-l1")
-    assert (len(near), len(far)) == (1, 1)
-    os.kill(calling if part == "stunnel" else near.pop(), signal.SIGKILL)
-    until(lambda: not plugs(spoke, "h2.n5-l1") | plugs(hub, "h2.n5-l1"), "plugs end", seconds=5)
-    file = str(spoke.host.paths.cables / "calling-5.conf")
-    until(lambda: processes.find("stunnel", file) is None, "stunnel ends", seconds=5)
-    with spoke.watched():
-        assert crosses(guests[1], guests[2], seconds=5)
-
-
-def test_a_cable_that_is_laid_anew_takes_the_place_of_one_that_was_cut_off(
-    hosts: list[World], network: CabledNetwork, guests: list[Wire]
-) -> None:
-    spoke, hub = hosts[0], hosts[2]
-    connections = spoke.seen("ss", "-Htn", "dport", "=", ":51821")
-    (port,) = re.findall(r":([0-9]+)\s+192\.0\.2\.13:51821", connections)
-    (cut,) = plugs(hub, "h1.n5-l1")
-    hub.seen("nft", "add", "table", "ip", "cut")
-    hub.seen("nft", "add", "chain", "ip", "cut", "in", "{ type filter hook input priority 0; }")
-    hub.seen("nft", "add", "rule", "ip", "cut", "in", "tcp", "sport", port, "drop")
-    try:
-        os.kill(stunnel(spoke, "calling-5"), signal.SIGKILL)
-        network.tell(spoke)
-        assert crosses(guests[0], guests[2], seconds=10)
-        assert plugs(hub, "h1.n5-l1") > {cut}
-        with hub.inside(), hub.watched():
-            until(lambda: len(plugs(hub, "h1.n5-l1")) == 1, "the older one is gone", seconds=5)
-        assert plugs(hub, "h1.n5-l1") != {cut}
-        assert crosses(guests[0], guests[2])
-    finally:
-        hub.seen("nft", "delete", "table", "ip", "cut")
 
 
 @pytest.mark.parametrize("stranger", ["of another cloud", "under another name"])
