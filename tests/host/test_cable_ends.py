@@ -1,4 +1,4 @@
-"""What a cable is made of at its ends: joined where no other user gets at it, and gone as a whole."""
+"""A cable at its ends: joined where no other user gets at it, and gone as a whole."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def hub(cabled_hosts: list[World]) -> World:
 
 
 @pytest.fixture
-def network(spoke: World, hub: World) -> CabledNetwork:
-    """A member at each end."""
+def network(cabled_hosts: list[World], spoke: World, hub: World) -> CabledNetwork:
+    """A member on the host that calls, and one behind its gateway."""
     made = CabledNetwork(5, hub=hub)
-    made.placed = [(spoke, made.nic("10.0.1.11")), (hub, made.nic("10.0.1.13"))]
+    made.placed = [(spoke, made.nic("10.0.1.11")), (cabled_hosts[3], made.nic("10.0.1.14"))]
     assert all(report.converged for report in made.tell())
     return made
 
@@ -77,13 +77,12 @@ def watching_the_loopback(*worlds: World) -> Iterator[list[str]]:
 
 
 def test_no_other_user_could_take_the_place_of_a_plug(
-    spoke: World, hub: World, network: CabledNetwork, guests: list[Wire]
+    spoke: World, hub: World, guests: list[Wire]
 ) -> None:
     """Programs are joined by sockets without a name, or in a directory that is closed to others."""
-    with watching_the_loopback(spoke, hub) as seen:
+    with spoke.watched(), watching_the_loopback(spoke, hub) as seen:
         for _ in range(3):
             os.kill(stunnel(spoke, "calling-5"), signal.SIGKILL)
-            network.tell(spoke)
             assert crosses(*guests, seconds=10)
     assert not seen
     sockets = hub.host.paths.cable_sockets
@@ -107,7 +106,7 @@ def test_when_a_part_of_a_cable_dies_nothing_of_it_stays_and_it_is_laid_anew(
 
 
 def test_a_cable_that_is_laid_anew_takes_the_place_of_one_that_was_cut_off(
-    spoke: World, hub: World, network: CabledNetwork, guests: list[Wire]
+    spoke: World, hub: World, guests: list[Wire]
 ) -> None:
     connections = spoke.seen("ss", "-Htn", "dport", "=", ":51821")
     (port,) = re.findall(r":([0-9]+)\s+192\.0\.2\.13:51821", connections)
@@ -117,8 +116,8 @@ def test_a_cable_that_is_laid_anew_takes_the_place_of_one_that_was_cut_off(
     hub.seen("nft", "add", "rule", "ip", "cut", "in", "tcp", "sport", port, "drop")
     try:
         os.kill(stunnel(spoke, "calling-5"), signal.SIGKILL)
-        network.tell(spoke)
-        assert crosses(*guests, seconds=10)
+        with spoke.watched():
+            assert crosses(*guests, seconds=10)
         assert plugs(hub) > {cut}
         with hub.inside(), hub.watched():
             until(lambda: len(plugs(hub)) == 1, "the older one ends", seconds=5)
