@@ -127,7 +127,9 @@ class HostSerializer(serializers.Serializer[Host]):
         help_text="routed, bridged, or vde: in user mode, without any privilege."
     )
     uplink_ip = serializers.IPAddressField(allow_null=True)
-    in_mesh = serializers.BooleanField(help_text="It can have members of private networks.")
+    in_mesh = serializers.BooleanField(
+        help_text="It reaches private networks by tunnels; a host in user mode does by `cables`."
+    )
     tunnel_ip = serializers.IPAddressField(
         allow_null=True, help_text="Its address inside the mesh."
     )

@@ -24,7 +24,7 @@ need_root() {
 # Names are the same in Debian 12 and 13 and in Ubuntu 24.04, except where said.
 runtime_packages() {
     echo postgresql rabbitmq-server
-    echo qemu-system-x86 vde2 stunnel4 libslirp0 procps util-linux
+    echo qemu-system-x86 vde2 stunnel4 socat libslirp0 procps util-linux
     echo openssh-client netcat-openbsd ca-certificates hcloud-cli
     image_packages
     build_packages

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloud import shell
 from deploy import accounts
-from deploy.benchmarks.errors import BenchmarkFailed
 from networks.host import cables
-from networks.host.cables import End, Kit
+from networks.host.cables import STUNNEL, End, Kit
 from networks.host.switches import Switch
 
+PORT = 51821
 _NETWORK, _NAME = 1, "left.n1-l1"
-_PORT = 51821
 
 
 @dataclass(frozen=True)
@@ -26,35 +24,39 @@ class _Identity:
     key: str
 
 
-def programs(place: Path, near: Switch, far: Switch) -> list[list[str]]:
-    """The command lines of both ends, the one that takes the call first. They keep running.
+@dataclass(frozen=True)
+class Programs:
+    """Command lines. Those of `accepting` keep running; `calling` needs them at work."""
 
-    place: the user's own, where their files go.
-    """
+    accepting: tuple[list[str], ...]
+    calling: list[str]
+
+
+def programs(place: Path, near: Switch, far: Switch) -> Programs:
+    """Of both ends. place: the user's own, where their files go."""
     left, right = (_identity(place, host) for host in ("left", "right"))
     authorities = place / "authorities"
     accounts.write_for(authorities, left.certificate + right.certificate, accounts.ROOTLESS)
     called = End(_NAME, _NETWORK, left.host)
-    calls = End(_NAME, _NETWORK, right.host, f"127.0.0.1:{_PORT}")
+    calls = End(_NAME, _NETWORK, right.host, f"127.0.0.1:{PORT}")
+    taking, calling = place / "taken.conf", place / "called.conf"
     texts = {
-        "taken": cables.accepting([called], _kit(place, right), {_NETWORK: far.place}),
-        "called": cables.calling(calls, _kit(place, left), near.place),
+        taking: cables.accepting([called], _kit(place, right)),
+        calling: cables.calling(calls, _kit(place, left)),
     }
-    commands = []
-    for name, text in texts.items():
-        file = place / f"{name}.conf"
+    for file, text in texts.items():
         accounts.write_for(file, text, accounts.ROOTLESS)
-        commands.append(["stunnel", str(file)])
-    return commands
+    waiting = cables.listener(cables.plug_words(called, far.place), cables.socket(called, place))
+    return Programs(
+        accepting=(waiting, [STUNNEL, str(taking)]),
+        calling=cables.caller(cables.plug_words(calls, near.place), calling),
+    )
 
 
 def _kit(place: Path, identity: _Identity) -> Kit:
-    plug = shutil.which("vde_plug")
-    if plug is None:
-        raise BenchmarkFailed("there is no vde_plug: install the package vde2")
     file = place / f"{identity.host}.identity"
     accounts.write_for(file, identity.certificate + identity.key, accounts.ROOTLESS)
-    return Kit(place / "authorities", file, identity.host, Path(plug), _PORT)
+    return Kit(place / "authorities", file, identity.host, place, PORT)
 
 
 def _identity(place: Path, host: str) -> _Identity:

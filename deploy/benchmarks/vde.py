@@ -165,8 +165,11 @@ def _join_by_switches(world: _World, stack: ExitStack) -> None:
             _configure(name, tap, _address(way, side))
             plug = ("vde_plug2tap", "--sock", str(switch.place), tap)
             stack.enter_context(_program(world, name, *plug))
-    for argv in cable.programs(world.place, ends[0], ends[1]):
+    programs = cable.programs(world.place, ends[0], ends[1])
+    for argv in programs.accepting:
         stack.enter_context(_program(world, world.middle, *argv))
+    _wait_for_cables(world)
+    stack.enter_context(_program(world, world.middle, *programs.calling))
 
 
 def _configure(namespace: str, name: str, address: str) -> None:
@@ -201,6 +204,16 @@ def _wait_for(world: _World, way: str) -> None:
     while shell.run(argv, timeout=10, ok=(0, 1)).code != 0:
         if time.monotonic() > deadline:
             raise BenchmarkFailed(f"the {way} joined nothing within {_JOIN_SECONDS:g} s")
+        time.sleep(0.1)
+
+
+def _wait_for_cables(world: _World) -> None:
+    """Until they are accepted."""
+    argv = [*world.lab.enter(world.middle), "ss", "-Hltn", f"sport = :{cable.PORT}"]
+    deadline = time.monotonic() + _JOIN_SECONDS
+    while not shell.run(argv, timeout=10).stdout:
+        if time.monotonic() > deadline:
+            raise BenchmarkFailed(f"no cable was accepted within {_JOIN_SECONDS:g} s")
         time.sleep(0.1)
 
 

@@ -1,4 +1,5 @@
-"""The documents of all private networks → this host's ends of cables, and stunnel's words. Pure.
+"""The documents of all private networks → this host's ends of cables, and the words for their
+programs. Pure.
 
 A cable joins the switches of two hosts: TLS between two stunnels, each with a `vde_plug` in its
 network's switch. Both ends know it by one name, made of the network, the layout and the host that
@@ -8,21 +9,34 @@ cloud's authority for the one host that the document names.
 All accepted ends are in one stunnel, which reads its file again when they change. Each end that
 calls has its own, because a stunnel that reads its file again calls once more beside the call that
 there is, and two cables between two switches are a loop.
+
+stunnel starts no plug itself: it would join it by a connection over the loopback, which any other
+user of the host could make first. A stunnel that calls has one end of a pair of sockets as its
+standard input and output, its plug the other one. The one that accepts finds the plug of each end
+at a socket in a directory that is closed to everybody else. socat makes both and is then gone:
+`nofork` has it become the program, so that nothing stands between stunnel and the plug.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from networks.spec import NetworkSpec
+
+STUNNEL, SOCAT, PLUG = "stunnel", "socat", "vde_plug"
 
 # A peer that is gone without a word is known to be so after 25 seconds.
 _PATIENCE = ("SO_KEEPALIVE=1", "TCP_KEEPIDLE=10", "TCP_KEEPINTVL=5", "TCP_KEEPCNT=3")
 _LOOKUP = "cables"
 # No host is called so: a call for no cable that we know ends here.
 _NOBODY = "nobody.invalid"
+# The newest call is the cable; the one before may not have noticed yet that nobody is there.
+_PLUGS_AT_ONCE = 2
+# A socket's path has room for 107 bytes, and the name of a cable may be long.
+_SOCKET_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -40,13 +54,14 @@ class Kit:
     """What this host's ends are made with.
 
     authority, identity: files with the authority's certificate, and the host's with its key;
-    mark: changes with them; plug: the program `vde_plug`; port: where cables are accepted.
+    mark: changes with them; sockets: a directory of those of accepted ends, open to the user of the
+    programs only; port: where cables are accepted.
     """
 
     authority: Path
     identity: Path
     mark: str
-    plug: Path
+    sockets: Path
     port: int
 
 
@@ -64,41 +79,56 @@ def ends(specs: Iterable[NetworkSpec], own: str) -> list[End]:
     return found
 
 
-def accepting(accepted: Iterable[End], kit: Kit, switches: dict[int, Path]) -> str:
-    """The file of the stunnel that takes calls. `switches`: by network, where to plug in."""
+def accepting(accepted: Iterable[End], kit: Kit) -> str:
+    """The file of the stunnel that takes calls."""
     lines = [
         *_common(kit, "l"),
         f"[{_LOOKUP}]",
         f"accept = 0.0.0.0:{kit.port}",
         f"checkHost = {_NOBODY}",
-        "exec = /bin/false",
+        f"connect = {kit.sockets / _NOBODY}",
     ]
     for end in accepted:
         lines += [
             f"[{end.name}]",
             f"sni = {_LOOKUP}:{end.name}",
-            *_plugged(end, kit, switches[end.network_id]),
+            f"checkHost = {end.peer}",
+            f"connect = {socket(end, kit.sockets)}",
         ]
     return _text(lines)
 
 
-def calling(end: End, kit: Kit, switch: Path) -> str:
-    """The file of the stunnel that calls for one cable, again and again."""
+def calling(end: End, kit: Kit) -> str:
+    """The file of the stunnel that calls once for one cable, and ends with it."""
     lines = [
         *_common(kit, "r"),
-        f"[{end.name}]",
         "client = yes",
         f"connect = {end.endpoint}",
         f"sni = {end.name}",
-        "retry = yes",
-        *_plugged(end, kit, switch),
+        f"checkHost = {end.peer}",
     ]
     return _text(lines)
 
 
-def plug_words(end: End, switch: Path) -> list[str]:
+def socket(end: End, sockets: Path) -> Path:
+    """Where stunnel finds the plug of an accepted end."""
+    return sockets / hashlib.sha256(end.name.encode()).hexdigest()[:_SOCKET_DIGITS]
+
+
+def plug_words(end: End, switch: Path) -> tuple[str, ...]:
     """The arguments of the `vde_plug` at this end, by which it is known among processes."""
-    return ["-D", end.name, f"vde://{switch}"]
+    return ("-D", end.name, f"vde://{switch}")
+
+
+def caller(plug: Sequence[str], file: Path) -> list[str]:
+    """The command line of what becomes a stunnel with this file, joined to such a plug."""
+    return [SOCAT, _program(PLUG, *plug), f"{_program(STUNNEL, str(file))},nofork"]
+
+
+def listener(plug: Sequence[str], socket: Path) -> list[str]:
+    """The command line of what has such a plug for each connection to the socket."""
+    listening = f'UNIX-LISTEN:"{socket}",mode=600,fork,max-children={_PLUGS_AT_ONCE}'
+    return [SOCAT, listening, f"{_program(PLUG, *plug)},nofork"]
 
 
 def _common(kit: Kit, side: str) -> list[str]:
@@ -120,9 +150,9 @@ def _common(kit: Kit, side: str) -> list[str]:
     ]
 
 
-def _plugged(end: End, kit: Kit, switch: Path) -> list[str]:
-    words = " ".join([kit.plug.name, *plug_words(end, switch)])
-    return [f"checkHost = {end.peer}", f"exec = {kit.plug}", f"execArgs = {words}"]
+def _program(*words: str) -> str:
+    """As socat reads it: in quotes a colon is no separator."""
+    return f'EXEC:"{" ".join(words)}"'
 
 
 def _name(network_id: int, layout: int, caller: str) -> str:

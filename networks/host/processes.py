@@ -54,6 +54,11 @@ def is_ours(pid: int, program: str, word: str) -> bool:
     return False
 
 
+def started(pid: int) -> int:
+    """When, in clock ticks since the machine's start. Raises OSError."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
 def signalled(pid: int, program: str, word: str, number: signal.Signals, *, wait: bool) -> None:
     """Send a signal, and wait a while for the end if that is what it is for."""
     with suppress(ProcessLookupError):

@@ -92,7 +92,8 @@ def require() -> None:
     """Raises VdeMissing."""
     if shutil.which(PROGRAM) is None:
         raise VdeMissing(
-            f"there is no {PROGRAM} on this host, which connects its guests: `apt install vde2`"
+            f"there is no {PROGRAM} on this host, which connects guests of hosts in user mode:"
+            " `apt install vde2`"
         )
 
 

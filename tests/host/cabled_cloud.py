@@ -18,6 +18,7 @@ from msgspec import structs
 
 from cloud.authority import Authority
 from deploy import accounts, lab
+from networks.host import processes
 from networks.spec import CableSpec, CablesSpec, MemberSpec, NetworkSpec, NicSpec
 from tests.host.private_cloud import Network, played
 from tests.host.rootless import RootlessWorld
@@ -42,6 +43,18 @@ def identify(world: World, authority: Authority, name: str | None = None) -> Non
     bundle = json.loads(path.read_text())
     bundle["tls"] = {name: getattr(tls, name) for name in ("authority", "certificate", "key")}
     accounts.write_for(path, json.dumps(bundle), accounts.ROOTLESS)
+
+
+def stunnel(world: World, name: str) -> int:
+    pid = processes.find("stunnel", str(world.host.paths.cables / f"{name}.conf"))
+    assert pid
+    return pid
+
+
+def listeners(world: World) -> list[int]:
+    """What has a plug for each cable that is accepted."""
+    place = str(world.host.paths.cable_sockets)
+    return [pid for pid, words in processes.running("socat").items() if place in words[0]]
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,14 @@ from networks.host import processes, rules, switches
 from networks.host.cable_service import ACCEPTING
 from networks.host.nft import NETDEV, asking, counters
 from networks.host.switches import Switch
-from tests.host.cabled_cloud import CabledNetwork, identify, playing, plugged_in
+from tests.host.cabled_cloud import (
+    CabledNetwork,
+    identify,
+    listeners,
+    playing,
+    plugged_in,
+    stunnel,
+)
 from tests.host.private_cloud import crosses, played
 from tests.host.rootless import RootlessWorld
 from tests.host.wire import (
@@ -32,6 +40,7 @@ from tests.host.wire import (
 )
 from tests.host.world import World, until
 from vms.host import facts
+from vms.host.host import Host
 
 pytestmark = [pytest.mark.private, pytest.mark.rootless]
 
@@ -60,12 +69,6 @@ def guests(network: CabledNetwork) -> Iterator[list[Wire]]:
     with playing(network) as wires:
         until(lambda: crosses(wires[0], wires[1], seconds=0.2), "the cables are there")
         yield wires
-
-
-def stunnel(world: World, name: str) -> int:
-    pid = processes.find("stunnel", str(world.host.paths.cables / f"{name}.conf"))
-    assert pid
-    return pid
 
 
 def switch(world: World) -> int:
@@ -160,7 +163,7 @@ def tcp_payload(frame: bytes) -> bytes:
 
 def test_nothing_of_a_cable_has_any_privilege(hosts: list[World], guests: list[Wire]) -> None:
     pids = [stunnel(hosts[0], "calling-5"), stunnel(hosts[2], ACCEPTING)]
-    pids += processes.running("vde_plug")
+    pids += [*listeners(hosts[2]), *processes.running("vde_plug")]
     pids += [switch(hosts[0]), switch(hosts[2])]
     for pid in pids:
         status = Path(f"/proc/{pid}/status").read_text()
@@ -211,7 +214,10 @@ def test_another_hub_takes_over_and_ends_of_two_layouts_never_meet(
     assert crosses(guests[1], guests[0])
 
 
-@pytest.mark.parametrize("victim", ["calling", "accepting", "spoke's switch", "hub's switch"])
+VICTIMS = ["calling", "accepting", "listener", "spoke's switch", "hub's switch"]
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_what_is_killed_heals(
     hosts: list[World], network: CabledNetwork, guests: list[Wire], victim: str
 ) -> None:
@@ -219,11 +225,12 @@ def test_what_is_killed_heals(
     pid = {
         "calling": lambda: stunnel(spoke, "calling-5"),
         "accepting": lambda: stunnel(hub, ACCEPTING),
+        "listener": lambda: listeners(hub).pop(),
         "spoke's switch": lambda: switch(spoke),
         "hub's switch": lambda: switch(hub),
     }[victim]()
     os.kill(pid, signal.SIGKILL)
-    with spoke.inside(), spoke.watched(), hub.inside(), hub.watched():
+    with hosts[0].watched(), spoke.watched(), hub.inside(), hub.watched():
         assert crosses(guests[0], guests[2], seconds=20)
         until(lambda: switches.is_alive(Switch(spoke.host.paths.switch(5))), "it has a switch")
         # A guest's plug is put in again by its host; here nobody does that.
@@ -279,8 +286,9 @@ def test_nothing_is_left_of_a_network_that_a_gateway_has_no_more(
     left = hosts[2].seen("ip", "-o", "link") + hosts[2].seen("nft", "list", "tables")
     assert "cc5" not in left
     assert not hosts[2].host.paths.cables.exists()
+    programs = [processes.running(name) for name in ("stunnel", "socat", "vde_plug")]
     assert not any(str(hosts[2].host.paths.run) in " ".join(words)
-                   for words in processes.running("stunnel").values())  # fmt: skip
+                   for program in programs for words in program.values())  # fmt: skip
 
 
 def test_a_host_tells_whether_it_lays_cables_and_what_it_lacks(hosts: list[World]) -> None:
@@ -291,7 +299,11 @@ def test_a_host_tells_whether_it_lays_cables_and_what_it_lacks(hosts: list[World
     assert report.cable_endpoint == "192.0.2.11:51821"
     assert not [problem for problem in report.problems if problem.code == "no_certificate"]
     with hub.inside():
-        assert facts.host_report(hub.host).cable_endpoint == "192.0.2.13:51821"
+        report = facts.host_report(hub.host)
+        assert (report.cable_endpoint, report.problems) == ("192.0.2.13:51821", ())
+        hub.host = Host.open(replace(hub.host.config, tls=None))
+        report = facts.host_report(hub.host)
+        assert (report.cables, [one.code for one in report.problems]) == (False, ["no_certificate"])
     spoke.settings["CUMULET_HOST_NAT"] = "on"
     spoke.restart_agent()
     assert (spoke.facts().cables, spoke.facts().cable_endpoint) == (True, None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from msgspec import structs
 
-from networks.host import cable_port, cable_rules, cables, dhcp, plan
+from networks.host import cable_port, cable_rules, cable_service, cables, dhcp, plan
+from networks.host.cable_service import SocatMissing, StunnelMissing
 from networks.host.cables import End, Kit
 from networks.spec import CableSpec, CablesSpec, MemberSpec, RouteSpec
 from tests.documents import HOST_UUID
@@ -17,7 +19,7 @@ KIT = Kit(
     Path("/run/r1/cables/authority.pem"),
     Path("/run/r1/cables/identity.pem"),
     "6d61726b",
-    Path("/usr/bin/vde_plug"),
+    Path("/run/r1/cables/sockets"),
     51821,
 )
 SWITCH = Path("/run/r1/networks/5/switch")
@@ -46,13 +48,39 @@ def test_a_cable_has_one_name_at_both_ends_and_another_one_in_each_layout() -> N
 
 
 def test_stunnel_takes_calls_of_just_the_hosts_that_the_documents_name() -> None:
-    text = cables.accepting(cables.ends([GATEWAY], "h1"), KIT, {5: SWITCH})
+    text = cables.accepting(cables.ends([GATEWAY], "h1"), KIT)
     assert text == (GOLDEN / "cables-accepting.conf").read_text()
 
 
-def test_stunnel_calls_for_a_cable_until_it_has_it() -> None:
+def test_stunnel_calls_for_a_cable_with_a_plug_as_its_standard_input_and_output() -> None:
     (end,) = cables.ends([structs.replace(NETWORK, cables=SPOKE)], "r1")
-    assert cables.calling(end, KIT, SWITCH) == (GOLDEN / "cables-calling.conf").read_text()
+    assert cables.calling(end, KIT) == (GOLDEN / "cables-calling.conf").read_text()
+    assert cables.caller(cables.plug_words(end, SWITCH), Path("/run/r1/cables/calling-5.conf")) == [
+        "socat",
+        'EXEC:"vde_plug -D r1.n5-l3 vde:///run/r1/networks/5/switch"',
+        'EXEC:"stunnel /run/r1/cables/calling-5.conf",nofork',
+    ]
+
+
+def test_a_plug_is_made_for_each_connection_to_the_socket_of_an_accepted_end() -> None:
+    end, other = cables.ends([GATEWAY], "h1")
+    socket = cables.socket(end, KIT.sockets)
+    assert cables.listener(cables.plug_words(end, SWITCH), socket) == [
+        "socat",
+        f'UNIX-LISTEN:"{socket}",mode=600,fork,max-children=2',
+        'EXEC:"vde_plug -D r1.n5-l3 vde:///run/r1/networks/5/switch",nofork',
+    ]
+    assert cables.socket(other, KIT.sockets) != socket
+
+
+def test_a_host_without_the_programs_of_cables_is_told_their_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StunnelMissing, match="`apt install stunnel4`"):
+        cable_service.require_stunnel()
+    with pytest.raises(SocatMissing, match="`apt install socat`"):
+        cable_service.require_socat()
 
 
 def test_members_behind_cables_are_at_the_gateways_port_for_them() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +17,8 @@ import structlog
 
 from cloud.errors import CumuletError
 from networks.host import cable_service, cables, switches
-from networks.host.cable_service import ACCEPTING, PLUG, Service
+from networks.host.cable_plugs import Plug, Service
+from networks.host.cable_service import ACCEPTING, Wanted
 from networks.host.cables import End, Kit
 from vms.host import files, netstore, trim
 from vms.host.host import Host
@@ -30,16 +32,22 @@ class NoCertificate(CumuletError):
     code: ClassVar[str] = "no_certificate"
 
 
+def requirements(host: Host) -> tuple[Callable[[], None], ...]:
+    """What the host needs to lay cables. Each raises what is missing: NoCertificate,
+    StunnelMissing, SocatMissing or VdeMissing.
+    """
+    return (
+        lambda: _require_certificate(host),
+        cable_service.require_stunnel,
+        cable_service.require_socat,
+        switches.require,
+    )
+
+
 def require(host: Host) -> None:
-    """Whether the host can lay cables. Raises NoCertificate, StunnelMissing or VdeMissing."""
-    if host.config.tls is None:
-        name = host.config.name
-        raise NoCertificate(
-            "this host's join bundle has no certificate, so its private networks reach no other"
-            f" host: make a new one with `manage.py host_add {name} --again`"
-        )
-    cable_service.require()
-    switches.require()
+    """Raises the first of what is missing."""
+    for check in requirements(host):
+        check()
 
 
 def able(host: Host) -> bool:
@@ -60,59 +68,80 @@ def endpoint(host: Host, uplink_ip: str | None) -> str | None:
 def ensure(host: Host) -> None:
     """The cables of all networks, or none without any.
 
-    Raises DamagedStore, NoCertificate, StunnelMissing, CablesFailed, CommandError or OSError.
+    Raises DamagedStore, CommandError, OSError, CablesFailed and what `require` does.
     """
     with files.locked(host.paths.locks / "cables"):
-        wanted = _ends(host)
-        if wanted:
+        ends = _ends(host)
+        if ends:
             require(host)
         elif not host.paths.cables.exists():
             return
-        texts = _texts(host, wanted) if wanted else {}
-        plugs = [cables.plug_words(end, _switch(host, end)) for end in wanted]
-        if cable_service.ensure(_service(host), texts, plugs):
-            log.info("cables laid", count=len(wanted))
-        if not wanted:
+        texts = _texts(host, ends) if ends else {}
+        wanted = Wanted(texts, _calling(host, ends), _accepting(host, ends))
+        if cable_service.ensure(_service(host), wanted):
+            log.info("cables laid", count=len(ends))
+        if not ends:
             shutil.rmtree(host.paths.cables)
 
 
 def stand(host: Host) -> bool:
     """Whether every cable is being seen to. Raises DamagedStore."""
-    if not host.paths.cables.exists() and not _ends(host):
+    ends = _ends(host)
+    if not ends and not host.paths.cables.exists():
         return True
-    names = {ACCEPTING if end.endpoint is None else _name(end) for end in _ends(host)}
+    accepting = _accepting(host, ends)
+    names = {*_calling(host, ends), *([ACCEPTING] if accepting else [])}
     for name in names:
         trim.trim(host.paths.cable_log(name))
-    return cable_service.is_complete(_service(host), names)
+    return cable_service.is_complete(_service(host), names, accepting)
+
+
+def _require_certificate(host: Host) -> None:
+    if host.config.tls is None:
+        name = host.config.name
+        raise NoCertificate(
+            "this host's join bundle has no certificate, so no cable joins its private networks to"
+            f" those of other hosts: make a new one with `manage.py host_add {name} --again`"
+        )
 
 
 def _ends(host: Host) -> list[End]:
     return cables.ends(netstore.specs(host.paths), host.config.name)
 
 
-def _texts(host: Host, wanted: list[End]) -> dict[str, str]:
+def _calling(host: Host, ends: list[End]) -> dict[str, Plug]:
+    """By stunnel, its plug."""
+    return {_name(end): _plug(host, end) for end in ends if end.endpoint}
+
+
+def _accepting(host: Host, ends: list[End]) -> dict[Path, Plug]:
+    """By socket, the plug of whoever is let in there."""
+    sockets = host.paths.cable_sockets
+    return {cables.socket(end, sockets): _plug(host, end) for end in ends if not end.endpoint}
+
+
+def _texts(host: Host, ends: list[End]) -> dict[str, str]:
     """By stunnel, its file."""
     kit = _kit(host)
-    texts = {
-        _name(end): cables.calling(end, kit, _switch(host, end)) for end in wanted if end.endpoint
-    }
-    accepted = [end for end in wanted if not end.endpoint]
+    texts = {_name(end): cables.calling(end, kit) for end in ends if end.endpoint}
+    accepted = [end for end in ends if not end.endpoint]
     if accepted:
-        places = {end.network_id: _switch(host, end) for end in accepted}
-        texts[ACCEPTING] = cables.accepting(accepted, kit, places)
+        texts[ACCEPTING] = cables.accepting(accepted, kit)
     return texts
 
 
 def _kit(host: Host) -> Kit:
-    """Writes the certificates where stunnel reads them."""
+    """Makes the directories, and writes the certificates where stunnel reads them."""
     tls, place = host.config.tls, host.paths.cables
     assert tls is not None, "the caller requires it"
     place.mkdir(mode=0o711, exist_ok=True)
+    host.paths.cable_sockets.mkdir(mode=0o700, exist_ok=True)
+    host.give(host.paths.cable_sockets, 0o700)
     kit = Kit(
         authority=place / "authority.pem",
         identity=place / "identity.pem",
         mark=hashlib.sha256(f"{tls.authority}{tls.certificate}".encode()).hexdigest()[:16],
-        plug=Path(shutil.which(PLUG) or PLUG),
+        sockets=host.paths.cable_sockets,
         port=host.config.cable_port,
     )
     for path, text in ((kit.authority, tls.authority), (kit.identity, tls.certificate + tls.key)):
@@ -124,6 +153,7 @@ def _kit(host: Host) -> Kit:
 def _service(host: Host) -> Service:
     return Service(
         place=host.paths.cables,
+        sockets=host.paths.cable_sockets,
         become=host.drop_privileges,
         write=lambda path, text: _write(host, path, text),
         log=host.paths.cable_log,
@@ -137,8 +167,8 @@ def _write(host: Host, path: Path, text: str) -> None:
         os.chown(path, 0, host.owner.gid)
 
 
-def _switch(host: Host, end: End) -> Path:
-    return host.paths.switch(end.network_id)
+def _plug(host: Host, end: End) -> Plug:
+    return cables.plug_words(end, host.paths.switch(end.network_id))
 
 
 def _name(end: End) -> str:

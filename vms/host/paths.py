@@ -130,6 +130,11 @@ class HostPaths:
         """Files of the programs that lay cables; their user passes through."""
         return self.run / "cables"
 
+    @property
+    def cable_sockets(self) -> Path:
+        """Where plugs wait for cables that are accepted; their user's alone."""
+        return self.cables / "sockets"
+
     def cable_log(self, name: str) -> Path:
         return self.logs / f"cables-{name}.log"
 

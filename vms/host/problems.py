@@ -1,4 +1,7 @@
-"""What a host in user mode lacks, each with the command that mends it: a part of its heartbeat."""
+"""What a host lacks, each with the command that mends it: a part of its heartbeat.
+
+A host with privileges says only why it lays no cables.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,23 @@ from vms.spec import Problem
 def problems(host: Host) -> tuple[Problem, ...]:
     """Nothing of what is said here keeps the host from running what it can."""
     if host.routes_networks:
-        return ()
-    checks: tuple[Callable[[], object], ...] = (
+        return _found(*cables.requirements(host))
+    found = _found(
         switches.require,
-        lambda: cables.require(host),
+        *cables.requirements(host),
         slirp.require,
         lambda: user_mode.free_tap(host),
     )
-    found = [problem for check in checks if (problem := _problem(check))]
     if accelerator.is_forbidden(host):
         user = pwd.getpwuid(os.geteuid()).pw_name
         remedy = f"`sudo usermod -aG kvm {user}`, then start the host again in a new session"
-        found.append(Problem("kvm_forbidden", f"{accelerator.FORBIDDEN}: {remedy}"))
-    return tuple(dict.fromkeys(found))
+        found += (Problem("kvm_forbidden", f"{accelerator.FORBIDDEN}: {remedy}"),)
+    return found
+
+
+def _found(*checks: Callable[[], object]) -> tuple[Problem, ...]:
+    problems = (_problem(check) for check in checks)
+    return tuple(dict.fromkeys(problem for problem in problems if problem))
 
 
 def _problem(check: Callable[[], object]) -> Problem | None:
