@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, ClassVar
@@ -43,6 +45,17 @@ class NoTap(CumuletError):
     code: ClassVar[str] = "tap_missing"
 
 
+@dataclass(frozen=True)
+class Near:
+    """What is near the host, the same for all its guests.
+
+    `protected`: networks that they must not call; `bound`: where forwarded ports are opened.
+    """
+
+    protected: tuple[str, ...]
+    bound: str
+
+
 def forward_ip(host: Host) -> str | None:
     """Where forwarded ports are reached; None without any address. Raises NetworkRefused."""
     if host.config.forward_ip:
@@ -50,12 +63,22 @@ def forward_ip(host: Host) -> str | None:
     return nics.uplink_address(host.surroundings)
 
 
-def orders(host: Host, spec: VmSpec, nic: NicSpec) -> Orders:
-    """For the process that leads the NIC outside. Raises BrokerUnknown or NetworkRefused."""
-    own = _own_addresses()
+def near(host: Host) -> Near:
+    """Raises BrokerUnknown or NetworkRefused."""
+    configured = _configured()
+    own = {str(entry.get_attr("IFA_LOCAL")) for entry in configured}
     # An address that is translated on the way is none of this machine's.
     shown = forward_ip(host)
     bound = shown if shown in own or (shown and IPv4Address(shown).is_loopback) else _EVERYWHERE
+    # The host and its neighbours, as its operator says, and always the broker.
+    around = _networks(configured) if host.config.protected is None else host.config.protected
+    networks = {one for one in around if one.version == 4}
+    networks |= {IPv4Network(one) for one in own | _broker(host)}
+    return Near(tuple(map(str, sorted(networks))), bound)
+
+
+def orders(host: Host, spec: VmSpec, nic: NicSpec, near: Near) -> Orders:
+    """For the process that leads the NIC outside."""
     return Orders(
         socket=str(host.paths.vm(spec.vm_id).frames(nic.index)),
         network=USER_NETWORK,
@@ -64,9 +87,9 @@ def orders(host: Host, spec: VmSpec, nic: NicSpec) -> Orders:
         guest=nic.ipv4 or USER_ADDRESS,
         hostname=spec.hostname,
         mtu=nic.mtu,
-        protected=_protected(host, own),
+        protected=near.protected,
         forwards=tuple(
-            ForwardOrder(one.protocol, bound, one.port, one.guest_port) for one in nic.forwards
+            ForwardOrder(one.protocol, near.bound, one.port, one.guest_port) for one in nic.forwards
         ),
     )
 
@@ -108,14 +131,6 @@ def ensure_tap_switch(host: Host) -> None:
         switches.ensure(Switch(host.paths.tap_switch, found.name))
 
 
-def _protected(host: Host, own: set[str]) -> tuple[str, ...]:
-    """The host and its neighbours, as its operator says, and always the broker."""
-    near = _networks() if host.config.protected is None else host.config.protected
-    single = own | _broker(host)
-    networks = {one for one in near if one.version == 4} | {IPv4Network(one) for one in single}
-    return tuple(map(str, sorted(networks)))
-
-
 def _broker(host: Host) -> set[str]:
     name = unquote(urlsplit(host.config.broker_url).hostname or "")
     try:
@@ -129,18 +144,15 @@ def _broker(host: Host) -> set[str]:
 
 @cache  # a failure is not kept
 def _addresses_of(name: str) -> frozenset[str]:
-    found = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
-    return frozenset(str(address[0]) for *_, address in found)
+    """Of IPv4, as guests behind their host speak nothing else; it may have none."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return frozenset(str(address[0]) for kind, *_, address in found if kind == socket.AF_INET)
 
 
-def _own_addresses() -> set[str]:
-    return {str(entry.get_attr("IFA_LOCAL")) for entry in _configured()}
-
-
-def _networks() -> set[IPv4Network]:
+def _networks(configured: Iterable[Any]) -> set[IPv4Network]:
     return {
         IPv4Network((entry.get_attr("IFA_ADDRESS"), entry["prefixlen"]), strict=False)
-        for entry in _configured()
+        for entry in configured
     }
 
 
