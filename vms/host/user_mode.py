@@ -119,6 +119,12 @@ def public_ranges(host: Host) -> tuple[str, ...]:
     return found.ranges if found else ()
 
 
+def is_tap_open(host: Host) -> bool:
+    """Whether a program has the TAP that is there now. Raises TapUnusable or NetworkRefused."""
+    found = tap(host)
+    return found is not None and found.taken
+
+
 def ensure_tap_switch(host: Host) -> None:
     """Raises NoTap, TapUnusable, NetworkRefused, VdeMissing, SwitchFailed or CommandError."""
     with files.locked(host.paths.locks / "tap-switch"):
@@ -128,7 +134,10 @@ def ensure_tap_switch(host: Host) -> None:
                 "this host has no interface by which its guests have public addresses: as root,"
                 " run `deploy/host prepare-tap`"
             )
-        switches.ensure(Switch(host.paths.tap_switch, found.name))
+        switch = Switch(host.paths.tap_switch, found.name)
+        if not found.taken:  # it may still have one that root has made anew since then
+            switches.remove(switch)
+        switches.ensure(switch)
 
 
 def _broker(host: Host) -> set[str]:

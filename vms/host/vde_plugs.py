@@ -157,7 +157,9 @@ class _Sight:
                 paths.outlet(nic.index), user_mode.orders(self._host, spec, nic, near)
             )
         plugged = self._plugged(netdevs.switch_place(nic, paths))
-        return plugged is None or pid in plugged
+        if plugged is not None and pid not in plugged:
+            return False
+        return nic.mode != "public_routed" or self._is_tap_open
 
     @cached_property
     def _near(self) -> Near | None:
@@ -166,6 +168,14 @@ class _Sight:
         except CumuletError as error:
             log.warning("host not seen", reason=error.message)
             return None
+
+    @cached_property
+    def _is_tap_open(self) -> bool:
+        try:
+            return user_mode.is_tap_open(self._host)
+        except CumuletError as error:
+            log.warning("TAP not seen", reason=error.message)
+            return True
 
 
 def _plugged(place: Path) -> frozenset[int] | None:
