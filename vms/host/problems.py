@@ -25,10 +25,17 @@ def problems(host: Host) -> tuple[Problem, ...]:
     )
     found = [problem for check in checks if (problem := _problem(check))]
     if accelerator.is_forbidden(host):
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        remedy = f"`sudo usermod -aG kvm {user}`, then start the host again in a new session"
+        remedy = f"`sudo usermod -aG kvm {_user()}`, then start the host again in a new session"
         found.append(Problem("kvm_forbidden", f"{accelerator.FORBIDDEN}: {remedy}"))
     return tuple(dict.fromkeys(found))
+
+
+def _user() -> str:
+    """In a container there may be a number without a name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"USER, who has the uid {os.geteuid()}"
 
 
 def _problem(check: Callable[[], object]) -> Problem | None:

@@ -25,7 +25,7 @@ from networks.host.switches import Switch
 from networks.spec import USER_ADDRESS, USER_GATEWAY, USER_NETWORK, USER_RESOLVER, NicSpec
 from vms.host import files
 from vms.host.host import Host
-from vms.spec import VmSpec
+from vms.spec import MOST_RANGES, VmSpec
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +116,7 @@ def public_ranges(host: Host) -> tuple[str, ...]:
         found = free_tap(host)
     except CumuletError:
         return ()  # one of the host's problems
-    return found.ranges if found else ()
+    return found.ranges[:MOST_RANGES] if found else ()
 
 
 def is_tap_open(host: Host) -> bool:
