@@ -18,6 +18,7 @@ from typing import ClassVar
 
 from cloud.errors import CumuletError
 from networks.spec import ROUTED_GATEWAY, ROUTED_GATEWAY6
+from vms.spec import MOST_RANGES
 
 Network = IPv4Network | IPv6Network
 
@@ -77,6 +78,8 @@ def pools(texts: Sequence[str]) -> tuple[Network, ...]:
         if any(network.version == one.version and network.overlaps(one) for one in found):
             raise BadPool(f"{text} is part of another pool: name each address once")
         found.append(network)
+    if len(found) > MOST_RANGES:
+        raise BadPool(f"a TAP has at most {MOST_RANGES} pools: name larger ones")
     if not found:
         raise BadPool("no address leads to the TAP yet: name them, such as --pool 198.51.100.0/24")
     return tuple(found)

@@ -94,11 +94,13 @@ def pools_for(wish: Wish) -> NetworkQuerySet:
 def reaching(pools: NetworkQuerySet, host: Host) -> NetworkQuerySet:
     """Those of the pools whose addresses get to the host.
 
-    What is led to a TAP is led to that host in user mode alone, which gets nothing else.
+    What is led to a TAP is led to that host in user mode alone, which gets nothing else. Its word
+    counts in its own location, so that a host that lies takes no addresses from others.
     """
     if host.in_user_mode:
         return pools.inside(host.public_ranges)
-    taps = Host.objects.with_taps().values_list("public_ranges", flat=True)
+    neighbours = Host.objects.with_taps().filter(location=host.location_id)
+    taps = neighbours.values_list("public_ranges", flat=True)
     led = [cidr for ranges in taps for cidr in ranges]
     return pools.exclude(pk__in=Network.objects.inside(led).values("pk")) if led else pools
 

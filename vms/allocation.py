@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
@@ -140,34 +140,39 @@ def _claim_host(project: Project, order: ServerOrder) -> tuple[Host, Placement]:
 class _Offer:
     """What there is for an order: hosts that have its image, and pools for its first address.
 
-    `pooled`: locations with any pool for the project. `taps`: what is led to the TAP of some host.
+    `pooled`: locations with any pool for the project. `taps`: by location, what is led to the TAP
+    of some host there.
     """
 
     holders: Collection[int]
     pools: Sequence[Network]
     pooled: Collection[int]
-    taps: Sequence[IpNetwork]
+    taps: Mapping[int, Sequence[IpNetwork]]
 
     @classmethod
     def to(cls, project: Project, order: ServerOrder) -> _Offer:
         copies = ImageCopy.objects.filter(image=order.image, ready=True)
         pools = Network.objects.for_project(project.pk)
-        taps = Host.objects.with_taps().values_list("public_ranges", flat=True)
+        taps: dict[int, list[IpNetwork]] = {}
+        for host in Host.objects.with_taps():
+            taps.setdefault(host.location_id, []).extend(map(ip_network, host.public_ranges))
         return cls(
             holders=set(copies.values_list("host_id", flat=True)),
             pools=_first_pools(order.public_net, pools),
             pooled=set(pools.order_by().values_list("location_id", flat=True)),
-            taps=[ip_network(cidr) for ranges in taps for cidr in ranges],
+            taps=taps,
         )
 
     def reaching(self, host: Host) -> list[Network]:
         """Like `networks.allocation.reaching`, of the host's location."""
-        ranges = [ip_network(cidr) for cidr in host.public_ranges]
+        if host.in_user_mode:
+            led = [ip_network(cidr) for cidr in host.public_ranges]
+        else:
+            led = list(self.taps.get(host.location_id, ()))
         return [
             pool
             for pool in self.local(host)
-            if is_inside(ip_network(str(pool.ip_range)), ranges if host.in_user_mode else self.taps)
-            == host.in_user_mode
+            if is_inside(ip_network(str(pool.ip_range)), led) == host.in_user_mode
         ]
 
     def local(self, host: Host) -> list[Network]:

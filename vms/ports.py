@@ -77,7 +77,7 @@ def let_go(server_id: int, generation: int) -> None:
 
 def free_ports(hosts: Iterable[Host]) -> dict[int, Mapping[str, int]]:
     """How many ports each of the hosts that forward some has left, by protocol."""
-    forwarding = [host for host in hosts if host.forward_ip and host.last_forward_port]
+    forwarding = [host for host in hosts if _range(host)]
     taken = {
         (row["host"], row["protocol"]): row["taken"]
         for row in ForwardedPort.objects.filter(
@@ -117,4 +117,7 @@ def _lowest_free(host: Host, protocol: str, count: int) -> list[int]:
 
 
 def _range(host: Host) -> range:
+    """Empty for a host that forwards none, or does so no more."""
+    if not (host.forward_ip and host.last_forward_port):
+        return range(0)
     return range(host.first_forward_port, host.last_forward_port + 1)

@@ -37,6 +37,8 @@ Amount = Annotated[float, Meta(ge=0, le=1e15)]
 MAX_USAGES: Final = 4096
 # So many things that belong to no VM are told of; more are seen on the host itself.
 MOST_LEFTOVERS: Final = 50
+# Public networks that are led to a TAP.
+MOST_RANGES: Final = 64
 DiskFormat = Literal["qcow2", "raw"]
 
 
@@ -201,7 +203,7 @@ class HostReport(Struct, frozen=True):
     tunnel_endpoint: Endpoint | None = None
     forward_ip: IpAddress | None = None
     forward_ports: tuple[Port, Port] | None = None
-    public_ranges: Annotated[tuple[Cidr, ...], Meta(max_length=64)] = ()
+    public_ranges: Annotated[tuple[Cidr, ...], Meta(max_length=MOST_RANGES)] = ()
     cables: bool = False
     cable_endpoint: Endpoint | None = None
     problems: Annotated[tuple[Problem, ...], Meta(max_length=20)] = ()

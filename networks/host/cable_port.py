@@ -75,6 +75,8 @@ def ensure(netlink: Any, port: Port, switch: Switch, members: Sequence[MemberSpe
     made_from = hashlib.sha256(f"{port.mtu}\n{text}".encode()).hexdigest()[:32]
     signed = links.signature(netlink, port.name) == (port.host, made_from)
     if not (signed and overlay.is_port(netlink, port.name, bridge)):
+        if index_of(netlink, port.name) is None:
+            switches.remove(switch)  # one that runs holds an interface that is gone
         owner = switch.owner.uid if switch.owner else None
         links.make_tap(netlink, port.name, owner, port.host)
         nft.apply(text)

@@ -103,7 +103,7 @@ class Outside:
                 self._guest.sendto(frame, self._to)
 
     def _obey(self, text: bytes, orders: Orders) -> None:
-        self._filter = orders.filter
+        self._filter = orders.filter.after(self._filter)
         for gone in self._made - set(orders.forwards):
             self._slirp.remove(_forward(gone))
             self._made.discard(gone)

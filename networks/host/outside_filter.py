@@ -3,21 +3,25 @@
 Whatever leaves such a guest is sent by a program of its host, and so could reach what the host
 reaches: its own services, its neighbours, the broker. Every frame is therefore looked at before
 the program takes it. Answers to those who called a forwarded port pass, wherever they are.
+
+No fragment passes: of one that comes before the first of its packet, libslirp (4.7) takes freed or
+foreign memory for a packet. Guests know the way's MTU, so only large datagrams are lost.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 PROTOCOL: Final = "protocol"
 MALFORMED: Final = "malformed"
+FRAGMENT: Final = "fragment"
 PROTECTED: Final = "protected"
 RESOLVER: Final = "resolver"
-REASONS = (PROTOCOL, MALFORMED, PROTECTED, RESOLVER)
+REASONS = (PROTOCOL, MALFORMED, FRAGMENT, PROTECTED, RESOLVER)
 
 # "This host", loopback, link-local, multicast, and what is reserved: RFC 6890.
 NEVER = tuple(
@@ -29,7 +33,7 @@ _ICMP, _TCP, _UDP = 1, 6, 17
 _DNS, _DHCP = 53, 67
 _ETHERNET, _IP, _TCP_HEADER, _UDP_HEADER = 14, 20, 20, 8
 _PLAIN_HEADER = 0x45  # version 4, five words: no options, so no source route
-_FRAGMENT = 0x3FFF  # "more follow", or an offset
+_IS_FRAGMENT = 0x3FFF  # "more follow", or an offset
 _ACK = 0x10
 _BROADCAST = int(IPv4Address("255.255.255.255"))
 # Callers of forwarded UDP ports that are remembered; the oldest goes first.
@@ -73,6 +77,8 @@ class Filter:
             return PROTOCOL
         if len(frame) < _ETHERNET + _IP or frame[14] != _PLAIN_HEADER:
             return MALFORMED
+        if int.from_bytes(frame[20:22]) & _IS_FRAGMENT:
+            return FRAGMENT
         protocol = frame[23]
         if protocol not in (_ICMP, _TCP, _UDP):
             return PROTOCOL
@@ -82,6 +88,10 @@ class Filter:
         if to == _BROADCAST or _in(to, self.inside.network):
             return self._at_home(frame, protocol, to)
         return PROTECTED if self._is_near(to) else None
+
+    def after(self, former: Filter) -> Filter:
+        """The same, which also remembers whom `former` saw calling."""
+        return replace(self, _callers=former._callers)
 
     def note(self, frame: bytes) -> None:
         """A frame on its way to the guest: its sender may be answered."""
@@ -129,9 +139,7 @@ class Filter:
 
 
 def _is_whole(frame: bytes, protocol: int) -> bool:
-    """Neither a fragment nor too short for its ports and flags."""
-    if int.from_bytes(frame[20:22]) & _FRAGMENT:
-        return False
+    """Not too short for its ports and flags."""
     header = {_TCP: _TCP_HEADER, _UDP: _UDP_HEADER}.get(protocol, 0)
     return len(frame) >= _ETHERNET + _IP + header
 

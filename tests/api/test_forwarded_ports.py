@@ -152,6 +152,15 @@ def test_ports_are_refused_with_what_to_do(api: Api, order: dict[str, Any]) -> N
     assert reader.post(path, {"forwarded_ports": [SSH]}).code == "token_readonly"
 
 
+def test_a_host_that_forwards_no_more_has_no_port_to_give(api: Api, server: int) -> None:
+    Host.objects.update(forward_ip=None, first_forward_port=0, last_forward_port=0)
+    path = f"servers/{server}/actions/change_forwarded_ports"
+    refused = api.post(path, {"forwarded_ports": [SSH, HTTP]})
+    assert (refused.status, refused.code) == (412, "resource_unavailable")
+    assert "has 0 tcp ports free of 1 needed" in refused.error["message"]
+    assert shown(api, server)["forwarded_ports"] == [{**led(30000, 22), "ip": None}]
+
+
 def test_a_firewall_is_refused_by_its_own_code(api: Api, server: int) -> None:
     to = [{"type": "server", "server": {"id": server}}]
     refused = api.post("firewalls", {"name": "web", "apply_to": to})

@@ -76,6 +76,15 @@ def test_an_address_that_is_led_to_a_tap_is_given_by_no_other_host(pools: None) 
     assert make.ordered("web-3", public_net=PublicNet(primary4=led)).vm.host.name == "u1"
 
 
+def test_what_a_host_says_of_its_tap_takes_no_addresses_from_another_location(pools: None) -> None:
+    everything = ["0.0.0.0/1", "128.0.0.0/1"]
+    make.user_host("liar", location=make.location("attic"), public_ranges=everything)
+    make.host()
+    vm = running("web-1")
+    assert (vm.host.name, addresses(vm)[0]) == ("h1", "203.0.113.1")
+    assert str(create_floating_ip(make.project(), order(), vm)[0].address) == "203.0.113.2"
+
+
 def test_a_pool_that_lies_only_partly_in_what_is_led_to_a_tap_is_not_used() -> None:
     tapped()
     make.pool("198.51.100.0/24")

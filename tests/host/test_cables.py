@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloud.authority import Authority
-from networks.host import processes, rules, switches
+from networks.host import plan, processes, rules, switches
 from networks.host.cable_service import ACCEPTING
 from networks.host.nft import NETDEV, asking, counters
 from networks.host.switches import Switch
@@ -201,6 +201,15 @@ def test_a_cable_that_the_documents_name_no_more_ends_at_the_hub_alone(
     assert not crosses(guests[0], guests[2], seconds=3)
     assert crosses(guests[1], guests[2])
     assert stunnel(hosts[2], ACCEPTING) == kept
+
+
+def test_a_gateways_port_that_was_taken_away_is_made_again(
+    hosts: list[World], network: CabledNetwork
+) -> None:
+    hosts[2].seen("ip", "link", "delete", plan.names(network.network_id).cables)
+    assert all(report.converged for report in network.tell())
+    with playing(network) as guests:
+        until(lambda: crosses(guests[0], guests[2], seconds=0.2), "frames cross", seconds=20)
 
 
 def test_another_hub_takes_over_and_ends_of_two_layouts_never_meet(

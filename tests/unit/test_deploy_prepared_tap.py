@@ -78,6 +78,7 @@ def test_control_is_told_every_pool() -> None:
     "texts",
     [
         pytest.param([], id="none"),
+        pytest.param([f"198.51.{n}.0/24" for n in range(65)], id="more than a report holds"),
         pytest.param(["198.51.100.1/24"], id="an address with a length"),
         pytest.param(["somewhere"], id="no network"),
         pytest.param(["2001:db8::/65"], id="too small"),

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from networks.host.outside_filter import (
+    FRAGMENT,
     MALFORMED,
     PROTECTED,
     PROTOCOL,
@@ -66,7 +67,6 @@ def udp(
         pytest.param(tcp(FAR, 443), id="TCP to the world"),
         pytest.param(udp(FAR, 123), id="UDP to the world"),
         pytest.param(ip(ICMP, FAR), id="ping of the world"),
-        pytest.param(udp(FAR, 123, fragment=MORE_FRAGMENTS), id="a fragment to the world"),
     ],
 )
 def test_what_a_guest_needs_passes(frame: bytes) -> None:
@@ -94,7 +94,6 @@ def test_what_a_guest_needs_passes(frame: bytes) -> None:
 def test_nothing_near_the_host_is_called(make: type, to: str) -> None:
     assert a_filter().reason(make(to, 5672)) == PROTECTED
     assert a_filter(tcp=22, udp=53).reason(make(to, 5672)) == PROTECTED
-    assert a_filter().reason(make(to, 5672, fragment=MORE_FRAGMENTS)) == PROTECTED
 
 
 @pytest.mark.parametrize("port", [22, 67, 80, 5672])
@@ -104,9 +103,13 @@ def test_the_resolver_is_asked_for_names_only(port: int) -> None:
     assert a_filter().reason(ip(ICMP, "10.0.2.3")) == RESOLVER
 
 
-def test_a_fragment_hides_no_port_from_the_resolver() -> None:
-    for fragment in (MORE_FRAGMENTS, 1):
-        assert a_filter().reason(udp("10.0.2.3", 53, fragment=fragment)) == RESOLVER
+@pytest.mark.parametrize("fragment", [MORE_FRAGMENTS, 1, MORE_FRAGMENTS | 1])
+@pytest.mark.parametrize("to", [FAR, NEIGHBOUR, "10.0.2.2", "10.0.2.3"])
+def test_no_fragment_reaches_the_program_that_would_take_it_apart(to: str, fragment: int) -> None:
+    own = a_filter(tcp=22, udp=53)
+    assert own.reason(udp(to, 53, fragment=fragment)) == FRAGMENT
+    assert own.reason(tcp(to, 50000, source=22, flags=ACK, fragment=fragment)) == FRAGMENT
+    assert own.reason(ip(ICMP, to, fragment=fragment)) == FRAGMENT
 
 
 @pytest.mark.parametrize(
@@ -136,8 +139,6 @@ def test_an_answer_is_no_way_to_call() -> None:
     own = a_filter(tcp=22)
     assert own.reason(tcp(NEIGHBOUR, 5672, source=22, flags=SYN)) == PROTECTED
     assert own.reason(tcp(NEIGHBOUR, 5672, source=23, flags=ACK)) == PROTECTED
-    split = tcp(NEIGHBOUR, 5672, source=22, flags=ACK, fragment=MORE_FRAGMENTS)
-    assert own.reason(split) == PROTECTED
     assert own.reason(tcp(NEIGHBOUR, 5672, source=22, flags=ACK)[:40]) == PROTECTED
 
 
@@ -149,6 +150,14 @@ def test_of_udp_those_are_answered_who_called() -> None:
     assert own.reason(answer) is None
     assert own.reason(udp(NEIGHBOUR, 50001, source=53)) == PROTECTED
     assert own.reason(udp(NEIGHBOUR, 50000, source=54)) == PROTECTED
+
+
+def test_who_called_is_still_answered_when_other_ports_are_forwarded() -> None:
+    own = a_filter(udp=53)
+    own.note(udp(GUEST, 53, source=50000, sender=NEIGHBOUR))
+    answer = udp(NEIGHBOUR, 50000, source=53)
+    assert a_filter(tcp=22, udp=53).after(own).reason(answer) is None
+    assert a_filter(udp=54).after(own).reason(answer) == PROTECTED
 
 
 def test_callers_without_number_are_not_all_remembered() -> None:

@@ -70,10 +70,7 @@ class Host:
     @cached_property
     def routes_networks(self) -> bool:
         """Whether the agent may make links and rules (CAP_NET_ADMIN in its namespace)."""
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("CapEff:"):
-                return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
-        return False
+        return _has_net_admin()
 
     @property
     def drop_privileges(self) -> list[str]:
@@ -111,6 +108,12 @@ class Host:
 def _owner(config: HostConfig) -> Owner | None:
     if os.geteuid() != 0:
         return None
+    if not _has_net_admin():
+        # In user mode guests share a user with their switches, and no guest runs as root.
+        raise UnusableHost(
+            "root's agent has no CAP_NET_ADMIN here, so it cannot connect guests: give it that"
+            " capability, or run it as an ordinary user"
+        )
     if config.qemu_user is None:
         raise UnusableHost(
             "guests never run as root: set CUMULET_HOST_QEMU_USER to an unprivileged user"
@@ -125,6 +128,13 @@ def _owner(config: HostConfig) -> Owner | None:
     if entry.pw_uid == 0:
         raise UnusableHost("guests never run as root: CUMULET_HOST_QEMU_USER is another name of it")
     return Owner(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+
+def _has_net_admin() -> bool:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
+    return False
 
 
 def _admit_to_tun() -> None:

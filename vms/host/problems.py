@@ -27,8 +27,7 @@ def problems(host: Host) -> tuple[Problem, ...]:
         lambda: user_mode.free_tap(host),
     )
     if accelerator.is_forbidden(host):
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        remedy = f"`sudo usermod -aG kvm {user}`, then start the host again in a new session"
+        remedy = f"`sudo usermod -aG kvm {_user()}`, then start the host again in a new session"
         found += (Problem("kvm_forbidden", f"{accelerator.FORBIDDEN}: {remedy}"),)
     return found
 
@@ -36,6 +35,14 @@ def problems(host: Host) -> tuple[Problem, ...]:
 def _found(*checks: Callable[[], object]) -> tuple[Problem, ...]:
     problems = (_problem(check) for check in checks)
     return tuple(dict.fromkeys(problem for problem in problems if problem))
+
+
+def _user() -> str:
+    """In a container there may be a number without a name."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"USER, who has the uid {os.geteuid()}"
 
 
 def _problem(check: Callable[[], object]) -> Problem | None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, ClassVar
@@ -23,7 +25,7 @@ from networks.host.switches import Switch
 from networks.spec import USER_ADDRESS, USER_GATEWAY, USER_NETWORK, USER_RESOLVER, NicSpec
 from vms.host import files
 from vms.host.host import Host
-from vms.spec import VmSpec
+from vms.spec import MOST_RANGES, VmSpec
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,17 @@ class NoTap(CumuletError):
     code: ClassVar[str] = "tap_missing"
 
 
+@dataclass(frozen=True)
+class Near:
+    """What is near the host, the same for all its guests.
+
+    `protected`: networks that they must not call; `bound`: where forwarded ports are opened.
+    """
+
+    protected: tuple[str, ...]
+    bound: str
+
+
 def forward_ip(host: Host) -> str | None:
     """Where forwarded ports are reached; None without any address. Raises NetworkRefused."""
     if host.config.forward_ip:
@@ -50,12 +63,22 @@ def forward_ip(host: Host) -> str | None:
     return nics.uplink_address(host.surroundings)
 
 
-def orders(host: Host, spec: VmSpec, nic: NicSpec) -> Orders:
-    """For the process that leads the NIC outside. Raises BrokerUnknown or NetworkRefused."""
-    own = _own_addresses()
+def near(host: Host) -> Near:
+    """Raises BrokerUnknown or NetworkRefused."""
+    configured = _configured()
+    own = {str(entry.get_attr("IFA_LOCAL")) for entry in configured}
     # An address that is translated on the way is none of this machine's.
     shown = forward_ip(host)
     bound = shown if shown in own or (shown and IPv4Address(shown).is_loopback) else _EVERYWHERE
+    # The host and its neighbours, as its operator says, and always the broker.
+    around = _networks(configured) if host.config.protected is None else host.config.protected
+    networks = {one for one in around if one.version == 4}
+    networks |= {IPv4Network(one) for one in own | _broker(host)}
+    return Near(tuple(map(str, sorted(networks))), bound)
+
+
+def orders(host: Host, spec: VmSpec, nic: NicSpec, near: Near) -> Orders:
+    """For the process that leads the NIC outside."""
     return Orders(
         socket=str(host.paths.vm(spec.vm_id).frames(nic.index)),
         network=USER_NETWORK,
@@ -64,9 +87,9 @@ def orders(host: Host, spec: VmSpec, nic: NicSpec) -> Orders:
         guest=nic.ipv4 or USER_ADDRESS,
         hostname=spec.hostname,
         mtu=nic.mtu,
-        protected=_protected(host, own),
+        protected=near.protected,
         forwards=tuple(
-            ForwardOrder(one.protocol, bound, one.port, one.guest_port) for one in nic.forwards
+            ForwardOrder(one.protocol, near.bound, one.port, one.guest_port) for one in nic.forwards
         ),
     )
 
@@ -93,7 +116,13 @@ def public_ranges(host: Host) -> tuple[str, ...]:
         found = free_tap(host)
     except CumuletError:
         return ()  # one of the host's problems
-    return found.ranges if found else ()
+    return found.ranges[:MOST_RANGES] if found else ()
+
+
+def is_tap_open(host: Host) -> bool:
+    """Whether a program has the TAP that is there now. Raises TapUnusable or NetworkRefused."""
+    found = tap(host)
+    return found is not None and found.taken
 
 
 def ensure_tap_switch(host: Host) -> None:
@@ -105,15 +134,10 @@ def ensure_tap_switch(host: Host) -> None:
                 "this host has no interface by which its guests have public addresses: as root,"
                 " run `deploy/host prepare-tap`"
             )
-        switches.ensure(Switch(host.paths.tap_switch, found.name))
-
-
-def _protected(host: Host, own: set[str]) -> tuple[str, ...]:
-    """The host and its neighbours, as its operator says, and always the broker."""
-    near = _networks() if host.config.protected is None else host.config.protected
-    single = own | _broker(host)
-    networks = {one for one in near if one.version == 4} | {IPv4Network(one) for one in single}
-    return tuple(map(str, sorted(networks)))
+        switch = Switch(host.paths.tap_switch, found.name)
+        if not found.taken:  # it may still have one that root has made anew since then
+            switches.remove(switch)
+        switches.ensure(switch)
 
 
 def _broker(host: Host) -> set[str]:
@@ -129,18 +153,15 @@ def _broker(host: Host) -> set[str]:
 
 @cache  # a failure is not kept
 def _addresses_of(name: str) -> frozenset[str]:
-    found = socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)
-    return frozenset(str(address[0]) for *_, address in found)
+    """Of IPv4, as guests behind their host speak nothing else; it may have none."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return frozenset(str(address[0]) for kind, *_, address in found if kind == socket.AF_INET)
 
 
-def _own_addresses() -> set[str]:
-    return {str(entry.get_attr("IFA_LOCAL")) for entry in _configured()}
-
-
-def _networks() -> set[IPv4Network]:
+def _networks(configured: Iterable[Any]) -> set[IPv4Network]:
     return {
         IPv4Network((entry.get_attr("IFA_ADDRESS"), entry["prefixlen"]), strict=False)
-        for entry in _configured()
+        for entry in configured
     }
 
 

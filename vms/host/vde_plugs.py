@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,6 +27,7 @@ from vms.host.host import Host
 from vms.host.netdevs import Netdev
 from vms.host.paths import VmPaths
 from vms.host.qmp import Command
+from vms.host.user_mode import Near
 from vms.spec import VmSpec
 
 log = structlog.get_logger(__name__)
@@ -43,14 +44,25 @@ class VdePlugs:
         self._host = host
 
     def presence(self, spec: VmSpec) -> Presence:
-        """Without a QEMU there are only the ways outside; switches are not the VM's."""
-        paths = self._paths(spec)
-        process = qemu.find(spec.uuid, paths)
-        if process is None:
-            made = any(path.exists() for path in paths.outlets)
-            return Presence.PART if made else Presence.NONE
-        complete = all(self._is_complete(spec, nic, process.pid) for nic in spec.nics)
-        return Presence.ALL if complete else Presence.PART
+        return self.looking()(spec)
+
+    def looking(self) -> Callable[[VmSpec], Presence]:
+        """`presence`, for which each switch and the host itself are looked at once for all VMs.
+
+        Without a QEMU there are only the ways outside; switches are not the VM's.
+        """
+        sight = _Sight(self._host)
+
+        def seen(spec: VmSpec) -> Presence:
+            paths = self._paths(spec)
+            process = qemu.find(spec.uuid, paths)
+            if process is None:
+                made = any(path.exists() for path in paths.outlets)
+                return Presence.PART if made else Presence.NONE
+            complete = all(sight.is_complete(spec, nic, process.pid) for nic in spec.nics)
+            return Presence.ALL if complete else Presence.PART
+
+        return seen
 
     def ensure(self, spec: VmSpec) -> None:
         for nic in spec.nics:
@@ -59,7 +71,7 @@ class VdePlugs:
         paths = self._paths(spec)
         for nic in spec.nics:
             if nic.mode == "user":
-                wanted = user_mode.orders(self._host, spec, nic)
+                wanted = user_mode.orders(self._host, spec, nic, user_mode.near(self._host))
                 outlets.ensure(paths.outlet(nic.index), wanted, self._host.paths.outlet_log)
             elif nic.mode == "public_routed":
                 user_mode.ensure_tap_switch(self._host)
@@ -110,19 +122,6 @@ class VdePlugs:
     def _paths(self, spec: VmSpec) -> VmPaths:
         return self._host.paths.vm(spec.vm_id)
 
-    def _is_complete(self, spec: VmSpec, nic: NicSpec, pid: int) -> bool:
-        """Nothing follows from a question that is not answered."""
-        paths = self._paths(spec)
-        try:
-            if nic.mode == "user":
-                wanted = user_mode.orders(self._host, spec, nic)
-                return outlets.serves(paths.outlet(nic.index), wanted)
-            switch = Switch(netdevs.switch_place(nic, paths))
-            return switches.is_alive(switch) and pid in switches.plugged(switch)
-        except CumuletError as error:
-            log.warning("link not seen", vm=spec.vm_id, nic=nic.index, reason=error.message)
-            return True
-
     def _plug(self, spec: VmSpec, pid: int) -> None:
         """Cables of a QEMU that runs; raises SwitchSilent or QmpFailure."""
         paths = self._paths(spec)
@@ -141,6 +140,53 @@ class VdePlugs:
         for name in reversed(netdevs.cable_names(card)):
             with suppress(qmp.QmpRefused):
                 qmp.ask(paths.qmp, Command("netdev_del", {"id": name}))
+
+
+class _Sight:
+    """What was seen of the host; nothing follows from a question that is not answered."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._plugged = cache(_plugged)
+
+    def is_complete(self, spec: VmSpec, nic: NicSpec, pid: int) -> bool:
+        paths = self._host.paths.vm(spec.vm_id)
+        if nic.mode == "user":
+            near = self._near
+            return near is None or outlets.serves(
+                paths.outlet(nic.index), user_mode.orders(self._host, spec, nic, near)
+            )
+        plugged = self._plugged(netdevs.switch_place(nic, paths))
+        if plugged is not None and pid not in plugged:
+            return False
+        return nic.mode != "public_routed" or self._is_tap_open
+
+    @cached_property
+    def _near(self) -> Near | None:
+        try:
+            return user_mode.near(self._host)
+        except CumuletError as error:
+            log.warning("host not seen", reason=error.message)
+            return None
+
+    @cached_property
+    def _is_tap_open(self) -> bool:
+        try:
+            return user_mode.is_tap_open(self._host)
+        except CumuletError as error:
+            log.warning("TAP not seen", reason=error.message)
+            return True
+
+
+def _plugged(place: Path) -> frozenset[int] | None:
+    switch = Switch(place)
+    if not switches.is_alive(switch):
+        return frozenset()
+    try:
+        return switches.plugged(switch)
+    except SwitchSilent as error:
+        log.warning("switch not seen", reason=error.message)
+        return None
 
 
 def _counters(seen: Traffic) -> NicCounters:
