@@ -7,6 +7,7 @@ which object a reference names.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django.utils import timezone
@@ -61,6 +62,19 @@ class ForwardRequest(RequestSerializer):
         error_messages={"invalid_choice": f'"{{input}}" is not one of {", ".join(PROTOCOLS)}'},
     )
     guest_port = serializers.IntegerField(min_value=1, max_value=65535)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Who names a port of the host, as answers do, must not believe to have it."""
+        if isinstance(data, Mapping) and (unknown := sorted(set(data) - set(self.fields))):
+            name = unknown[0]
+            raise serializers.ValidationError(
+                {
+                    name: "the host's port is chosen by the cloud: leave `port` out"
+                    if name == "port"
+                    else "is not asked for here: leave it out"
+                }
+            )
+        return super().to_internal_value(data)
 
     def validate(self, attrs: dict[str, Any]) -> Any:
         return Forward(**attrs)
