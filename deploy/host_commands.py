@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import socket
 import sys
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Annotated, ClassVar
 
 import typer
@@ -18,7 +19,7 @@ from pyroute2 import IPRoute
 from cloud import shell
 from cloud.errors import CumuletError
 from deploy import prepared_tap
-from deploy.prepared_tap import Network, Tap
+from deploy.prepared_tap import Network, Surroundings, Tap
 from networks.host import links
 from networks.host.links import Uplink
 
@@ -68,6 +69,7 @@ def prepare_tap(
     led = _led_to(name)
     pools = () if remove else prepared_tap.pools(pool or [])
     way = _uplink(uplink)
+    prepared_tap.check_surroundings(pools, _surroundings(way))
     former = tuple(network for network in led if network not in pools)
     tap = Tap(user, uid, pools, former, way.name, way.networks)
     script = prepared_tap.removal(tap) if remove else prepared_tap.preparation(tap)
@@ -110,6 +112,29 @@ def _uplink(name: str | None) -> Uplink:
     except links.NoUplink as error:
         what, _, _ = error.message.partition(":")
         raise NoWayOut(f"{what}: name the interface towards the world with --uplink") from error
+
+
+def _surroundings(way: Uplink) -> Surroundings:
+    with IPRoute() as netlink:
+        configured = list(netlink.get_addr())
+        routes = [
+            route
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for route in netlink.get_default_routes(family=family)
+        ]
+    own = {entry.get_attr("IFA_LOCAL") or entry.get_attr("IFA_ADDRESS") for entry in configured}
+    gateways = {route.get_attr("RTA_GATEWAY") for route in routes} - {None}
+    uplink = {
+        ip_network((entry.get_attr("IFA_ADDRESS"), entry["prefixlen"]), strict=False)
+        for entry in configured
+        if entry["index"] == way.index
+    }
+    return Surroundings(
+        addresses=tuple(map(ip_address, own)),
+        gateways=tuple(map(ip_address, gateways)),
+        uplink=tuple(uplink),
+        others=tuple(network for network in way.networks if network not in uplink),
+    )
 
 
 def _uid(user: str) -> int:

@@ -13,13 +13,14 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import ClassVar
 
 from cloud.errors import CumuletError
 from networks.spec import ROUTED_GATEWAY, ROUTED_GATEWAY6
 from vms.spec import MOST_RANGES
 
+Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 PREFIX = "cut-"
@@ -57,6 +58,19 @@ class Tap:
         return f"cumulet_{self.name}"
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a pool must not take from the machine: its addresses, its gateways, its networks.
+
+    `uplink`: those networks of the uplink, of which a part may be for guests; `others`: all other.
+    """
+
+    addresses: tuple[Address, ...]
+    gateways: tuple[Address, ...]
+    uplink: tuple[Network, ...]
+    others: tuple[Network, ...]
+
+
 def name_for(user: str, uid: int) -> str:
     """The user's name where an interface can have it."""
     fits = re.fullmatch(r"[a-z_][a-z0-9_-]*", user) and len(PREFIX + user) <= _NAME_BYTES
@@ -71,11 +85,13 @@ def pools(texts: Sequence[str]) -> tuple[Network, ...]:
             network = ip_network(text)
         except ValueError as error:
             raise BadPool(f"{error}: write a pool such as 198.51.100.0/24") from error
+        if not network.prefixlen:
+            raise BadPool(f"{text} is every address there is: name those routed to this machine")
         if network.version == 6 and network.prefixlen > _SUBNET6:
             raise BadPool(f"{text} is too small: IPv6 is lent in networks of /{_SUBNET6}")
         if network.is_loopback or network.is_multicast or network.is_link_local:
             raise BadPool(f"{text} leads nowhere: name addresses that are routed to this machine")
-        if any(network.version == one.version and network.overlaps(one) for one in found):
+        if any(_overlap(network, one) for one in found):
             raise BadPool(f"{text} is part of another pool: name each address once")
         found.append(network)
     if len(found) > MOST_RANGES:
@@ -83,6 +99,25 @@ def pools(texts: Sequence[str]) -> tuple[Network, ...]:
     if not found:
         raise BadPool("no address leads to the TAP yet: name them, such as --pool 198.51.100.0/24")
     return tuple(found)
+
+
+def check_surroundings(named: Sequence[Network], around: Surroundings) -> None:
+    """Raises BadPool if the machine would lose its own way to something by one of the pools."""
+    for pool in named:
+        for what, taken in (("an address", around.addresses), ("a gateway", around.gateways)):
+            if own := next((one for one in taken if one in pool), None):
+                raise BadPool(
+                    f"{pool} holds {own}, {what} of this machine: name only addresses that are"
+                    " free for guests, such as a smaller part of the network"
+                )
+        if any(_is_part(pool, network) for network in around.uplink):
+            continue
+        near = (*around.uplink, *around.others)
+        if met := next((one for one in near if _overlap(pool, one)), None):
+            raise BadPool(
+                f"{pool} overlaps {met}, a network that this machine is in: name addresses that"
+                " are routed to it, or a free part of its uplink's network"
+            )
 
 
 def preparation(tap: Tap) -> str:
@@ -227,6 +262,14 @@ def _spoken_for(pool: Network) -> list[str]:
     if 2 ** (_SUBNET6 - pool.prefixlen) > _MOST_SPOKEN_FOR:
         return []
     return [str(subnet[1]) for subnet in pool.subnets(new_prefix=_SUBNET6)]
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def _is_part(pool: Network, network: Network) -> bool:
+    return _overlap(pool, network) and pool.prefixlen > network.prefixlen
 
 
 def _has(version: int, networks: Sequence[Network]) -> bool:

@@ -110,8 +110,7 @@ def create_vm(project: Project, order: ServerOrder) -> Ordered:
     """
     check_hostname(order.name)
     check_labels(order.labels or {})
-    if order.image.status != Image.Status.AVAILABLE:
-        raise invalid("image", f"{order.image} is {order.image.status}: {order.image.problem}")
+    _check_image(order.image)
     if len(order.user_data.encode()) > USER_DATA_BYTES:
         raise invalid("user_data", f"is longer than {USER_DATA_BYTES} bytes")
     check_forwards(order.public_net.forwarded or ())
@@ -206,6 +205,17 @@ def check_hostname(name: str) -> str:
     if len(name) > 128 or not all(_HOSTNAME_LABEL.match(label) for label in labels):
         raise invalid("name", f"{name!r} is not a hostname: use letters, digits, '-' and '.'")
     return name
+
+
+def _check_image(image: Image) -> None:
+    match image.status:
+        case Image.Status.AVAILABLE:
+            return
+        case Image.Status.CREATING:
+            advice = "wait until a host has it; its progress is in the admin"
+        case _:
+            advice = image.problem or "choose another one"
+    raise invalid("image", f"{image} is {image.status}: {advice}")
 
 
 def _press(vm: VM, command: PowerCommand) -> Action:

@@ -50,8 +50,13 @@ def change_forwarded_ports(vm: VM, forwards: Sequence[Forward]) -> Action:
 def _nic(vm: VM) -> Nic:
     nic = vm.nics.filter(index=PUBLIC_INDEX, behind_host=True).first()
     if nic is None:
+        instead = (
+            ", or create another one with `public_net.forwarded_ports`"
+            if vm.host.in_user_mode
+            else "; only hosts in user mode forward ports"
+        )
         raise NotBehindHost(
             f"server {vm} is not behind the address of its host, so no ports are forwarded to it:"
-            " reach it by its own address, or order it with `public_net.forwarded_ports`"
+            f" reach it by its own address{instead}"
         )
     return nic

@@ -134,7 +134,10 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
     if reason := _unconnected(demand, candidate) or _unguarded(demand, candidate):
         return reason
     if demand.cores > candidate.cores:
-        return f"has only {candidate.cores} cores of {demand.cores} needed"
+        return (
+            f"has only {candidate.cores} cores of {demand.cores} needed: choose a smaller server"
+            " type"
+        )
     short = (
         ("cores", demand.cores, candidate.free_cores),
         ("MiB of memory", demand.memory_mb, candidate.free_memory_mb),
@@ -150,9 +153,7 @@ def _unconnected(demand: Demand, candidate: Candidate) -> str | None:
     """Why the host cannot connect the VM as it needs to be, or None if it can."""
     addressed = demand.public_ip and (candidate.pooled or demand.ports is None)
     if addressed and (reason := _unaddressable(candidate)):
-        if candidate.in_user_mode and demand.ports is not None:
-            reason += "; it forwards ports if `public_net.forwarded_ports` asks for them"
-        return reason
+        return reason + (_way_by_ports(candidate) if candidate.in_user_mode else "")
     if not addressed and (reason := _unforwardable(demand, candidate)):
         return reason
     if demand.private_net and not candidate.takes_members:
@@ -161,6 +162,13 @@ def _unconnected(demand: Demand, candidate: Candidate) -> str | None:
     if candidate.in_user_mode and (addressed or demand.private_net):
         return candidate.problems.get(_NO_SWITCH)
     return None
+
+
+def _way_by_ports(candidate: Candidate) -> str:
+    """What to ask of a host in user mode instead of the addresses that it cannot give."""
+    if candidate.pooled:
+        return "; it forwards ports if `public_net.forwarded_ports` asks for them"
+    return "; leave out which address it shall have (`--without-ipv6`) to get forwarded ports"
 
 
 def _unaddressable(candidate: Candidate) -> str | None:
@@ -185,7 +193,10 @@ def _unforwardable(demand: Demand, candidate: Candidate) -> str | None:
     if not candidate.in_user_mode:
         if demand.public_ip:
             return "has no public address to give: add a pool with `manage.py pool_add`"
-        return "gives addresses, no forwarded ports: that is what hosts in user mode do"
+        return (
+            "gives addresses, no forwarded ports: use a location with hosts in user mode, or leave"
+            " `forwarded_ports` out"
+        )
     if not candidate.free_ports:
         return " ".join(candidate.problems.values()) or "has no forwarded ports"
     for protocol, needed in demand.ports.items():
@@ -200,7 +211,12 @@ def _unguarded(demand: Demand, candidate: Candidate) -> str | None:
     if not candidate.in_user_mode:
         return None
     if demand.firewalled:
-        return "is in user mode, and enforces no firewalls"
+        return (
+            "is in user mode, and enforces no firewalls: leave them out, or choose another location"
+        )
     if demand.limited:
-        return "is in user mode, and cannot limit traffic as the server type says"
+        return (
+            "is in user mode, and cannot limit traffic as the server type says: choose another type"
+            " or location"
+        )
     return None

@@ -7,6 +7,7 @@ which object a reference names.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from django.utils import timezone
@@ -19,7 +20,7 @@ from networks.models import Firewall, PrimaryIp, PrivateNetwork
 from vms.actions import ServerOrder
 from vms.attachments import PublicNet
 from vms.models import ForwardedPort, Image, ServerType, SshKey
-from vms.ports import Forward
+from vms.ports import PROTOCOLS, Forward
 from vms.querysets import offered
 from vms.usage import SERIES, Period
 
@@ -56,8 +57,24 @@ class ProtectionRequest(RequestSerializer):
 class ForwardRequest(RequestSerializer):
     """A port of a server, as a `Forward`."""
 
-    protocol = serializers.ChoiceField(ForwardedPort.Protocol.choices)
+    protocol = serializers.ChoiceField(
+        ForwardedPort.Protocol.choices,
+        error_messages={"invalid_choice": f'"{{input}}" is not one of {", ".join(PROTOCOLS)}'},
+    )
     guest_port = serializers.IntegerField(min_value=1, max_value=65535)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """Who names a port of the host, as answers do, must not believe to have it."""
+        if isinstance(data, Mapping) and (unknown := sorted(set(data) - set(self.fields))):
+            name = unknown[0]
+            raise serializers.ValidationError(
+                {
+                    name: "the host's port is chosen by the cloud: leave `port` out"
+                    if name == "port"
+                    else "is not asked for here: leave it out"
+                }
+            )
+        return super().to_internal_value(data)
 
     def validate(self, attrs: dict[str, Any]) -> Any:
         return Forward(**attrs)
@@ -143,7 +160,10 @@ class ServerCreateRequest(RequestSerializer):
         project: Project = self.context["project"]
         now = timezone.now()
         server_type = find(
-            ServerType.objects.filter(offered(now)), attrs["server_type"], "server_type"
+            ServerType.objects.filter(offered(now)),
+            attrs["server_type"],
+            "server_type",
+            listed=True,
         )
         images = Image.objects.visible_to(project.pk).filter(offered(now))
         fitting = images.filter(architecture=server_type.architecture)
@@ -216,7 +236,7 @@ def location_of(attrs: dict[str, Any]) -> Location | None:
     if location is not None and datacenter is not None:
         raise serializers.ValidationError({"datacenter": "cannot be given beside location"})
     if location is not None:
-        return find(locations, location, "location")
+        return find(locations, location, "location", listed=True)
     if datacenter is not None:
         match = _DATACENTER.match(str(datacenter))
         return find(locations, match["location"] if match else datacenter, "datacenter")

@@ -12,6 +12,7 @@ from rest_framework import serializers
 from cloud.labels import check_labels
 
 ModelT = TypeVar("ModelT", bound=Model)
+_MOST_LISTED = 12
 
 
 class RequestSerializer(serializers.Serializer[Any]):
@@ -94,10 +95,12 @@ def is_id(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 15
 
 
-def find(queryset: QuerySet[ModelT], reference: int | str, field: str) -> ModelT:
+def find(
+    queryset: QuerySet[ModelT], reference: int | str, field: str, *, listed: bool = False
+) -> ModelT:
     """The object by id if the reference is a number, else by name.
 
-    Raises ValidationError for the request's `field`.
+    Raises ValidationError for the request's `field`; `listed`: it says which there are, if few.
     """
     text = str(reference)
     found = None
@@ -107,5 +110,11 @@ def find(queryset: QuerySet[ModelT], reference: int | str, field: str) -> ModelT
     if found is None and isinstance(reference, str) and text.isprintable():
         found = queryset.filter(name=text).first()
     if found is None:
-        raise serializers.ValidationError({field: f"{reference!r} not found"})
+        choice = _few_names(queryset) if listed else ""
+        raise serializers.ValidationError({field: f"{reference!r} not found{choice}"})
     return found
+
+
+def _few_names(queryset: QuerySet[Any]) -> str:
+    names = list(queryset.values_list("name", flat=True)[: _MOST_LISTED + 1])
+    return f": choose one of {', '.join(names)}" if 0 < len(names) <= _MOST_LISTED else ""

@@ -101,6 +101,8 @@ def test_what_clients_always_say_asks_for_nothing_special(
         ([{"protocol": "tcp"}], "public_net.forwarded_ports"),
         ("22", "public_net.forwarded_ports"),
         ([SSH, SSH], "forwarded_ports"),
+        ([{**SSH, "port": 2222}], "public_net.forwarded_ports.0.port"),
+        ([{**SSH, "ip": "192.0.2.30"}], "public_net.forwarded_ports.0.ip"),
     ],
 )
 def test_a_wrong_port_is_named_by_its_field(
@@ -109,6 +111,17 @@ def test_a_wrong_port_is_named_by_its_field(
     refused = api.post("servers", {**order, "public_net": {"forwarded_ports": wrong}})
     assert (refused.status, refused.code) == (422, "invalid_input")
     assert refused.fields[0].startswith(field)
+
+
+def test_a_refused_port_says_what_can_be_asked_for(
+    user_mode: None, api: Api, order: dict[str, Any]
+) -> None:
+    for wrong, said in (
+        ({"protocol": "sctp"}, '"sctp" is not one of tcp, udp'),
+        ({"port": 2222}, "the host's port is chosen by the cloud: leave `port` out"),
+    ):
+        body = {**order, "public_net": {"forwarded_ports": [{**SSH, **wrong}]}}
+        assert said in api.post("servers", body).error["message"]
 
 
 def test_ports_are_changed_while_the_server_runs(api: Api, server: int) -> None:
@@ -145,6 +158,7 @@ def test_ports_are_refused_with_what_to_do(api: Api, order: dict[str, Any]) -> N
     host_says(VM.objects.get())
     refused = api.post(path, {"forwarded_ports": [SSH]})
     assert (refused.status, refused.code) == (422, "server_not_behind_host")
+    assert "only hosts in user mode forward ports" in refused.error["message"]
     assert api.post(path, {}).fields == ["forwarded_ports"]
     foreign = api_of(make.project("other"))
     assert foreign.post(path, {"forwarded_ports": [SSH]}).code == "not_found"

@@ -95,7 +95,7 @@ def test_a_host_with_privileges_is_never_asked_for_ports() -> None:
     make.host()
     with pytest.raises(ResourceUnavailable, match="add a pool with `manage"):
         make.ordered()
-    with pytest.raises(ResourceUnavailable, match="what hosts in user mode do"):
+    with pytest.raises(ResourceUnavailable, match="use a location with hosts in user mode"):
         make.ordered(public_net=PublicNet(forwarded=(SSH,)))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from deploy.prepared_tap import (
     BadPool,
+    Surroundings,
     Tap,
+    check_surroundings,
     name_for,
     pool_commands,
     pools,
@@ -85,8 +87,39 @@ def test_control_is_told_every_pool() -> None:
         pytest.param(["127.0.0.0/8"], id="loopback"),
         pytest.param(["fe80::/64"], id="link-local"),
         pytest.param(["198.51.100.0/24", "198.51.100.0/25"], id="overlapping"),
+        pytest.param(["0.0.0.0/0"], id="every address of IPv4"),
+        pytest.param(["::/0"], id="every address of IPv6"),
     ],
 )
 def test_a_pool_that_cannot_be_led_is_refused(texts: list[str]) -> None:
     with pytest.raises(BadPool):
         pools(texts)
+
+
+AROUND = Surroundings(
+    addresses=tuple(map(ip_address, ("192.0.2.30", "10.1.0.5", "2001:db8::30"))),
+    gateways=(ip_address("192.0.2.1"),),
+    uplink=(ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")),
+    others=(ip_network("10.1.0.0/16"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        pytest.param("192.0.2.0/24", "holds 192.0.2.30, an address", id="the uplink's network"),
+        pytest.param("192.0.2.16/28", "holds 192.0.2.30, an address", id="the machine's own part"),
+        pytest.param("192.0.2.0/28", "holds 192.0.2.1, a gateway", id="the gateway's part"),
+        pytest.param("10.0.0.0/8", "holds 10.1.0.5, an address", id="around another network"),
+        pytest.param("10.1.9.0/24", "overlaps 10.1.0.0/16", id="a part of another network"),
+        pytest.param("2001:db8::/48", "holds 2001:db8::30, an address", id="around that of IPv6"),
+    ],
+)
+def test_a_pool_takes_nothing_from_the_machine_itself(pool: str, said: str) -> None:
+    with pytest.raises(BadPool, match=said):
+        check_surroundings(pools([pool]), AROUND)
+
+
+@pytest.mark.parametrize("pool", ["198.51.100.0/24", "192.0.2.128/28", "2001:db8:a::/48"])
+def test_free_addresses_are_led_also_if_they_are_a_part_of_the_uplinks_network(pool: str) -> None:
+    check_surroundings(pools([pool]), AROUND)

@@ -40,7 +40,7 @@ BRIDGED = frozenset({"bridged"})
             {"pool_modes": BRIDGED},
             "is routed, but the addresses for it are bridged",
         ),
-        ({"cores": 1}, "has only 1 cores of 2 needed"),
+        ({"cores": 1}, "has only 1 cores of 2 needed: choose a smaller server type"),
         ({"free_cores": 1}, "has 1 cores free of 2 needed"),
         ({"free_memory_mb": 512}, "has 512 MiB of memory free of 1024 needed"),
         ({"free_disk_gb": -5}, "has 0 GiB of disk free of 10 needed"),
@@ -105,6 +105,7 @@ USER = replace(
     free_ports={"tcp": 10, "udp": 10},
 )
 TAPPED = replace(USER, pooled=True, pool_modes=frozenset({"routed"}))
+UNGUARDED = "is in user mode, and enforces no firewalls: leave them out, or choose another location"
 NO_SWITCH = {"vde_missing": "There is no vde_switch: `apt install vde2`."}
 
 
@@ -115,7 +116,8 @@ NO_SWITCH = {"vde_missing": "There is no vde_switch: `apt install vde2`."}
         (
             DEMAND,
             USER,
-            "is in user mode, and no TAP that root prepared leads the addresses to it",
+            "is in user mode, and no TAP that root prepared leads the addresses to it; leave out"
+            " which address it shall have (`--without-ipv6`) to get forwarded ports",
         ),
         (
             EITHER,
@@ -131,7 +133,8 @@ NO_SWITCH = {"vde_missing": "There is no vde_switch: `apt install vde2`."}
         (
             DEMAND,
             replace(TAPPED, pool_modes=BRIDGED),
-            "is vde, but the addresses for it are bridged",
+            "is vde, but the addresses for it are bridged; it forwards ports if"
+            " `public_net.forwarded_ports` asks for them",
         ),
         (DEMAND, replace(TAPPED, problems=NO_SWITCH), NO_SWITCH["vde_missing"]),
         (INSIDE, replace(USER, problems=NO_SWITCH), NO_SWITCH["vde_missing"]),
@@ -143,7 +146,8 @@ NO_SWITCH = {"vde_missing": "There is no vde_switch: `apt install vde2`."}
         (
             PORTS,
             HOST,
-            "gives addresses, no forwarded ports: that is what hosts in user mode do",
+            "gives addresses, no forwarded ports: use a location with hosts in user mode, or leave"
+            " `forwarded_ports` out",
         ),
         (PORTS, replace(USER, free_ports={}), "has no forwarded ports"),
         (
@@ -156,12 +160,13 @@ NO_SWITCH = {"vde_missing": "There is no vde_switch: `apt install vde2`."}
             replace(USER, free_ports={"tcp": 10, "udp": 1}),
             "has 1 udp ports free of 2 needed",
         ),
-        (replace(PORTS, firewalled=True), USER, "is in user mode, and enforces no firewalls"),
-        (replace(DEMAND, firewalled=True), TAPPED, "is in user mode, and enforces no firewalls"),
+        (replace(PORTS, firewalled=True), USER, UNGUARDED),
+        (replace(DEMAND, firewalled=True), TAPPED, UNGUARDED),
         (
             replace(PORTS, limited=True),
             USER,
-            "is in user mode, and cannot limit traffic as the server type says",
+            "is in user mode, and cannot limit traffic as the server type says: choose another type"
+            " or location",
         ),
     ],
 )
