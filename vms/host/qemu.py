@@ -78,7 +78,7 @@ def start(host: Host, uuid: str, paths: VmPaths, argv: list[str]) -> Process:
     paths.run.mkdir(mode=0o700)
     host.give(paths.run, 0o700)
     said_before = paths.log.stat().st_size if paths.log.exists() else 0
-    if _systemd():
+    if host.owner and _systemd():
         shell.run(unit_argv(host, uuid, paths, argv), timeout=START_SECONDS)
     else:
         shell.detach([*host.drop_privileges, *argv], log=paths.log)
@@ -89,20 +89,21 @@ def start(host: Host, uuid: str, paths: VmPaths, argv: list[str]) -> Process:
 
 
 def unit_argv(host: Host, uuid: str, paths: VmPaths, argv: list[str]) -> list[str]:
-    """`argv` in a transient systemd unit, which an upgrade of the agent does not touch."""
+    """`argv` in a transient systemd unit, which an upgrade of the agent does not touch.
+
+    Only root's agent may make one; a user's has QEMU in a session of its own, like its switches.
+    """
+    assert host.owner, "the caller looks"
     properties = {
         "StandardError": f"append:{paths.log}",
         "Type": "exec",
         "KillMode": "mixed",
         "NoNewPrivileges": "yes",
         "OOMPolicy": "continue",
+        "User": host.owner.name,
+        "Group": str(host.owner.gid),
+        "CapabilityBoundingSet": "",
     }
-    if host.owner:
-        properties |= {
-            "User": host.owner.name,
-            "Group": str(host.owner.gid),
-            "CapabilityBoundingSet": "",
-        }
     if host.config.netns:
         properties["NetworkNamespacePath"] = host.config.netns
     return [
