@@ -77,6 +77,11 @@ class HostQuerySet(models.QuerySet["Host"]):
         """Hosts in user mode that root prepared a TAP for, to which public addresses are led."""
         return self.filter(network_mode=USER_MODE, revoked_at=None).exclude(public_ranges=[])
 
+    def all_in_user_mode(self) -> bool:
+        """Whether no host but those in user mode has joined, and one of them has."""
+        modes = self.filter(revoked_at=None).exclude(network_mode="").order_by()
+        return set(modes.values_list("network_mode", flat=True)) == {USER_MODE}
+
     def in_mesh(self) -> Self:
         """Hosts that can have members of private networks, and that other hosts talk to."""
         known = self.exclude(uuid=None).exclude(tunnel_key="").exclude(tunnel_ip=None)

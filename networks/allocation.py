@@ -78,7 +78,16 @@ def lend(wish: Wish) -> Address:
             return Address.objects.create(network=pool, project=wish.project, ip=str(free))
     raise NoFreeAddress(
         f"no free public {wish.type.label} address in location {wish.location}: delete one that is"
-        " not needed, or add a pool with `manage.py pool_add`"
+        f" not needed, {_more_addresses(wish.location)}"
+    )
+
+
+def leads_nowhere(pool: Network) -> bool:
+    """All hosts of its location are in user mode, and it is led to the TAP of none of them."""
+    hosts = Host.objects.filter(location=pool.location_id)
+    pools = Network.objects.filter(pk=pool.pk)
+    return hosts.all_in_user_mode() and not any(
+        reaching(pools, host).exists() for host in hosts.with_taps()
     )
 
 
@@ -171,6 +180,15 @@ def release_proven(address_ids: Iterable[int], now: datetime) -> int:
     free = list(proved.values_list("pk", flat=True))
     quarantined = Address.objects.filter(pk__in=free, state=Address.State.QUARANTINE)
     return quarantined.update(state=Address.State.RELEASED, released_at=now)
+
+
+def _more_addresses(location: Location) -> str:
+    if Host.objects.filter(location=location).all_in_user_mode():
+        return (
+            "lead a pool to a host there with `deploy/host prepare-tap` and add it with"
+            " `manage.py pool_add`, or use forwarded ports: its hosts are in user mode"
+        )
+    return "or add a pool with `manage.py pool_add`"
 
 
 def _limits() -> dict[type[PublicIp], int]:

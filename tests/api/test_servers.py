@@ -195,6 +195,18 @@ def test_an_image_that_cannot_be_used_is_refused(
         assert (answer.status, answer.fields) == (422, ["image"])
 
 
+def test_an_image_on_its_way_is_to_be_waited_for(api: Api, order: dict[str, Any]) -> None:
+    make.image("other", sha256="cd" * 32, status="creating")
+    refused = api.post("servers", {**order, "image": "other"})
+    assert "other is creating: wait until a host has it" in refused.error["message"]
+
+
+def test_who_errs_in_a_short_list_is_told_what_there_is(api: Api, order: dict[str, Any]) -> None:
+    for field, there in (("server_type", make.server_type()), ("location", make.location())):
+        refused = api.post("servers", {**order, field: "huge"})
+        assert f"'huge' not found: choose one of {there}" in refused.error["message"]
+
+
 def test_a_size_past_its_deprecation_is_refused(api: Api, order: dict[str, Any]) -> None:
     make.server_type("old", deprecated_at=timezone.now() - timedelta(days=91))
     assert api.post("servers", {**order, "server_type": "old"}).fields == ["server_type"]

@@ -12,9 +12,12 @@ from django.core.management.base import CommandError
 from pytest_django.fixtures import Settings
 
 from cloud.errors import InUse, InvalidInput, NotUnique
+from cloud.models import Host
+from networks.allocation import NoFreeAddress
 from networks.checks import check_mesh
-from networks.models import Network
+from networks.models import IpType, Network, PrimaryIp
 from networks.pools import Pool, describe_pool, ensure_pool, remove_pool, usable
+from networks.public_ips import IpOrder, create_ip
 from tests import factories as make
 from vms.actions import delete_vm
 from vms.reports import vm_report
@@ -178,6 +181,34 @@ def test_pools_are_added_and_removed_from_a_shell() -> None:
     with pytest.raises(CommandError, match="no pool 'six'"):
         call_command("pool_remove", "six")
     assert not Network.objects.exists()
+
+
+def test_a_pool_that_leads_to_no_host_in_user_mode_is_added_with_what_is_missing() -> None:
+    host = make.user_host()
+    add = ["pool_add", "led", "198.51.100.0/28", "--location", "lab"]
+
+    def said() -> str:
+        out = StringIO()
+        call_command(*add, stdout=out)
+        return out.getvalue()
+
+    assert "deploy/host prepare-tap USER --pool 198.51.100.0/28" in said()
+    assert Network.objects.get().name == "led"
+    Host.objects.filter(pk=host.pk).update(public_ranges=["198.51.100.0/24"])
+    assert "prepare-tap" not in said()
+    Host.objects.filter(pk=host.pk).update(public_ranges=[])
+    make.host()
+    assert "prepare-tap" not in said()
+
+
+def test_where_all_hosts_are_in_user_mode_more_addresses_need_a_tap() -> None:
+    make.user_host()
+    order = IpOrder(IpType.IPV4, make.location())
+    with pytest.raises(NoFreeAddress, match=r"prepare-tap.*or use forwarded ports"):
+        create_ip(PrimaryIp, make.project(), order)
+    make.host()
+    with pytest.raises(NoFreeAddress, match="needed, or add a pool"):
+        create_ip(PrimaryIp, make.project(), order)
 
 
 def test_a_pool_keeps_off_the_mesh_of_private_networks(settings: Settings) -> None:

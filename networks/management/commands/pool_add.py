@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from cloud.errors import CumuletError
 from cloud.models import Location, Project
+from networks.allocation import leads_nowhere
 from networks.models import Network
 from networks.pools import Pool, ensure_pool, usable
 
@@ -62,3 +63,8 @@ class Command(BaseCommand):
         what = "networks of /64" if network.ip_range.version == 6 else "addresses"
         lent = "addresses by outside DHCP" if network.dhcp else f"{usable(network)} {what}"
         self.stdout.write(f"pool {network}: {lent}")
+        if leads_nowhere(network):
+            self.stdout.write(
+                f"no host there can use it yet: `deploy/host prepare-tap USER --pool"
+                f" {network.ip_range}` on one of them prints what root has to do"
+            )
