@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from networks.host.switch_console import SwitchSilent
 from networks.host.switches import Switch
 from networks.spec import NicSpec, Presence
 from tests.documents import HOST_UUID, a_spec
-from vms.host import plugs_keeping, qemu, user_mode
+from vms.host import plugs_keeping, qemu, store, user_mode
 from vms.host.host import Host
 from vms.host.paths import HostPaths
 from vms.host.plugs_keeping import Plugs
@@ -65,6 +66,27 @@ def test_a_guest_that_hangs_keeps_no_other_from_being_mended(
 
     asyncio.run(watch())
     assert looked_at == [HUNG, HEALTHY]
+
+
+def test_a_look_that_the_kernel_refuses_ends_nothing(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def vm_ids(_: Host) -> list[int]:
+        looks.append("look")
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(plugs_keeping, "PLUG_SECONDS", 0.001)
+    monkeypatch.setattr(store, "vm_ids", vm_ids)
+
+    async def watch() -> None:
+        tending = asyncio.create_task(Plugs(host, lambda _: asyncio.sleep(0)).tend())
+        while len(looks) < 3 and not tending.done():
+            await asyncio.sleep(0.001)
+        assert tending.cancel()
+
+    asyncio.run(watch())
 
 
 def test_each_switch_is_asked_once_for_all_guests(

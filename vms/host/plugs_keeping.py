@@ -59,7 +59,11 @@ class Plugs:
 
     def _loose(self) -> list[int]:
         presence = VdePlugs(self._host).looking()
-        return [vm_id for vm_id in store.vm_ids(self._host) if self._is_loose(vm_id, presence)]
+        try:
+            return [vm_id for vm_id in store.vm_ids(self._host) if self._is_loose(vm_id, presence)]
+        except OSError:
+            log.exception("guests not seen")
+            return []
 
     def _is_loose(self, vm_id: int, presence: Callable[[VmSpec], Presence]) -> bool:
         paths = self._host.paths.vm(vm_id)
