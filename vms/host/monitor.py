@@ -143,6 +143,7 @@ class Monitor:
         for vm_id in vm_ids:
             self._watch(vm_id)
         await asyncio.gather(*map(look, vm_ids))
+        trim.trim(self._host.paths.outlet_log)
 
     async def _tend_images(self) -> None:
         while True:
