@@ -110,14 +110,14 @@ def check_surroundings(named: Sequence[Network], around: Surroundings) -> None:
                     f"{pool} holds {own}, {what} of this machine: name only addresses that are"
                     " free for guests, such as a smaller part of the network"
                 )
-        if any(_is_part(pool, network) for network in around.uplink):
+        met = [one for one in (*around.uplink, *around.others) if _overlap(pool, one)]
+        nearest = max(met, key=lambda network: network.prefixlen, default=None)
+        if nearest is None or (nearest in around.uplink and nearest.prefixlen < pool.prefixlen):
             continue
-        near = (*around.uplink, *around.others)
-        if met := next((one for one in near if _overlap(pool, one)), None):
-            raise BadPool(
-                f"{pool} overlaps {met}, a network that this machine is in: name addresses that"
-                " are routed to it, or a free part of its uplink's network"
-            )
+        raise BadPool(
+            f"{pool} overlaps {nearest}, a network that this machine is in: name addresses that"
+            " are routed to it, or a free part of its uplink's network"
+        )
 
 
 def preparation(tap: Tap) -> str:
@@ -266,10 +266,6 @@ def _spoken_for(pool: Network) -> list[str]:
 
 def _overlap(one: Network, other: Network) -> bool:
     return one.version == other.version and one.overlaps(other)
-
-
-def _is_part(pool: Network, network: Network) -> bool:
-    return _overlap(pool, network) and pool.prefixlen > network.prefixlen
 
 
 def _has(version: int, networks: Sequence[Network]) -> bool:

@@ -100,7 +100,7 @@ AROUND = Surroundings(
     addresses=tuple(map(ip_address, ("192.0.2.30", "10.1.0.5", "2001:db8::30"))),
     gateways=(ip_address("192.0.2.1"),),
     uplink=(ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")),
-    others=(ip_network("10.1.0.0/16"),),
+    others=tuple(map(ip_network, ("10.1.0.0/16", "192.0.2.192/27"))),
 )
 
 
@@ -112,6 +112,7 @@ AROUND = Surroundings(
         pytest.param("192.0.2.0/28", "holds 192.0.2.1, a gateway", id="the gateway's part"),
         pytest.param("10.0.0.0/8", "holds 10.1.0.5, an address", id="around another network"),
         pytest.param("10.1.9.0/24", "overlaps 10.1.0.0/16", id="a part of another network"),
+        pytest.param("192.0.2.200/29", "overlaps 192.0.2.192/27", id="a nearer network"),
         pytest.param("2001:db8::/48", "holds 2001:db8::30, an address", id="around that of IPv6"),
     ],
 )
