@@ -53,13 +53,14 @@ def serving(socket: Path, *lines: object) -> Iterator[None]:
 
     async def serve() -> None:
         async with await asyncio.start_unix_server(talk, socket):
+            listening.set()
             await asyncio.to_thread(stopped.wait)
 
-    stopped = threading.Event()
+    listening, stopped = threading.Event(), threading.Event()
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    while not socket.exists():
-        time.sleep(0.01)
+    # The file is there a moment before anybody listens.
+    assert listening.wait(10)
     try:
         yield
     finally:
