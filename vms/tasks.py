@@ -10,6 +10,8 @@ from cloud.celery import app
 from cloud.wire import decode
 from networks.spec import NetworkReport
 from vms import reconcile, reports, usage
+from vms.drift.record import host_inventory
+from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
 from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
@@ -39,11 +41,18 @@ def report_network(self: Any, document: dict[str, Any]) -> None:
     network_report(decode(document, NetworkReport), _sender(self))
 
 
+@app.task(name="reports.inventory", bind=True)
+def report_inventory(self: Any, document: dict[str, Any]) -> None:
+    host_inventory(decode(document, HostInventory), _sender(self))
+
+
 @app.task(name="vms.ensure")
 @app.task(name="vms.remove")
 @app.task(name="images.fetch")
 @app.task(name="networks.ensure")
 @app.task(name="networks.remove")
+@app.task(name="hosts.look")
+@app.task(name="strays.remove")
 def dead_letter(document: dict[str, Any]) -> None:
     """Host tasks reach control only through the dead-letter queue, under their own names."""
     reports.dead_letter(document)
