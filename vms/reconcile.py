@@ -21,6 +21,7 @@ from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
 from cloud.patience import backoff
 from vms import dispatch, usage
+from vms.drift.record import forget_closed
 from vms.intent import want
 from vms.lifecycle import Status
 from vms.models import VM, Image, ImageCopy
@@ -135,6 +136,7 @@ def tidy(now: datetime) -> int:
     """Forget what has served its time."""
     usage.condense(now)
     usage.forget(now)
+    forget_closed(now)
     deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()
     return deleted
 

@@ -8,7 +8,7 @@ that have nothing to do with guests, are the machine's own and not told.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -90,20 +90,21 @@ def _of_kind(known: Mapping[str, Any], kind: str, around: Surroundings) -> dict[
     return found
 
 
-def _routes(netlink: Any, known: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Those to guests, whoever made them, and those that we made."""
-    names = {link["index"]: name for name, link in known.items()}
+def _routes(netlink: Any, known: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Those to guests, whoever made them."""
+    guests = {
+        link["index"]: name
+        for name, link in known.items()
+        if name.startswith(TAP_PREFIX) and "-" in name
+    }
     for family in (socket.AF_INET, socket.AF_INET6):
         for route in netlink.get_routes(family=family, table=routes.MAIN):
-            interface = names.get(route.get_attr("RTA_OIF"), "")
-            ours = route["proto"] == routes.PROTOCOL
-            if route.get_attr("RTA_DST") is None or route["proto"] == routes.KERNEL:
-                continue
-            if ours or (interface.startswith(TAP_PREFIX) and "-" in interface):
+            interface = guests.get(route.get_attr("RTA_OIF"))
+            if interface and route["proto"] != routes.KERNEL:
                 yield f"{route.get_attr('RTA_DST')}/{route['dst_len']}", interface
 
 
-def _ruled() -> Iterable[str]:
+def _ruled() -> Iterator[str]:
     prefix = f"{rules.TABLE_PREFIX}{TAP_PREFIX}"
     for table in nft.tables():
         if table.startswith(prefix):

@@ -37,9 +37,9 @@ def require_disks(spec: VmSpec, paths: VmPaths) -> None:
         path = paths.disk(disk.index)
         if not path.exists():
             raise DiskLost(
-                f"disk {disk.index} of server #{spec.vm_id} was made once and is not there any more,"
-                f" so its data is lost: put {path} back from a backup, or delete the server; an"
-                " empty disk is not made in its place"
+                f"disk {disk.index} of server #{spec.vm_id} was made once and is not there any"
+                f" more, so its data is lost: put {path} back from a backup, or delete the server;"
+                " an empty disk is not made in its place"
             )
 
 
