@@ -214,6 +214,7 @@ class DriftAdmin(FactsAdmin):
                         Fact("Server's UUID", code(row.uuid) if row.uuid else None),
                         Fact("Seen first", ago(row.first_seen)),
                         Fact("Seen last", ago(row.last_seen), "When its host looked."),
+                        Fact("Repair ordered", ago(row.repaired_at) if row.repaired_at else None),
                         Fact("Vanished", ago(row.closed_at) if row.closed_at else None),
                         Fact("Known since", ago(row.kept_at) if row.kept_at else None),
                     ],
