@@ -12,7 +12,7 @@ from msgspec import structs
 from cloud import shell
 from networks.host.links import Tap
 from networks.host.nics import Surroundings, ensure_nics, remove_nics
-from networks.spec import MemberSpec, NetworkSpec, PeerSpec, SubnetSpec
+from networks.spec import FirewallSpec, MemberSpec, NetworkSpec, PeerSpec, RuleSpec, SubnetSpec
 from tests.documents import SPEC
 from tests.host.world import World, until
 from vms.drift.differences import differences
@@ -37,7 +37,7 @@ def world(world: World) -> Iterator[World]:
 
 def drift(world: World, *specs: VmSpec, network: NetworkSpec | None = None) -> list[str]:
     """How the host differs from these documents, all of which it once carried out."""
-    seen = census.look(world.host)
+    seen = census.look(world.host, deep=True)
     assert seen.unseen == ()
     states = [ServerState(spec, spec.generation, 0) for spec in specs]
     told = [NetworkState(network.network_id, network)] if network else []
@@ -80,6 +80,28 @@ def test_each_thing_that_is_taken_from_it_is_missing_and_comes_back(world: World
     ]
     run("ip", "link", "del", "cu7-0")
     assert "missing tap cu7-0" in drift(world, spec)
+    assert world.ensure(spec).converged
+    assert drift(world, spec) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(
+            ("flush", "chain", "netdev", "cumulet_cu7-0", "says_ipv4"), id="anti-spoofing"
+        ),
+        pytest.param(("flush", "chain", "inet", "cumulet", "to_cu7-0"), id="firewall"),
+    ],
+)
+def test_rules_that_somebody_took_away_are_missing_and_come_back(
+    world: World, damage: tuple[str, ...]
+) -> None:
+    guarded = FirewallSpec((RuleSpec("in", "tcp", ("0.0.0.0/0",), (22, 22)),))
+    spec = world.spec(nics=(structs.replace(NIC, firewall=guarded),))
+    world.ensure(spec)
+    assert drift(world, spec) == []
+    run("nft", *damage)
+    assert drift(world, spec) == ["missing rules cu7-0"]
     assert world.ensure(spec).converged
     assert drift(world, spec) == []
 

@@ -105,6 +105,7 @@ def test_before_a_repair_a_page_says_what_will_be_done_to_each(client: Client, v
 def test_marking_as_known_takes_it_from_the_list_and_back(client: Client, vm: VM) -> None:
     row = difference("docker0", kind="bridge")
     client.post(f"{LIST}{row.pk}/keep/", {"confirmed": "yes"})
+    assert "is marked as known" in client.get(LIST).content.decode()
     assert "docker0" not in client.get(LIST).content.decode()
     page = client.get(f"{LIST}{row.pk}/change/").content.decode()
     assert "Marked as known" in page

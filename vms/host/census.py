@@ -16,7 +16,7 @@ from msgspec import structs
 
 from cloud.errors import CumuletError
 from networks.host import census as network_census
-from networks.host import plan, processes
+from networks.host import nics, plan, processes
 from networks.spec import NetworkSpec
 from vms.drift import things
 from vms.drift.spec import (
@@ -31,6 +31,7 @@ from vms.drift.spec import (
 from vms.host import documents, files, netstore, store, user_census
 from vms.host.command import BINARY
 from vms.host.host import Host
+from vms.host.leftovers import wanted_taps
 from vms.host.paths import server_of
 from vms.spec import VmSpec
 
@@ -46,8 +47,11 @@ _CHARACTERS = 200
 Look = Callable[[Host], Iterable[Thing]]
 
 
-def look(host: Host) -> HostInventory:
-    """All of it, at one time."""
+def look(host: Host, *, deep: bool = False) -> HostInventory:
+    """All of it, at one time. `deep`: with what is there and not whole.
+
+    Whoever has just converged every server has seen that already.
+    """
     seq = _next_seq(host)
     servers, networks, damaged = _held(host)
     uuids = {one.vm_id: one.uuid for one in servers}
@@ -59,6 +63,8 @@ def look(host: Host) -> HostInventory:
         except (CumuletError, OSError) as error:
             log.warning("not looked at", kinds=[str(kind) for kind in kinds], reason=str(error))
             unseen += kinds
+    if deep:
+        found = _with_flaws(host, found)
     told = [_attributed(host, thing, uuids) for thing in found if thing.kind not in unseen]
     kept, cut = _bounded(told)
     return HostInventory(
@@ -162,6 +168,20 @@ def _network(host: Host) -> Iterator[Thing]:
         network_id = plan.network_of(bridge)
         if network_id:
             yield from things.entries(network_id, plan.names(network_id), forwarding)
+
+
+def _with_flaws(host: Host, found: list[Thing]) -> list[Thing]:
+    if not host.routes_networks:
+        return found
+    try:
+        flaws = nics.flaws(wanted_taps(host), host.surroundings)
+    except CumuletError as error:
+        log.warning("rules not looked into", reason=error.message)
+        return found
+    return [
+        structs.replace(one, flaw=flaws.get(one.name, "")) if one.kind is Kind.RULES else one
+        for one in found
+    ]
 
 
 def _attributed(host: Host, thing: Thing, uuids: dict[int, str]) -> Thing:

@@ -47,4 +47,4 @@ class Surveyor:
 
 def tell(host: Host, send: Tell) -> None:
     """Because control asked. Raises DamagedStore or OSError."""
-    send(census.look(host))
+    send(census.look(host, deep=True))
