@@ -18,6 +18,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 from unfold.decorators import display
 
 from cloud.admin.base import FactsAdmin
+from cloud.admin.differences import drift_table
 from cloud.admin.display import (
     Tone,
     ago,
@@ -39,7 +40,6 @@ from cloud.admin.operations import Effect, Operation
 from cloud.admin.page import Callout, Card, Cell, Fact, Page, Table
 from cloud.admin.secret import Secret, show_secret
 from cloud.admin.usermode import mode_badges, problem_callouts, user_mode_cards
-from cloud.drift import Drift, Survey
 from cloud.hosts import add_host, set_schedulable
 from cloud.models import Host, Location, host_name
 
@@ -269,7 +269,7 @@ class HostAdmin(FactsAdmin):
                 ),
                 *user_mode_cards(row),
             ],
-            tables=[_servers(row), _images(row), _drift(row), _leftovers(row)],
+            tables=[_servers(row), _images(row), drift_table(row), _leftovers(row)],
             reload_seconds=5,
         )
 
@@ -352,34 +352,6 @@ def _images(host: Any) -> Table:
 def _leftovers(host: Host) -> Table:
     rows: list[list[Cell]] = [[code(leftover)] for leftover in host.leftovers]
     return Table("Beyond the inventory", ("In its network",), rows, "Nothing that nobody owns.")
-
-
-def _drift(host: Host) -> Table:
-    standing = host.drift.standing().order_by("first_seen")[:20]
-    rows: list[list[Cell]] = [
-        [
-            link(row, row.name),
-            row.kind,
-            row.direction,
-            row.verb.replace("_", " "),
-            ago(row.first_seen),
-        ]
-        for row in standing
-    ]
-    headers = ("Difference", "Kind", "Side", "Would be done", "Seen first")
-    more = list_url(Drift, f"?host__id__exact={host.pk}")
-    return Table("Drift", headers, rows, _looked(host), more_url=more)
-
-
-def _looked(host: Host) -> str:
-    """What no differences mean."""
-    survey = Survey.objects.filter(host=host).first()
-    if survey is None or survey.at is None:
-        return "It has not said yet what it has: nothing is known."
-    unseen = f" It could not look at: {', '.join(survey.unseen)}." if survey.unseen else ""
-    return (
-        f"It has just what the inventory says, as of {timezone.localtime(survey.at):%F %T}.{unseen}"
-    )
 
 
 def copy_state(copy: Any) -> SafeString:
