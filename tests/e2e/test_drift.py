@@ -10,6 +10,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from vms.host.paths import tap_name
 pytestmark = pytest.mark.faults
 
 STRAY_ROUTE = "198.18.9.9/32"
+STRAY_DIRECTORIES = ("not-mine", "999")
 
 
 @pytest.fixture
@@ -42,9 +44,10 @@ def network(world: World) -> Iterator[BoundNetwork]:
 
 
 @pytest.fixture
-def unwatched(world: World) -> Iterator[None]:
-    """Afterwards every host is watched again, and says so."""
-    yield
+def tidy(world: World) -> Iterator[ExitStack]:
+    """What is called at the end in any case; then every host is watched again."""
+    with ExitStack() as stack:
+        yield stack
     world.cloud.supervisor.start(*(host.monitor for host in world.cloud.hosts))
 
 
@@ -78,6 +81,14 @@ def told(rows: list[dict[str, Any]]) -> set[str]:
     return {f"{row['direction']} {row['kind']} {row['name']}" for row in rows}
 
 
+def remove_strays(world: World, host: LabHost) -> None:
+    """As an operator would."""
+    for name in {"tap-mine", "br-mine"} & world.links(host):
+        on(world, host, "ip", "link", "del", name)
+    for name in STRAY_DIRECTORIES:
+        shutil.rmtree(host.state / "vms" / name, ignore_errors=True)
+
+
 def kill_guest(world: World, server: BoundServer) -> str:
     """As by kill -9; answers its UUID."""
     (process,) = [
@@ -90,7 +101,7 @@ def kill_guest(world: World, server: BoundServer) -> str:
 
 
 def test_drift_is_listed_both_ways_healed_where_it_is_safe_and_else_left_alone(
-    world: World, network: BoundNetwork, unwatched: None
+    world: World, network: BoundNetwork, tidy: ExitStack
 ) -> None:
     web, peer = (world.create(name, networks=[network]) for name in ("web", "peer"))
     gone = world.create("gone")
@@ -112,15 +123,17 @@ def test_drift_is_listed_both_ways_healed_where_it_is_safe_and_else_left_alone(
     on(world, host, "nft", "delete", "table", "netdev", f"cumulet_{public}")
     on(world, host, "ip", "route", "del", f"{address}/32")
     on(world, host, "bridge", "fdb", "del", mac, "dev", tunnel, "self")
-    on(world, host, "ip", "tuntap", "add", "tap-mine", "mode", "tap")
-    on(world, host, "ip", "link", "add", "br-mine", "type", "bridge")
-    on(world, host, "ip", "route", "add", STRAY_ROUTE, "dev", public)
     on(world, host, "ip", "tuntap", "add", left, "mode", "tap")
     on(world, host, "ip", "link", "set", left, "alias", f"cumulet {identity}")
-    strays = host.state / "vms" / "not-mine", host.state / "vms" / "999"
-    for stray in strays:
-        stray.mkdir()
-    (strays[1] / "disk-0.qcow2").write_bytes(b"somebody's data")
+    tidy.callback(remove_strays, world, host)
+    on(world, host, "ip", "tuntap", "add", "tap-mine", "mode", "tap")
+    on(world, host, "ip", "link", "add", "br-mine", "type", "bridge")
+    for name in STRAY_DIRECTORIES:
+        (host.state / "vms" / name).mkdir()
+    data = host.state / "vms" / "999" / "disk-0.qcow2"
+    data.write_bytes(b"somebody's data")
+    to_peer = tap_name(peer.id, 0)
+    on(world, world.host_of(peer), "ip", "route", "add", STRAY_ROUTE, "dev", to_peer)
 
     code, rows, _ = drift(world)
     assert code == 1
@@ -133,7 +146,7 @@ def test_drift_is_listed_both_ways_healed_where_it_is_safe_and_else_left_alone(
     extra = {
         "extra tap tap-mine",
         "extra bridge br-mine",
-        f"extra address route {STRAY_ROUTE} to {public}",
+        f"extra address route {STRAY_ROUTE} to {to_peer}",
         f"extra tap {left}",
         "extra directory not-mine",
         "extra directory 999",
@@ -142,7 +155,8 @@ def test_drift_is_listed_both_ways_healed_where_it_is_safe_and_else_left_alone(
     assert missing | extra <= told(rows)
     entries = [row for row in rows if row["kind"] == "fdb" and mac in row["name"]]
     assert [row["direction"] for row in entries] == ["missing"]
-    assert {row["host"]["name"] for row in rows} == {host.name}
+    by_host = {row["host"]["name"]: row for row in rows}
+    assert by_host.keys() == {host.name, world.host_of(peer).name}
     assert all(row["age"] < 60 for row in rows)
 
     code, rows, said = drift(world, "--repair", "--yes")
@@ -154,13 +168,10 @@ def test_drift_is_listed_both_ways_healed_where_it_is_safe_and_else_left_alone(
     assert {row["repair"] for row in rows} == {"quarantine"}
     assert left not in world.links(host)
     assert {"tap-mine", "br-mine", public, private} <= world.links(host)
-    assert (strays[1] / "disk-0.qcow2").read_bytes() == b"somebody's data"
+    assert data.read_bytes() == b"somebody's data"
 
-    on(world, host, "ip", "link", "del", "tap-mine")
-    on(world, host, "ip", "link", "del", "br-mine")
-    on(world, host, "ip", "route", "del", STRAY_ROUTE, "dev", public)
-    for stray in strays:
-        shutil.rmtree(stray)
+    tidy.close()
+    on(world, world.host_of(peer), "ip", "route", "del", STRAY_ROUTE)
     assert drift(world)[0] == 0
     world.cloud.supervisor.start(host.monitor)
     world.wait_for_status(web, "running", seconds=60)
