@@ -6,10 +6,10 @@ cannot be looked at is named as unseen, so that nothing follows from it.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import structlog
 from msgspec import structs
@@ -43,6 +43,7 @@ _IN_KERNEL = (
 _IN_USER_MODE = (Kind.SWITCH, Kind.OUTLET, Kind.PORT)
 # Longer names are cut: they are some stranger's, and nothing of ours.
 _CHARACTERS = 200
+_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z"
 
 Look = Callable[[Host], Iterable[Thing]]
 
@@ -65,7 +66,7 @@ def look(host: Host, *, deep: bool = False) -> HostInventory:
             unseen += kinds
     if deep:
         found = _with_flaws(host, found)
-    told = [_attributed(host, thing, uuids) for thing in found if thing.kind not in unseen]
+    told = [_attributed(host, _fit(thing), uuids) for thing in found if thing.kind not in unseen]
     kept, cut = _bounded(told)
     return HostInventory(
         host_uuid=host.uuid,
@@ -97,10 +98,9 @@ def _held(host: Host) -> tuple[list[HeldServer], list[HeldNetwork], list[Thing]]
         try:
             wanted = store.wanted(host.paths.vm(vm_id))
         except documents.DamagedStore as error:
-            flaw = error.message.encode("ascii", "replace").decode()[:_CHARACTERS]
-            damaged.append(Thing(Kind.SERVER, str(vm_id), server=vm_id, flaw=flaw))
+            damaged.append(Thing(Kind.SERVER, str(vm_id), server=vm_id, flaw=error.message))
             continue
-        if wanted:
+        if wanted and wanted.vm_id == vm_id:
             here = isinstance(wanted, VmSpec)
             servers.append(HeldServer(vm_id, wanted.uuid, wanted.generation, here))
     for network_id in netstore.network_ids(host.paths):
@@ -113,8 +113,8 @@ def _held(host: Host) -> tuple[list[HeldServer], list[HeldNetwork], list[Thing]]
 
 def _on_disk(host: Host) -> Iterator[Thing]:
     for entry in sorted(host.paths.vms.iterdir()):
-        if not entry.name.isdigit():
-            yield Thing(Kind.DIRECTORY, _name(entry))
+        if not (entry.name.isdigit() and entry.name == str(int(entry.name))):
+            yield Thing(Kind.DIRECTORY, entry.name)
             continue
         paths = host.paths.vm(int(entry.name))
         vm_id = paths.vm_id
@@ -125,9 +125,9 @@ def _on_disk(host: Host) -> Iterator[Thing]:
         if wanted:
             yield things.server(vm_id, wanted.uuid)
         else:
-            yield Thing(Kind.DIRECTORY, _name(entry), server=vm_id or None)
+            yield Thing(Kind.DIRECTORY, entry.name, server=vm_id)
         for disk in sorted(entry.glob("disk-*")):
-            yield Thing(Kind.DISK, f"{vm_id}/{_name(disk).removesuffix('.qcow2')}", vm_id or None)
+            yield Thing(Kind.DISK, f"{vm_id}/{disk.name.removesuffix('.qcow2')}", server=vm_id)
 
 
 def _processes(host: Host) -> Iterator[Thing]:
@@ -219,6 +219,22 @@ def _after(words: tuple[str, ...], option: str) -> str:
     return words[at] if at < len(words) else ""
 
 
-def _name(path: Path) -> str:
-    """Of a file that anybody may have put there: printable, and not too long."""
-    return path.name.encode("ascii", "backslashreplace").decode()[: _CHARACTERS - 30] or "?"
+def _fit(thing: Thing) -> Thing:
+    """As the wire contract has it, whatever names somebody gave to files, links and programs."""
+    return structs.replace(
+        thing,
+        name=_printable(thing.name),
+        flaw=_printable(thing.flaw),
+        server=thing.server if _is_row_id(thing.server) else None,
+        network=thing.network if _is_row_id(thing.network) else None,
+        uuid=thing.uuid if thing.uuid and re.match(_UUID, thing.uuid) else None,
+    )
+
+
+def _printable(text: str) -> str:
+    shown = "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in text)
+    return shown if len(shown) <= _CHARACTERS else f"{shown[: _CHARACTERS - 3]}..."
+
+
+def _is_row_id(number: int | None) -> bool:
+    return number is not None and 1 <= number < 2**53
