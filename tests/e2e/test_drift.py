@@ -174,5 +174,5 @@ def test_drift_is_listed_both_ways_healed_where_it_is_safe_and_else_left_alone(
     on(world, world.host_of(peer), "ip", "route", "del", STRAY_ROUTE)
     assert drift(world)[0] == 0
     world.cloud.supervisor.start(host.monitor)
-    world.wait_for_status(web, "running", seconds=60)
+    world.wait_for_status(web, "running", seconds=180)
     world.wait_for_ssh(web)

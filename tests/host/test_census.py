@@ -30,6 +30,7 @@ from vms.drift.spec import (
 )
 from vms.drift.wanted import NetworkState, ServerState, wanted
 from vms.host import census, documents, inbox
+from vms.host.surveyor import Surveyor
 from vms.spec import PowerGoal, VmSpec
 
 NIC = structs.replace(SPEC.nics[0], ipv6="2001:db8:a:7::/64")
@@ -234,6 +235,24 @@ def test_whatever_strangers_call_their_things_the_inventory_can_be_told(world: W
     assert decode(encode(seen), HostInventory) == seen
     names = {one.name for one in seen.things if one.kind is Kind.DIRECTORY}
     assert {"9" * 25, "0", "\\u2603\\n"} <= names
+
+
+def test_control_is_told_of_news_and_once_more_and_then_seldom(world: World) -> None:
+    told: list[HostInventory] = []
+    surveyor = Surveyor(world.host, lambda seen: told.append(seen) or True)  # type: ignore[func-returns-value]
+    counts = []
+    for _ in range(4):
+        surveyor.sweep()
+        counts.append(len(told))
+    assert counts == [1, 2, 2, 2]
+    run("ip", "tuntap", "add", "tap-mine", "mode", "tap")
+    for _ in range(11):
+        surveyor.sweep()
+        counts.append(len(told))
+    assert counts[4:] == [3, 4, *[4] * 9]
+    surveyor.sweep()
+    assert len(told) == 5
+    assert [one.seq for one in told] == sorted({one.seq for one in told})
 
 
 def test_the_monitor_tells_what_changed(world: World) -> None:
