@@ -111,6 +111,11 @@ def test_an_interface_too_many_of_a_known_server_goes_if_the_host_made_it() -> N
     assert extra(PROCESS, **mine).verb is Verb.SEND_SERVER
 
 
+def test_which_of_two_processes_of_a_server_is_right_is_left_to_people() -> None:
+    again = Thing(Kind.PROCESS, f"{VM_UUID} again, as 4711", server=7, uuid=VM_UUID)
+    assert extra(again, here={7: VM_UUID}, held=HELD).verb is Verb.QUARANTINE
+
+
 def test_an_entry_too_many_goes_by_the_document_of_its_network() -> None:
     entry = Thing(Kind.FDB, "x", network=4)
     assert extra(entry, networks=frozenset({4})).verb is Verb.SEND_NETWORK

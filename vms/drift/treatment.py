@@ -135,6 +135,12 @@ def _of_server(thing: Thing, server: int, known: Knowledge) -> Treatment:
 
 
 def _of_known_server(thing: Thing, server: int) -> Treatment:
+    if thing.kind is Kind.PROCESS and thing.name != thing.uuid:
+        return Treatment(
+            Verb.QUARANTINE,
+            f"server #{server} runs twice on its host: look which of them its guest is, and end the"
+            " other",
+        )
     if thing.kind in _BY_DOCUMENT:
         return Treatment(Verb.SEND_SERVER, f"the document of server #{server} has it end")
     if _is_stray(thing):
