@@ -73,6 +73,12 @@ def test_what_is_left_of_a_server_that_is_known_to_be_deleted_goes() -> None:
     assert extra(Thing(Kind.RULES, "cu7-0", server=7), ended=ended).verb is Verb.REMOVE_STRAY
 
 
+def test_a_number_that_was_given_again_proves_nothing() -> None:
+    """A restored database counts anew; a TAP's name tells the number only."""
+    ended = frozenset({(7, HOST_UUID)})
+    assert extra(TAP, ended=ended, here={7: VM_UUID}).verb is Verb.QUARANTINE
+
+
 def test_another_server_of_the_same_number_was_not_deleted() -> None:
     ended = frozenset({(7, HOST_UUID)})
     assert extra(PROCESS, ended=ended, held=HELD).verb is Verb.QUARANTINE
