@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.contrib.auth.models import User
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import CheckConstraint, Q, UniqueConstraint
+from django.db.models import CheckConstraint, F, Q, UniqueConstraint
 from django.utils import timezone
 
 from cloud.actor import Kind
@@ -266,6 +266,12 @@ class Action(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [
+            # No Action without an end, or with one that nobody lives to see.
+            CheckConstraint(
+                name="action_deadline_within_a_day",
+                condition=Q(deadline__gt=F("started"))
+                & Q(deadline__lte=F("started") + timedelta(days=1)),
+            ),
             CheckConstraint(
                 name="action_ended_has_finished",
                 condition=Q(status="running", finished=None)

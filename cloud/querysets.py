@@ -121,6 +121,10 @@ class ActionQuerySet(models.QuerySet["Action"]):
     def overdue(self, now: datetime) -> Self:
         return self.open().filter(deadline__lt=now)
 
+    def with_course(self) -> Self:
+        """With their steps, in order, and what they are about."""
+        return self.prefetch_related("steps", "resources")
+
     def of_request(self, request_id: str) -> Self:
         return self.filter(request_id=request_id)
 
