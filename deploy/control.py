@@ -82,7 +82,7 @@ def programs(instance: Instance, release: Path) -> list[Program]:
     worker = ["worker", "--pool", "threads", "--concurrency", "4", "-n", "control@%h"]
     commands = {
         WEB: [sys.executable, "-m", "cloud.asgi", "--port", str(instance.ports.web)],
-        WORKER: [*celery, *worker, "-Q", "control,reports,dead", "-E", "--loglevel", "INFO"],
+        WORKER: [*celery, *worker, "-Q", "control,reports", "-E", "--loglevel", "INFO"],
         BEAT: [*celery, "beat", "-s", str(_home(instance) / "beat-schedule"), "--pidfile="],
         FLOWER: [sys.executable, "-m", "cloud.flower", "--address=127.0.0.1", flower_port],
     }

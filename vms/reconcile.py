@@ -22,7 +22,7 @@ from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
 from cloud.patience import backoff
-from vms import dispatch, overdue, usage
+from vms import dead_letters, dispatch, overdue, usage
 from vms.intent import want
 from vms.lifecycle import Status
 from vms.models import VM, Image, ImageCopy
@@ -145,6 +145,7 @@ def tidy(now: datetime) -> int:
     """Forget what has served its time."""
     usage.condense(now)
     usage.forget(now)
+    dead_letters.tidy(now)
     deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()
     return deleted
 

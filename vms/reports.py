@@ -7,7 +7,6 @@ logged. A missing report never means anything.
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 import structlog
 from django.db import transaction
@@ -20,7 +19,7 @@ from cloud.actor import Actor, acting
 from cloud.audit import changing
 from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, record_heartbeat
-from cloud.metrics import DEAD_LETTERS, observe_step
+from cloud.metrics import observe_step
 from cloud.models import Action
 from networks.allocation import withdrawn
 from vms import ports
@@ -132,29 +131,6 @@ def image_report(report: ImageReport, sender: str) -> None:
         elif failure and not failure.retryable:
             image.filter(status=Image.Status.CREATING).update(
                 status=Image.Status.UNAVAILABLE, problem=failure.message
-            )
-
-
-def dead_letter(document: dict[str, Any]) -> None:
-    """A host could not take a message at all, again and again: end what waits for it.
-
-    Its worker died on every delivery, so nothing is known about the VM itself.
-    """
-    now = timezone.now()
-    DEAD_LETTERS.inc()
-    log.error(
-        "message to a host died",
-        vm=document.get("vm_id"),
-        network=document.get("network_id"),
-        host=document.get("host_uuid"),
-    )
-    for action in Action.objects.open().of("server", int(document.get("vm_id") or 0)):
-        if action.generation <= int(document.get("generation") or 0):
-            end_action(
-                action,
-                now,
-                code="host_failed",
-                message="the host's agent failed on this every time: see its log, then ask again",
             )
 
 

@@ -54,7 +54,6 @@ SILENT: tuple[Callable[..., Any], ...] = (
     reconcile.mark_unknown,
     reconcile.sweep,
     reconcile.tidy,
-    reports.dead_letter,
     reports.host_report,
     reports.image_report,
     ssh_keys.fingerprint_of,
