@@ -80,6 +80,7 @@ _SIDEBAR = [
         "items": [
             _page("Hosts", "host", "cloud_host_changelist"),
             _page("Locations", "location_on", "cloud_location_changelist"),
+            _page("Dead letters", "mark_email_unread", "cloud_deadletter_changelist"),
         ],
     },
     {
