@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import AllValuesFieldListFilter, ChoicesDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 
 from cloud.admin.activity import HEADERS, action_rows
@@ -60,13 +62,35 @@ def _forget(letter: DeadLetter) -> str:
     return said
 
 
+class _Values(DropdownFilter):
+    """Letters with one of the values that occur."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        letters = DeadLetter.objects.exclude(**{self.parameter_name: ""}).order_by()
+        values = letters.values_list(self.parameter_name, flat=True).distinct()
+        return [(value, value) for value in sorted(values)]
+
+    def queryset(self, request: HttpRequest, letters: QuerySet[DeadLetter]) -> Any:
+        return letters.filter(**{self.parameter_name: self.value()}) if self.value() else letters
+
+
+class QueueFilter(_Values):
+    title = "queue"
+    parameter_name = "queue"
+
+
+class AboutFilter(_Values):
+    title = "kind of object"
+    parameter_name = "resource_type"
+
+
 @admin.register(DeadLetter)
 class DeadLetterAdmin(FactsAdmin):
     list_display = ("what", "why", "about", "where", "times", "ended", "when", "traced")
     list_filter = (
         ("reason", ChoicesDropdownFilter),
-        ("queue", AllValuesFieldListFilter),
-        ("resource_type", AllValuesFieldListFilter),
+        QueueFilter,
+        AboutFilter,
     )
     search_fields = ("request_id__exact", "task", "host", "explanation", "=resource_id")
     search_help_text = "Request id, task, host, reason or resource number"
@@ -162,9 +186,7 @@ class DeadLetterAdmin(FactsAdmin):
                         Fact("Deliveries", row.deliveries or None, "Tries before it died."),
                         Fact("Times", row.times, "Letters alike are one row."),
                         Fact("First", ago(row.at)),
-                        Fact(
-                            "Asked again", ago(row.asked_again_at) if row.asked_again_at else None
-                        ),
+                        Fact("Asked again", again),
                     ],
                     icon="history",
                     note="A message is only a hint: what should be stands in the inventory, and the"
