@@ -13,6 +13,7 @@ from django.utils import timezone
 from cloud.actor import Kind
 from cloud.authority import Authority  # noqa: F401  (a model of this app)
 from cloud.deadletter import DeadLetter as DeadLetter
+from cloud.drift import Drift, Survey  # noqa: F401  (models of this app)
 from cloud.querysets import (
     MESH_MODES,
     USER_MODE,

@@ -31,6 +31,7 @@ from cloud.wire import MalformedDocument, decode
 from networks.models import Replica
 from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
 from vms import dispatch
+from vms.drift.spec import HostInventory, InventoryRequest, StrayRemoval
 from vms.models import VM, ImageCopy
 from vms.spec import HostReport, ImageFetch, ImageReport, UsageReport, VmRemoval, VmReport, VmSpec
 
@@ -52,6 +53,9 @@ DOCUMENTS: Final[Mapping[str, type[Struct]]] = {
     "reports.image": ImageReport,
     "reports.usage": UsageReport,
     "reports.network": NetworkReport,
+    "reports.inventory": HostInventory,
+    "hosts.look": InventoryRequest,
+    "strays.remove": StrayRemoval,
 }
 _REASONS = set(DeadLetter.Reason.values)
 

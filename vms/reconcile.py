@@ -23,6 +23,7 @@ from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
 from cloud.patience import backoff
 from vms import dead_letters, dispatch, overdue, usage
+from vms.drift.record import forget_closed
 from vms.intent import want
 from vms.lifecycle import Status
 from vms.models import VM, Image, ImageCopy
@@ -146,6 +147,7 @@ def tidy(now: datetime) -> int:
     usage.condense(now)
     usage.forget(now)
     dead_letters.tidy(now)
+    forget_closed(now)
     deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()
     return deleted
 

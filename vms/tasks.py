@@ -12,6 +12,8 @@ from cloud.deadqueue import DeadQueue
 from cloud.wire import decode
 from networks.spec import NetworkReport
 from vms import dead_letters, reconcile, reports, usage
+from vms.drift.record import host_inventory
+from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
 from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
@@ -39,6 +41,11 @@ def report_usage(self: Any, document: dict[str, Any]) -> None:
 @app.task(name="reports.network", bind=True)
 def report_network(self: Any, document: dict[str, Any]) -> None:
     network_report(decode(document, NetworkReport), _sender(self))
+
+
+@app.task(name="reports.inventory", bind=True)
+def report_inventory(self: Any, document: dict[str, Any]) -> None:
+    host_inventory(decode(document, HostInventory), _sender(self))
 
 
 @app.task(name="control.sweep")

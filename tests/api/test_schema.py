@@ -52,6 +52,7 @@ def test_the_document_and_its_page_are_served_to_everybody(lab: None) -> None:
         "/v1/server_types/{id}", "/v1/locations", "/v1/locations/{id}", "/v1/ssh_keys",
         "/v1/servers/{id}/metrics", "/v1/datacenters/{id}", "/v1/hosts", "/v1/hosts/{id}",
         "/v1/hosts/{owner}/nics", "/v1/pricing", "/v1/audit", "/v1/audit/{id}",
+        "/v1/drift", "/v1/drift/{id}",
         "/v1/primary_ips", "/v1/primary_ips/{id}", "/v1/floating_ips", "/v1/floating_ips/{id}",
         "/v1/floating_ips/{owner}/actions", "/v1/addresses/{ip}/history",
         "/v1/firewalls", "/v1/firewalls/{id}", "/v1/firewalls/{owner}/actions",

@@ -62,6 +62,12 @@ def dispatch_due(now: datetime, observed_before: datetime) -> int:
     return _tell_again(due.values_list("network", flat=True), due, now)
 
 
+def tell_again(network_id: int, host: Host) -> int:
+    """Send a host its document of a network again, though it has confirmed it."""
+    replica = Replica.objects.filter(network=network_id, host=host, wanted=True)
+    return _tell_again(replica.values_list("network", flat=True), replica, timezone.now())
+
+
 def rewire_due(now: datetime) -> int:
     """Tell of another hub where the one of a network's cables fell silent or a better one came."""
     return _tell_again(badly_wired(now).values_list("pk", flat=True), Replica.objects.none(), now)
