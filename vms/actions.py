@@ -184,6 +184,7 @@ def delete_vm(vm: VM) -> Action:
         if vm.delete_protection:
             raise Protected(f"server {vm.name} is protected from deletion: remove the protection")
         vm.deleting = True
+        vm.held_back = ""
         let_go(vm)
         unguard(vm)
         change.action = ask(vm, PowerGoal.OFF, _DELETE)

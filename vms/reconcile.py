@@ -29,6 +29,7 @@ from vms.lifecycle import Status
 from vms.models import VM, Image, ImageCopy
 from vms.overdue import Explainer
 from vms.private import replication
+from vms.restored.verify import ask_unverified
 from vms.spec import Power, PowerGoal
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,7 @@ def sweep() -> None:
         partial(end_overdue_actions, now),
         partial(mark_unknown, now),
         partial(forgive_ignored_shutdowns, now),
+        partial(ask_unverified, now),
         partial(dispatch_due_vms, now),
         partial(replication.rewire_due, now),
         partial(replication.dispatch_due, now, observed_before=now - STALE),
@@ -79,6 +81,7 @@ def mark_unknown(now: datetime) -> int:
 def forgive_ignored_shutdowns(now: datetime) -> int:
     """A guest that ignored its power button runs on, and the status says so again."""
     ignoring = VM.objects.for_spec().filter(
+        held_back="",
         goal=PowerGoal.SHUTDOWN,
         observed_power=Power.RUNNING,
         deleting=False,
@@ -94,8 +97,8 @@ def forgive_ignored_shutdowns(now: datetime) -> int:
 
 def dispatch_due_vms(now: datetime) -> int:
     """Send again what a speaking host has not confirmed, with a back-off in the row."""
-    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
-    due = VM.objects.for_spec().due(now, observed_before=now - STALE).filter(host__in=speaking)
+    obeying = Host.objects.obeying(now, settings.HOST_SILENT_SECONDS)
+    due = VM.objects.for_spec().due(now, observed_before=now - STALE).filter(host__in=obeying)
     with transaction.atomic():
         vms = list(due.select_for_update(of=("self",), skip_locked=True)[:BATCH])
         for vm in vms:

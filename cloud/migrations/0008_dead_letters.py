@@ -42,6 +42,11 @@ class Migration(migrations.Migration):
                 'default_permissions': ('view', 'change', 'delete'),
             },
         ),
+        migrations.AddField(
+            model_name='host',
+            name='unverified_since',
+            field=models.DateTimeField(editable=False, null=True),
+        ),
         migrations.AddConstraint(
             model_name='action',
             constraint=models.CheckConstraint(condition=models.Q(('deadline__gt', models.F('started')), ('deadline__lte', django.db.models.expressions.CombinedExpression(models.F('started'), '+', models.Value(datetime.timedelta(days=1))))), name='action_deadline_within_a_day'),

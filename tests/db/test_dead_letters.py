@@ -5,32 +5,25 @@ A real RabbitMQ, control's own worker with its reader of dead letters, and a hos
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
 from celery.contrib.testing.worker import start_worker
 from django.utils import timezone
-from kombu import Connection, Exchange
+from kombu import Connection
 
-from cloud import agent, celery
+from cloud import celery
 from cloud.broker import (
     DEAD,
     HOSTS_EXCHANGE,
-    REPORTS,
     Administration,
     declare_cloud,
     declare_host,
 )
-from cloud.deadqueue import DeadQueue
 from cloud.errors import Conflict
-from cloud.hostconfig import HostConfig
 from cloud.metrics import REGISTRY
 from cloud.models import Action, DeadLetter
 from cloud.poison import MOST_BYTES
@@ -38,8 +31,8 @@ from cloud.wire import encode
 from deploy import broker as broker_service
 from tests import factories as make
 from tests.conftest import SERVICES
+from tests.db.post import Post, call, letter, reading, ready_messages, until
 from vms import dead_letters, dispatch, reconcile, reports
-from vms.actions import PowerCommand, power
 from vms.models import VM
 
 pytestmark = [
@@ -55,46 +48,6 @@ pytestmark = [
 ]
 
 SECRET = "planted-secret"
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
-        time.sleep(0.05)
-
-
-class Post:
-    """Puts messages into queues, as anybody with the connection's rights could."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def send(
-        self,
-        body: object,
-        *,
-        task: str | None = "reports.vm",
-        key: str = "report",
-        exchange: str = REPORTS,
-        **options: Any,
-    ) -> None:
-        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"task": task, "id": options.pop("id", "t-1"), **options.pop("headers", {})}
-        headers = {name: value for name, value in headers.items() if value is not None}
-        with Connection(self.url) as connection:
-            connection.Producer(exchange=Exchange(exchange, "topic")).publish(
-                raw,
-                routing_key=key,
-                headers=headers,
-                content_type=options.pop("content_type", "application/json"),
-                content_encoding=options.pop("content_encoding", "utf-8"),
-                **options,
-            )
-
-
-def call(*arguments: object, **embedded: object) -> list[object]:
-    return [list(arguments), {}, embedded]
 
 
 @pytest.fixture
@@ -127,55 +80,17 @@ def vm() -> VM:
     return make.ordered().vm
 
 
-@contextmanager
-def reading(url: str) -> Iterator[None]:
-    """Control's reader of dead letters, which its worker starts once it is ready."""
-    end = DeadQueue(url, dead_letters.keep).start()
-    try:
-        yield
-    finally:
-        end()
-
-
 @pytest.fixture(scope="module")
-def workers(rabbitmq: str) -> Iterator[list[Any]]:
-    """Control's worker and that of h1, whose task for servers does what stands in the list."""
+def worker(rabbitmq: str) -> Iterator[None]:
     declare_cloud(rabbitmq)
-    declare_host(rabbitmq, "h1")
-    nowhere = Path("/nowhere")
-    app = agent.make_app(HostConfig("h1", rabbitmq, state_dir=nowhere, run_dir=nowhere))
-    app.conf.update(include=[])
-    outcomes: list[Any] = []
-
-    @app.task(name="vms.ensure")
-    def ensure(document: dict[str, Any]) -> None:
-        outcome = outcomes.pop(0) if outcomes else None
-        if isinstance(outcome, Exception):
-            raise outcome
-
-    with (
-        start_worker(celery.app, pool="threads", concurrency=2, perform_ping_check=False),
-        start_worker(app, pool="threads", concurrency=1, perform_ping_check=False),
-    ):
-        yield outcomes
+    with start_worker(celery.app, pool="threads", concurrency=2, perform_ping_check=False):
+        yield
 
 
 @pytest.fixture
-def control(url: str, workers: list[Any]) -> Iterator[None]:
+def control(url: str, worker: None) -> Iterator[None]:
     with reading(url):
         yield
-
-
-@pytest.fixture
-def host_worker(control: None, workers: list[Any]) -> list[Any]:
-    return workers
-
-
-def letter(reason: str = "rejected") -> DeadLetter:
-    until(lambda: DeadLetter.objects.exists())
-    found = DeadLetter.objects.get()
-    assert found.reason == reason
-    return found
 
 
 # Each is a body, what comes with it, and what people read about it.
@@ -227,11 +142,6 @@ def test_a_poisoned_message_of_each_kind_is_a_letter_and_blocks_nobody(
     assert (found.queue, found.times) == ("reports", 1)
     # The next message is taken: dropped with a word in the log, because nobody vouches for it.
     until(lambda: ready_messages("reports") == 0)
-
-
-def ready_messages(queue: str) -> int:
-    with Connection(broker_service.url(SERVICES.instance)) as connection:
-        return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
 
 
 def test_a_report_that_crashes_control_is_a_letter_and_ends_its_action(
@@ -292,39 +202,6 @@ def test_the_headers_of_a_sender_do_not_say_how_a_message_died(
     as_host.send(b"nonsense", user_id="host-h1", headers={"x-death": forged})
     found = letter()
     assert (found.queue, found.host) == ("reports", "h1")
-
-
-def test_a_document_that_a_host_cannot_take_ends_its_action_with_the_reason(
-    post: Post, host_worker: list[Any], vm: VM
-) -> None:
-    document = encode(dispatch.spec_of(VM.objects.for_spec().get()))
-    host_worker.append(ZeroDivisionError("no such wire"))
-    post.send(
-        call({**document, "cores": -3}),
-        task="vms.ensure",
-        exchange=HOSTS_EXCHANGE,
-        key="host.h1",
-        headers={"request_id": vm.request_id},
-    )
-    found = letter()
-    assert (found.queue, found.host, found.request_id) == ("host.h1", "h1", vm.request_id)
-    ended = Action.objects.filter(status="error")
-    assert {one.error_code for one in ended} == {"host_failed"}
-    assert sorted(found.actions) == sorted(one.pk for one in ended)
-    assert len(found.actions) == 2
-    assert power(vm, PowerCommand.POWEROFF).status == "running"
-
-
-def test_an_error_of_the_hosts_machine_is_no_dead_letter(
-    post: Post, host_worker: list[Any], vm: VM
-) -> None:
-    host_worker.append(OSError(28, "No space left on device"))
-    document = encode(dispatch.spec_of(VM.objects.for_spec().get()))
-    post.send(call(document), task="vms.ensure", exchange=HOSTS_EXCHANGE, key="host.h1")
-    until(lambda: not host_worker)
-    post.send(b"nonsense", task="vms.ensure", exchange=HOSTS_EXCHANGE, key="host.h1")
-    assert "not JSON" in letter().explanation
-    assert Action.objects.open().count() == 2
 
 
 def test_a_message_that_kills_its_worker_each_time_is_counted_out(
