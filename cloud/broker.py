@@ -22,7 +22,7 @@ REPORTS = "reports"
 DEAD = "dead"
 
 # How often a message may be redelivered before it goes to the dead-letter queue.
-_DELIVERY_LIMIT = 5
+DELIVERY_LIMIT = 5
 
 
 class BrokerRefused(CumuletError):
@@ -37,7 +37,7 @@ def quorum() -> dict[str, Any]:
     """Arguments of a durable, replicated queue that ends poison messages in the dead queue."""
     return {
         "x-queue-type": "quorum",
-        "x-delivery-limit": _DELIVERY_LIMIT,
+        "x-delivery-limit": DELIVERY_LIMIT,
         "x-dead-letter-exchange": DEAD,
     }
 
@@ -132,6 +132,12 @@ class Administration:
         self._put(f"/users/{user}", {"password": password, "tags": ""})
         self._put(f"/permissions/{self._vhost}/{user}", permissions(host))
 
+    def hosts(self) -> set[str]:
+        """Names of all hosts that have a user; raises BrokerRefused."""
+        users = (str(one["name"]) for one in self._ask("GET", "/users").json())
+        prefix = broker_user("")
+        return {name.removeprefix(prefix) for name in users if name.startswith(prefix)}
+
     def remove_host_user(self, host: str) -> None:
         """Forget the host's user, which ends its connections; raises BrokerRefused."""
         self._ask("DELETE", f"/users/{quote(broker_user(host), safe='')}")
@@ -139,7 +145,7 @@ class Administration:
     def _put(self, path: str, body: dict[str, Any]) -> None:
         self._ask("PUT", path, body)
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         try:
             answer = httpx.request(
                 method, self._base + path, json=body, auth=self._auth, timeout=10
@@ -151,3 +157,4 @@ class Administration:
                 f"RabbitMQ's management API refused {path} ({error}): check CUMULET_BROKER_API_URL"
                 " and that the plugin rabbitmq_management is on"
             ) from error
+        return answer

@@ -12,11 +12,11 @@ from threading import Event, Thread
 from typing import Any
 
 import structlog
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
 from kombu import Connection
 from kombu.mixins import ConsumerMixin
 
-from cloud.broker import dead_queue
+from cloud.broker import DELIVERY_LIMIT, dead_queue
 from cloud.intake import message_of, remembered
 from cloud.poison import Message
 
@@ -48,7 +48,10 @@ def dead_message(raw: Any) -> DeadMessage:
     message = message_of(raw)
     death = _last_death(message.headers)
     properties = raw.properties if isinstance(raw.properties, dict) else {}
+    reason = str(death.get("reason") or "unknown")
     count = message.headers.get("x-delivery-count")
+    if not isinstance(count, int):
+        count = DELIVERY_LIMIT + 1 if reason == "delivery_limit" else 0
     original = Message(
         body=message.body,
         content_type=message.content_type,
@@ -59,8 +62,8 @@ def dead_message(raw: Any) -> DeadMessage:
     return DeadMessage(
         message=original,
         queue=str(death.get("queue") or "unknown"),
-        reason=str(death.get("reason") or "unknown"),
-        deliveries=count if isinstance(count, int) else 0,
+        reason=reason,
+        deliveries=count,
         sender=str(properties.get("user_id") or ""),
         raised=remembered(message.headers.get("id")),
     )
@@ -82,7 +85,10 @@ class DeadQueue(ConsumerMixin):
         self._ending = Event()
 
     def get_consumers(self, consumer: Any, channel: Any) -> list[Any]:
-        return [consumer([dead_queue()], on_message=self._take, prefetch_count=1)]
+        reader = consumer([dead_queue()], on_message=self._take, prefetch_count=1)
+        # What kombu could not unpack is kept like anything else.
+        reader.on_decode_error = lambda raw, _: self._take(raw)
+        return [reader]
 
     def start(self) -> Callable[[], None]:
         """Read in a thread; answers what ends it."""
@@ -103,10 +109,12 @@ class DeadQueue(ConsumerMixin):
             except Exception:
                 log.exception("reading dead letters stopped, it begins again")
                 self._ending.wait(_PAUSE)
+        connections.close_all()
 
     def _take(self, raw: Any) -> None:
         """Answer the message whatever happens, but while the database is away."""
         while not self._ending.is_set():
+            close_old_connections()
             try:
                 self._keep(dead_message(raw))
             except (OperationalError, InterfaceError) as error:

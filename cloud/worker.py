@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from celery.worker.consumer import Consumer
+from kombu import compression
 
 from cloud.intake import message_of, remember
 from cloud.poison import unfit
@@ -19,8 +20,21 @@ from cloud.poison import unfit
 log = structlog.get_logger(__name__)
 
 
+class Compressed(Exception):
+    """Nobody of ours compresses messages, and a small one could fill the memory."""
+
+
+def _refuse(body: bytes) -> bytes:
+    raise Compressed("messages are never compressed here")
+
+
 class CarefulConsumer(Consumer):
     """Refuses what is unfit, and what it stumbles over, so that no message blocks those behind."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        for kind in compression.encoders():  # kombu unpacks before anybody can look
+            compression.register(_refuse, _refuse, kind)
+        super().__init__(*args, **kwargs)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         take = super().create_task_handler(*args, **kwargs)
@@ -43,6 +57,11 @@ class CarefulConsumer(Consumer):
                 raw.reject_log_error(log, broken)
 
         return on_message
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """What kombu could not unpack; Celery's own would write the whole body into the log."""
+        log.error("message refused", reason="it cannot be unpacked", error=type(exc).__name__)
+        message.reject_log_error(log, (Exception,))
 
 
 class HostConsumer(CarefulConsumer):

@@ -44,7 +44,8 @@ class Post:
         headers = {"task": task, "id": options.pop("id", "t-1"), **options.pop("headers", {})}
         headers = {name: value for name, value in headers.items() if value is not None}
         with Connection(self.url) as connection:
-            connection.Producer(exchange=Exchange(exchange, "topic")).publish(
+            there = Exchange(exchange, "topic", no_declare=True)
+            connection.Producer(exchange=there, auto_declare=False).publish(
                 raw,
                 routing_key=key,
                 headers=headers,

@@ -10,8 +10,10 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import httpx
 import pytest
 from celery.contrib.testing.worker import start_worker
+from django.db import connections
 from django.utils import timezone
 from kombu import Connection
 
@@ -78,6 +80,12 @@ def vm() -> VM:
     make.host()
     make.pool()
     return make.ordered().vm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_connection_is_kept() -> None:
+    """Threads of the worker would keep theirs after the last test."""
+    connections.settings["default"]["CONN_MAX_AGE"] = 0
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +266,9 @@ def test_dead_letters_are_counted(post: Post, control: None) -> None:
 
 
 def test_a_sweep_that_nobody_took_in_time_is_no_letter(url: str, post: Post) -> None:
-    post.send(call(), task="control.sweep", exchange="control", key="control", expiration=0.1)
+    declare_host(url, "h3")  # whom nobody works for
+    hosts = {"exchange": HOSTS_EXCHANGE, "key": "host.h3"}
+    post.send(call(), task="control.sweep", expiration=0.1, **hosts)
     until(lambda: ready_messages(DEAD) == 1)
     post.send(b"nonsense")
     with reading(url):
@@ -269,12 +279,11 @@ def test_a_sweep_that_nobody_took_in_time_is_no_letter(url: str, post: Post) -> 
 def test_a_flood_of_dead_letters_cannot_fill_the_broker(url: str, post: Post) -> None:
     api = Administration(broker_service.api_url(SERVICES.instance), url)
     api.ensure_policies()
-    found = broker_service.control(
-        SERVICES.instance, "list_queues", "-p", "cumulet", "name", "effective_policy_definition"
-    ).stdout
-    dead = next(line for line in found.splitlines() if line.startswith(f"{DEAD}\t"))
-    assert "max-length" in dead
-    assert "drop-head" in dead
+    with httpx.Client(base_url=broker_service.api_url(SERVICES.instance)) as browser:
+        until(lambda: browser.get("/api/queues/cumulet/dead").json().get("policy"))
+        found = browser.get("/api/queues/cumulet/dead").json()["effective_policy_definition"]
+    assert found["overflow"] == "drop-head"
+    assert found["max-length"] == 10_000
 
 
 def test_asking_again_tells_the_host_what_should_be_now(vm: VM, url: str) -> None:
