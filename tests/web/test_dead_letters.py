@@ -17,7 +17,11 @@ from vms import dead_letters
 from vms.actions import PowerCommand, power
 from vms.models import VM
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.faults,
+    pytest.mark.usefixtures("hosts"),
+]
 
 
 def died(body: bytes, **values: Any) -> DeadLetter:
