@@ -95,6 +95,9 @@ class Drift(models.Model):
     kept_at = models.DateTimeField(
         null=True, blank=True, help_text="An operator knows it and leaves it as it is."
     )
+    repaired_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a repair was ordered last."
+    )
 
     objects = DriftQuerySet.as_manager()
 

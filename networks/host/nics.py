@@ -28,6 +28,7 @@ from networks.host import (
     private,
     routes,
     rules,
+    written,
 )
 from networks.host.addresses import Network
 from networks.host.bridge_firewall import Leads
@@ -93,9 +94,21 @@ def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
             if uplink is None or len(ruled) < len(taps):
                 return Presence.PART
             complete = all(_is_complete(netlink, uplink, around, tap) for tap in taps)
+            complete = complete and not any(_flaw(uplink, tap) for tap in taps)
     except (NetlinkError, OSError) as error:
         raise _refused(error) from error
     return Presence.ALL if complete else Presence.PART
+
+
+def flaws(taps: Sequence[Tap], around: Surroundings) -> dict[str, str]:
+    """By interface, what its rules lack, in words; raises NetworkRefused."""
+    try:
+        with IPRoute() as netlink:
+            uplink = find_uplink(netlink, around)
+        found = {tap.name: _flaw(uplink, tap) for tap in taps if _is_ruled(tap)} if uplink else {}
+    except (NetlinkError, OSError) as error:
+        raise _refused(error) from error
+    return {name: text for name, text in found.items() if text}
 
 
 def any_exists(names: Iterable[str]) -> bool:
@@ -311,6 +324,21 @@ def _is_ruled(tap: Tap) -> bool:
     with nft.asking(nft.INET) as passing, nft.asking(nft.NETDEV) as sent:
         filtered = tap.private or nft.chain_exists(passing, table, firewall.arriving(tap.name))
         return filtered and nft.chain_exists(sent, rules.nic_table(tap.name), rules.ENTRY)
+
+
+def _flaw(uplink: Uplink, tap: Tap) -> str:
+    """Whether as many rules are there as were written; a table that lost one is written anew."""
+    must = written.counts(nic_texts(uplink, [tap]))
+    own = rules.nic_table(tap.name)
+    with nft.asking(nft.NETDEV) as netfilter:
+        counted = nft.rule_counts(netfilter, own)
+    there = {key: counted.get(key[1], 0) for key in must if key[0] == own}
+    with nft.asking(nft.INET) as netfilter:
+        for table, chain in must:
+            if table != own:
+                found = nft.rule_counts(netfilter, table, chain)
+                there |= {(table, name): count for name, count in found.items()}
+    return written.flaw(must, there)
 
 
 def _dropped(netfilter: Any, tap: Tap) -> dict[str, int]:

@@ -11,6 +11,7 @@ from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
+from cloud.drift import Drift
 from cloud.models import AuditEntry, Host
 from networks.models import IpType
 from networks.public_ips import IpOrder
@@ -70,6 +71,9 @@ def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any],
     targets = (Target(server=ordered.vm.pk), Target(selector="env"))
     rule = {"direction": "in", "protocol": "icmp", "source_ips": ["::/0"]}
     web = FirewallOrder("web", rules=[rule], apply_to=targets)
+    drift = Drift.objects.create(
+        host=ordered.vm.host, kind="tap", name="tap-1", direction="extra", verb="quarantine"
+    )
     ids = {
         "firewalls": create_firewall(make.project(), web)[0].pk,
         "servers": ordered.vm.pk,
@@ -78,6 +82,7 @@ def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any],
         "server_types": ordered.vm.server_type_id,
         "hosts": ordered.vm.host_id,
         "audit": AuditEntry.objects.latest("id").pk,
+        "drift": drift.pk,
         "primary_ips": ordered.vm.nics.get(index=0).ipv4_id,
         "networks": network.pk,
         "floating_ips": floating.pk,

@@ -24,7 +24,7 @@ from cloud.models import ApiToken, AuditEntry, Host, Location, Project
 from cloud.tokens import issue_token, revoke_token
 from networks.models import Firewall, FloatingIp, Network, PrimaryIp, PrivateNetwork
 from tests import factories as make
-from tests.db import firewall_stories, network_stories, private_stories, user_stories
+from tests.db import drift_stories, firewall_stories, network_stories, private_stories, user_stories
 from tests.db.stories import running, stories, story, told
 from vms import actions, images, reconcile, reports, ssh_keys
 from vms.actions import PowerCommand, change_protection, create_vm, delete_vm, power, update_vm
@@ -43,6 +43,7 @@ MODULES = (
     *firewall_stories.MODULES,
     *private_stories.MODULES,
     *user_stories.MODULES,
+    *drift_stories.MODULES,
 )
 # They compute, write what was seen and what the cloud keeps for itself, or call one with a story.
 SILENT: tuple[Callable[..., Any], ...] = (
@@ -57,6 +58,7 @@ SILENT: tuple[Callable[..., Any], ...] = (
     reports.host_report,
     reports.image_report,
     ssh_keys.fingerprint_of,
+    *drift_stories.SILENT,
     tokens.find_token,
     tokens.note_use,
     hosts.forget_broker_user,
@@ -318,7 +320,7 @@ def _() -> None:
 
 @pytest.mark.parametrize("verb", stories)
 def test_what_is_done_leaves_its_entry(verb: str, request: pytest.FixtureRequest) -> None:
-    if verb in ("host.add", "host.rejoin"):
+    if verb in ("host.add", "host.rejoin", "drift.repair"):
         request.getfixturevalue("rabbitmq")
     stories[verb]()
     entry = AuditEntry.objects.filter(verb=verb).latest("id")

@@ -10,20 +10,32 @@ import pytest
 from msgspec import structs
 
 from cloud import shell
+from cloud.wire import decode, encode
+from networks.host import outlets
 from networks.host.links import Tap
 from networks.host.nics import Surroundings, ensure_nics, remove_nics
-from networks.spec import MemberSpec, NetworkSpec, PeerSpec, SubnetSpec
+from networks.spec import FirewallSpec, MemberSpec, NetworkSpec, PeerSpec, RuleSpec, SubnetSpec
 from tests.documents import SPEC
+from tests.host.rootless import NIC as USER_NIC
+from tests.host.rootless import RootlessWorld
 from tests.host.world import World, until
 from vms.drift.differences import differences
-from vms.drift.spec import HeldServer, InventoryRequest, Kind, StrayRemoval, StraySpec
+from vms.drift.spec import (
+    HeldServer,
+    HostInventory,
+    InventoryRequest,
+    Kind,
+    StrayRemoval,
+    StraySpec,
+)
 from vms.drift.wanted import NetworkState, ServerState, wanted
 from vms.host import census, documents, inbox
+from vms.host.surveyor import Surveyor
 from vms.spec import PowerGoal, VmSpec
 
 NIC = structs.replace(SPEC.nics[0], ipv6="2001:db8:a:7::/64")
 PEER = "55555555-2222-3333-4444-555555555555"
-STRAYS = ("tap-mine", "br-mine", "cu9-0", "cu7-5")
+STRAYS = ("tap-mine", "br-mine", "cu9-0", "cu7-5", "tap\N{SNOWMAN}", "cuzzzzzzzzzzz-0")
 
 
 @pytest.fixture
@@ -37,7 +49,7 @@ def world(world: World) -> Iterator[World]:
 
 def drift(world: World, *specs: VmSpec, network: NetworkSpec | None = None) -> list[str]:
     """How the host differs from these documents, all of which it once carried out."""
-    seen = census.look(world.host)
+    seen = census.look(world.host, deep=True)
     assert seen.unseen == ()
     states = [ServerState(spec, spec.generation, 0) for spec in specs]
     told = [NetworkState(network.network_id, network)] if network else []
@@ -80,6 +92,28 @@ def test_each_thing_that_is_taken_from_it_is_missing_and_comes_back(world: World
     ]
     run("ip", "link", "del", "cu7-0")
     assert "missing tap cu7-0" in drift(world, spec)
+    assert world.ensure(spec).converged
+    assert drift(world, spec) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(
+            ("flush", "chain", "netdev", "cumulet_cu7-0", "says_ipv4"), id="anti-spoofing"
+        ),
+        pytest.param(("flush", "chain", "inet", "cumulet", "to_cu7-0"), id="firewall"),
+    ],
+)
+def test_rules_that_somebody_took_away_are_missing_and_come_back(
+    world: World, damage: tuple[str, ...]
+) -> None:
+    guarded = FirewallSpec((RuleSpec("in", "tcp", ("0.0.0.0/0",), (22, 22)),))
+    spec = world.spec(nics=(structs.replace(NIC, firewall=guarded),))
+    world.ensure(spec)
+    assert drift(world, spec) == []
+    run("nft", *damage)
+    assert drift(world, spec) == ["missing rules cu7-0"]
     assert world.ensure(spec).converged
     assert drift(world, spec) == []
 
@@ -192,7 +226,61 @@ def test_an_order_for_another_machine_is_refused(world: World) -> None:
         inbox.look(world.host, InventoryRequest(PEER), lambda told: True)
 
 
+def test_whatever_strangers_call_their_things_the_inventory_can_be_told(world: World) -> None:
+    for name in ("9" * 25, "0", "\N{SNOWMAN}\n", "x" * 250):
+        (world.host.paths.vms / name).mkdir()
+    run("ip", "tuntap", "add", "tap\N{SNOWMAN}", "mode", "tap")
+    run("ip", "tuntap", "add", "cuzzzzzzzzzzz-0", "mode", "tap")
+    seen = census.look(world.host)
+    assert decode(encode(seen), HostInventory) == seen
+    names = {one.name for one in seen.things if one.kind is Kind.DIRECTORY}
+    assert {"9" * 25, "0", "\\u2603\\n"} <= names
+
+
+def test_control_is_told_of_news_and_once_more_and_then_seldom(world: World) -> None:
+    told: list[HostInventory] = []
+    surveyor = Surveyor(world.host, lambda seen: told.append(seen) or True)  # type: ignore[func-returns-value]
+    counts = []
+    for _ in range(4):
+        surveyor.sweep()
+        counts.append(len(told))
+    assert counts == [1, 2, 2, 2]
+    run("ip", "tuntap", "add", "tap-mine", "mode", "tap")
+    for _ in range(11):
+        surveyor.sweep()
+        counts.append(len(told))
+    assert counts[4:] == [3, 4, *[4] * 9]
+    surveyor.sweep()
+    assert len(told) == 5
+    assert [one.seq for one in told] == sorted({one.seq for one in told})
+
+
 def test_the_monitor_tells_what_changed(world: World) -> None:
     with world.watched():
         until(lambda: world.inventories, "a first inventory", seconds=20)
     assert world.inventories[0].host_uuid == world.host.uuid
+
+
+@pytest.mark.rootless
+def test_a_host_without_privilege_tells_of_ways_outside_and_ports(rootless: RootlessWorld) -> None:
+    spec = rootless.spec(nics=(USER_NIC,))
+    assert rootless.ensure(spec).converged
+
+    def differing() -> list[str]:
+        seen = decode(rootless.call("census"), HostInventory)
+        assert seen.unseen == ()
+        must = wanted([ServerState(spec, spec.generation, 0)], [], seen, user_mode=True)
+        return [
+            f"{one.direction} {one.thing.kind} {one.thing.name}" for one in differences(must, seen)
+        ]
+
+    assert differing() == []
+    outlet = outlets.find(rootless.host.paths.vm(7).outlet(0))
+    assert outlet
+    os.kill(outlet, signal.SIGKILL)
+    until(lambda: outlets.find(rootless.host.paths.vm(7).outlet(0)) is None, "it ended")
+    assert differing() == ["missing outlet 7-0", "missing port tcp 30007 to 22 of 7"]
+    assert rootless.ensure(spec).converged
+    assert differing() == []
+    kill(rootless, spec)
+    assert differing() == [f"missing process {spec.uuid}"]

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -170,7 +170,9 @@ class DriftAdmin(FactsAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Drift]:
         rows: QuerySet[Drift] = super().get_queryset(request)
-        return rows.select_related("host")
+        server = VM.objects.filter(pk=OuterRef("server_id"), host=OuterRef("host"))
+        named: QuerySet[Drift] = rows.annotate(server_name=Subquery(server.values("name")[:1]))
+        return named.select_related("host")
 
     @display(description="Difference", ordering="kind")
     def what(self, row: Drift) -> SafeString:
@@ -214,6 +216,7 @@ class DriftAdmin(FactsAdmin):
                         Fact("Server's UUID", code(row.uuid) if row.uuid else None),
                         Fact("Seen first", ago(row.first_seen)),
                         Fact("Seen last", ago(row.last_seen), "When its host looked."),
+                        Fact("Repair ordered", ago(row.repaired_at) if row.repaired_at else None),
                         Fact("Vanished", ago(row.closed_at) if row.closed_at else None),
                         Fact("Known since", ago(row.kept_at) if row.kept_at else None),
                     ],
@@ -262,10 +265,12 @@ def _treatment(row: Drift) -> SafeString:
     return badge("removal" if verb.removes else "repair", Tone.BUSY, hint=row.reason)
 
 
-def _owner(row: Drift) -> SafeString:
+def _owner(row: Any) -> SafeString:
+    """`server_name` is None where the inventory has no such server on this host."""
+    if row.server_id is not None and row.server_name is None:
+        return faint(f"server #{row.server_id}, not here by the inventory")
     if row.server_id is not None:
-        vm = VM.objects.filter(pk=row.server_id, host=row.host_id).first()
-        return link(vm) if vm else faint(f"server #{row.server_id}, not in the inventory")
+        return link(VM(pk=row.server_id), row.server_name)
     return faint(f"network #{row.network_id}") if row.network_id is not None else NOTHING
 
 

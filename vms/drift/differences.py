@@ -37,7 +37,7 @@ class Difference:
 
 
 def differences(wanted: Wanted, seen: HostInventory) -> list[Difference]:
-    """In the order of their keys."""
+    """What is missing first, each in the order of its key."""
     there = {things.key(thing): thing for thing in seen.things}
     blind = frozenset(seen.unseen)
     found = [
@@ -51,7 +51,7 @@ def differences(wanted: Wanted, seen: HostInventory) -> list[Difference]:
         ),
         *(_ahead(wanted, thing) for thing in seen.things if _is_ahead(wanted, thing)),
     ]
-    return sorted(found, key=lambda one: one.key)
+    return sorted(found, key=lambda one: (one.direction is Direction.EXTRA, one.key))
 
 
 def _missing(

@@ -140,8 +140,9 @@ def _do(order: Order) -> bool:
     if sent:
         with transaction.atomic():
             for row in order.rows:
-                with changing(row, "repair", always=True):
-                    pass
+                with changing(row, "repair"):
+                    row.repaired_at = timezone.now()
+                    row.save(update_fields=["repaired_at"])
     return sent
 
 

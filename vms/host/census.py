@@ -6,17 +6,17 @@ cannot be looked at is named as unseen, so that nothing follows from it.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 
 import structlog
 from msgspec import structs
 
 from cloud.errors import CumuletError
 from networks.host import census as network_census
-from networks.host import plan, processes
+from networks.host import nics, plan, processes
 from networks.spec import NetworkSpec
 from vms.drift import claims, things
 from vms.drift.spec import (
@@ -31,6 +31,7 @@ from vms.drift.spec import (
 from vms.host import documents, files, netstore, store, user_census
 from vms.host.command import BINARY
 from vms.host.host import Host
+from vms.host.leftovers import wanted_taps
 from vms.host.paths import server_of
 from vms.spec import VmSpec
 
@@ -42,12 +43,16 @@ _IN_KERNEL = (
 _IN_USER_MODE = (Kind.SWITCH, Kind.OUTLET, Kind.PORT)
 # Longer names are cut: they are some stranger's, and nothing of ours.
 _CHARACTERS = 200
+_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z"
 
 Look = Callable[[Host], Iterable[Thing]]
 
 
-def look(host: Host) -> HostInventory:
-    """All of it, at one time."""
+def look(host: Host, *, deep: bool = False) -> HostInventory:
+    """All of it, at one time. `deep`: with what is there and not whole.
+
+    Whoever has just converged every server has seen that already.
+    """
     seq = _next_seq(host)
     servers, networks, damaged = _held(host)
     uuids = {one.vm_id: one.uuid for one in servers}
@@ -59,7 +64,9 @@ def look(host: Host) -> HostInventory:
         except (CumuletError, OSError) as error:
             log.warning("not looked at", kinds=[str(kind) for kind in kinds], reason=str(error))
             unseen += kinds
-    told = [_attributed(host, thing, uuids) for thing in found if thing.kind not in unseen]
+    if deep:
+        found = _with_flaws(host, found)
+    told = [_attributed(host, _fit(thing), uuids) for thing in found if thing.kind not in unseen]
     kept, cut = _bounded(told)
     return HostInventory(
         host_uuid=host.uuid,
@@ -91,10 +98,9 @@ def _held(host: Host) -> tuple[list[HeldServer], list[HeldNetwork], list[Thing]]
         try:
             wanted = store.wanted(host.paths.vm(vm_id))
         except documents.DamagedStore as error:
-            flaw = error.message.encode("ascii", "replace").decode()[:_CHARACTERS]
-            damaged.append(Thing(Kind.SERVER, str(vm_id), server=vm_id, flaw=flaw))
+            damaged.append(Thing(Kind.SERVER, str(vm_id), server=vm_id, flaw=error.message))
             continue
-        if wanted:
+        if wanted and wanted.vm_id == vm_id:
             here = isinstance(wanted, VmSpec)
             held = HeldServer(vm_id, wanted.uuid, wanted.generation, here)
             servers.append(_with_claims(held, wanted) if isinstance(wanted, VmSpec) else held)
@@ -121,8 +127,8 @@ def _with_claims(held: HeldServer, spec: VmSpec) -> HeldServer:
 
 def _on_disk(host: Host) -> Iterator[Thing]:
     for entry in sorted(host.paths.vms.iterdir()):
-        if not entry.name.isdigit():
-            yield Thing(Kind.DIRECTORY, _name(entry))
+        if not (entry.name.isdigit() and entry.name == str(int(entry.name))):
+            yield Thing(Kind.DIRECTORY, entry.name)
             continue
         paths = host.paths.vm(int(entry.name))
         vm_id = paths.vm_id
@@ -133,9 +139,9 @@ def _on_disk(host: Host) -> Iterator[Thing]:
         if wanted:
             yield things.server(vm_id, wanted.uuid)
         else:
-            yield Thing(Kind.DIRECTORY, _name(entry), server=vm_id or None)
+            yield Thing(Kind.DIRECTORY, entry.name, server=vm_id)
         for disk in sorted(entry.glob("disk-*")):
-            yield Thing(Kind.DISK, f"{vm_id}/{_name(disk).removesuffix('.qcow2')}", vm_id or None)
+            yield Thing(Kind.DISK, f"{vm_id}/{disk.name.removesuffix('.qcow2')}", server=vm_id)
 
 
 def _processes(host: Host) -> Iterator[Thing]:
@@ -178,6 +184,20 @@ def _network(host: Host) -> Iterator[Thing]:
             yield from things.entries(network_id, plan.names(network_id), forwarding)
 
 
+def _with_flaws(host: Host, found: list[Thing]) -> list[Thing]:
+    if not host.routes_networks:
+        return found
+    try:
+        flaws = nics.flaws(wanted_taps(host), host.surroundings)
+    except CumuletError as error:
+        log.warning("rules not looked into", reason=error.message)
+        return found
+    return [
+        structs.replace(one, flaw=flaws.get(one.name, "")) if one.kind is Kind.RULES else one
+        for one in found
+    ]
+
+
 def _attributed(host: Host, thing: Thing, uuids: dict[int, str]) -> Thing:
     """With the UUID of the server whose document is here, and whether it was told to be gone."""
     uuid = thing.uuid or uuids.get(thing.server or 0)
@@ -213,6 +233,22 @@ def _after(words: tuple[str, ...], option: str) -> str:
     return words[at] if at < len(words) else ""
 
 
-def _name(path: Path) -> str:
-    """Of a file that anybody may have put there: printable, and not too long."""
-    return path.name.encode("ascii", "backslashreplace").decode()[: _CHARACTERS - 30] or "?"
+def _fit(thing: Thing) -> Thing:
+    """As the wire contract has it, whatever names somebody gave to files, links and programs."""
+    return structs.replace(
+        thing,
+        name=_printable(thing.name),
+        flaw=_printable(thing.flaw),
+        server=thing.server if _is_row_id(thing.server) else None,
+        network=thing.network if _is_row_id(thing.network) else None,
+        uuid=thing.uuid if thing.uuid and re.match(_UUID, thing.uuid) else None,
+    )
+
+
+def _printable(text: str) -> str:
+    shown = "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in text)
+    return shown if len(shown) <= _CHARACTERS else f"{shown[: _CHARACTERS - 3]}..."
+
+
+def _is_row_id(number: int | None) -> bool:
+    return number is not None and 1 <= number < 2**53

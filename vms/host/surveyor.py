@@ -47,7 +47,7 @@ class Surveyor:
 
 def tell(host: Host, send: Tell, request: InventoryRequest | None = None) -> None:
     """Because control asked. Raises DamagedStore or OSError."""
-    seen = census.look(host)
+    seen = census.look(host, deep=True)
     if request is not None:
         removed = [uuid for uuid in request.servers if host.paths.tombstone(uuid).exists()]
         seen = structs.replace(seen, removed=tuple(removed), answers=request.question)

@@ -21,7 +21,7 @@ def look(host: Host) -> Iterator[Thing]:
     for entry in sorted(host.paths.outlets.iterdir()):
         vm_id, dash, index = entry.name.partition("-")
         if not (vm_id.isdigit() and dash and index.isdigit()):
-            yield Thing(Kind.OUTLET, ascii(entry.name)[:100])
+            yield Thing(Kind.OUTLET, entry.name)
             continue
         if outlets.find(entry) is None:
             continue
