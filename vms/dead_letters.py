@@ -261,6 +261,8 @@ def _server_again(letter: DeadLetter) -> bool:
     vm = found.select_for_update(of=("self",)).first()
     if vm is None:
         return False
+    if vm.held_back:
+        raise Conflict(f"server {vm} is held back since the inventory was restored: use it instead")
     vm.attempts, vm.next_dispatch_at = 0, timezone.now()
     vm.save(update_fields=["attempts", "next_dispatch_at"])
     dispatch.on_commit(vm)

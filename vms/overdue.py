@@ -13,6 +13,7 @@ from django.conf import settings
 
 from cloud.models import Action, ActionStep, Host
 from cloud.wire import StepName
+from networks.models import FloatingIp, Withdrawal
 from vms.models import VM
 
 # Permanent: clients match on it.
@@ -26,7 +27,7 @@ _AFTERWARDS = (
 
 
 class Explainer:
-    """Knows the hosts and servers of a batch of Actions; three queries, whatever their number."""
+    """Knows the hosts and servers of a batch of Actions, by two queries whatever their number."""
 
     def __init__(self, actions: Iterable[Action], now: datetime) -> None:
         """`actions`: with `steps` and `resources` prefetched."""
@@ -47,6 +48,8 @@ class Explainer:
             said.append(failure)
         elif vm is not None and vm.failure_message and vm.observed_generation >= action.generation:
             said.append(f"The host's last word: {vm.failure_code}: {vm.failure_message}")
+        if holders := _holders(action):
+            said.append(f"Host {holders} has not let go of the floating IP yet")
         if advice := self._waiting(steps, vm):
             said.append(advice)
         said.append(_AFTERWARDS if vm is not None else "Its server is gone: there is nothing to do")
@@ -88,6 +91,16 @@ def _failure(steps: list[ActionStep]) -> str | None:
     if last is None or not last.error_code:
         return None
     return f"Its error: {last.error_code}: {last.error_message}"
+
+
+def _holders(action: Action) -> str:
+    """Hosts that a move of a floating IP waits for."""
+    moved = [one.resource_id for one in action.resources.all() if one.type == FloatingIp.resource]
+    if not moved:
+        return ""
+    held = Withdrawal.objects.filter(address__floatingip__in=moved)
+    hosts = Host.objects.filter(vms__in=held.values("server_id")).distinct()
+    return ", ".join(hosts.values_list("name", flat=True))
 
 
 def _server_id(action: Action) -> int | None:

@@ -162,8 +162,9 @@ def _observe(vm: VM, report: VmReport) -> None:
     if report.present and report.converged:
         vm.provisioned = True
         vm.applied_generation = report.generation
-    vm.failure_code = failure.code if failure else ""
-    vm.failure_message = failure.message if failure else ""
+    if not vm.held_back:  # then they say why
+        vm.failure_code = failure.code if failure else ""
+        vm.failure_message = failure.message if failure else ""
     vm.failure_final = failure is not None and not failure.retryable
     if vm.converged:
         vm.attempts = 0

@@ -14,9 +14,12 @@ from django.utils import timezone
 from cloud.actions import Aim, open_action
 from cloud.models import Action, Host
 from cloud.wire import Cause, Failure, StepName, StepReport
+from networks.models import IpType
+from networks.public_ips import IpOrder
 from tests import factories as make
 from vms import reconcile, reports
 from vms.actions import PowerCommand, delete_vm, power
+from vms.floating_ips import assign_floating_ip, create_floating_ip
 from vms.models import VM
 
 pytestmark = [pytest.mark.django_db, pytest.mark.faults]
@@ -170,3 +173,20 @@ def test_a_part_of_the_sweep_that_fails_does_not_keep_actions_open(
     with pytest.raises(ZeroDivisionError):
         reconcile.sweep()
     assert not Action.objects.open().exists()
+
+
+def test_a_move_names_the_host_that_does_not_let_go_of_the_address(vm: VM) -> None:
+    reports.vm_report(make.report(vm), "host-h1")
+    Host.objects.filter(name="h1").update(schedulable=False)
+    make.host("h2")
+    other = make.ordered("web-2").vm
+    reports.vm_report(make.report(other), "host-h2")
+    ip, _ = create_floating_ip(vm.project, IpOrder(IpType.IPV4, make.location()), vm)
+    reports.vm_report(make.report(vm), "host-h1")
+    action = assign_floating_ip(ip, VM.objects.get(pk=other.pk))
+    reports.vm_report(make.report(other), "host-h2")
+    moment = later(10_000)
+    speak_until(moment)
+    reconcile.end_overdue_actions(moment)
+    message = ended(action.command).error_message
+    assert "Host h1 has not let go of the floating IP yet" in message

@@ -285,6 +285,8 @@ def test_a_server_whose_addresses_moved_goes_on_as_it_is_until_it_is_asked_for_s
     vm.refresh_from_db()
     assert (vm.held_back, vm.failure_code) == ("differs", "server_differs_on_host")
     assert (vm.status, vm.observed_power) == ("running", "running")
+    reports.vm_report(make.report(vm, generation=9), "host-h1")
+    vm.refresh_from_db()
     assert f"with 203.0.113.9, the inventory with {mine}" in vm.failure_message
     speak()
     lent = [str(make.ordered(f"new-{n}").vm.nics.get().ipv4.address) for n in range(8)]

@@ -99,7 +99,8 @@ def _verify_servers(host: Host, report: HostInventory, held: dict[str, HeldServe
                 continue
             if not blind:
                 vm.observed_power = Power.RUNNING if str(vm.uuid) in running else Power.OFF
-            vm.provisioned = True
+            # Of one that is off its report will say whether it was ever finished.
+            vm.provisioned = vm.provisioned or str(vm.uuid) in running
             if theirs is None:
                 _differs(vm, "its document there cannot be read: see the agent's log")
             else:
