@@ -87,6 +87,7 @@ _SIDEBAR = [
                 badge_variant="warning",
             ),
             _page("Locations", "location_on", "cloud_location_changelist"),
+            _page("Dead letters", "mark_email_unread", "cloud_deadletter_changelist"),
         ],
     },
     {

@@ -11,6 +11,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from cloud.admin.recording import OwnPassword
 from cloud.api.views import NotOffered, UnknownRoute
+from cloud.deadletter_views import DeadLetters
 from cloud.scrape import scrape
 from cloud.views import Actions, AuditEntries, Hosts, Locations, ResourceActions
 from networks.address_views import AddressHistory
@@ -168,6 +169,8 @@ api: list[URLPattern | URLResolver] = [
     path("drift/<int:pk>", Differences.as_view(ONE)),
     path("audit", AuditEntries.as_view(LIST)),
     path("audit/<int:pk>", AuditEntries.as_view(ONE)),
+    path("dead_letters", DeadLetters.as_view(LIST)),
+    path("dead_letters/<int:pk>", DeadLetters.as_view(ONE)),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema")),
     *(

@@ -21,6 +21,7 @@ from vms.drift.differences import Difference, differences
 from vms.drift.inventory import knowledge, wanted_on
 from vms.drift.spec import HostInventory
 from vms.drift.treatment import Knowledge, treat
+from vms.restored.verify import hear
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ def host_inventory(report: HostInventory, sender: str) -> None:
         if survey.boot_id == report.boot_id and report.seq <= survey.seq:
             log.info("inventory dropped", host=host.name, seq=report.seq)
             return
+        hear(host, report, now)
         found = differences(wanted_on(host, report, now), report)
         kept = found[:MOST_ROWS]
         _write(host, kept, knowledge(host, report, kept), report, now)

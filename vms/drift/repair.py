@@ -147,7 +147,9 @@ def _do(order: Order) -> bool:
 
 
 def _send_server(order: Order) -> bool:
-    vm = VM.objects.for_spec().filter(pk=order.target, host=order.host, deleting=False).first()
+    # One that is held back after a restore is sent once a user asks for something.
+    there = VM.objects.for_spec().filter(host=order.host, deleting=False, held_back="")
+    vm = there.filter(pk=order.target).first()
     return vm is not None and dispatch.send(vm)
 
 

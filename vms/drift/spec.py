@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from cloud.wire import WIRE_VERSION, Generation, RowId, Uuid, Version
+from vms.spec import PowerGoal, Serial
 
 # Of each kind; a host that has more says how many it left out.
 MOST_OF_A_KIND: Final = 4096
@@ -20,7 +21,13 @@ MOST_OF_A_KIND: Final = 4096
 MOST_HELD: Final = 4096
 MOST_STRAYS: Final = 500
 
+# Public addresses, or forwarded ports, of one server: those of 8 interfaces.
+MOST_ADDRESSES: Final = 8 * 66
+# UUIDs that control asks about in one request.
+MOST_ASKED: Final = 4096
+
 Text = Annotated[str, Meta(pattern=r"^[ -~]{1,200}\Z")]
+HeldPort = Annotated[str, Meta(pattern=r"^(tcp|udp)/[0-9]{1,5}\Z")]
 Flaw = Annotated[str, Meta(pattern=r"^[ -~]{0,200}\Z")]
 # A TAP of a guest, or an address: msgspec would hold a union of two kinds of text to one of them.
 StrayName = Annotated[str, Meta(pattern=r"^(cu[0-9a-z]{1,11}-[0-7]|[0-9a-f.:]{2,45})\Z")]
@@ -64,13 +71,30 @@ class Thing(Struct, frozen=True):
     flaw: Flaw = ""
 
 
+class HeldPrivate(Struct, frozen=True):
+    """Addresses of a server in a private network."""
+
+    network_id: RowId
+    addresses: Annotated[tuple[Text, ...], Meta(max_length=65)] = ()
+
+
 class HeldServer(Struct, frozen=True):
-    """A document of a server that the host holds. `wanted` off: it is to be gone."""
+    """A document of a server that the host holds. `wanted` off: it is to be gone.
+
+    What else the document says, for an inventory that was set back: `power`, counts, public
+    `addresses` and /64 networks, `ports` of the host itself as "tcp/30000", private addresses.
+    """
 
     vm_id: RowId
     uuid: Uuid
     generation: Generation
     wanted: bool = True
+    power: PowerGoal | None = None
+    reset_serial: Serial = 0
+    reboot_serial: Serial = 0
+    addresses: Annotated[tuple[Text, ...], Meta(max_length=MOST_ADDRESSES)] = ()
+    ports: Annotated[tuple[HeldPort, ...], Meta(max_length=MOST_ADDRESSES)] = ()
+    private: Annotated[tuple[HeldPrivate, ...], Meta(max_length=8)] = ()
 
 
 class HeldNetwork(Struct, frozen=True):
@@ -87,6 +111,8 @@ class HostInventory(Struct, frozen=True):
     `seq`: the host's clock in milliseconds when it began to look, as `VmReport.seq`: so control
     knows which of two words is the later one. `unseen`: kinds that could not be looked at, which
     means nothing about them. `cut`: how many of a kind were left out, because there are too many.
+    `answers`: the `question` of the request that it answers, and `removed`: those of its `servers`
+    that this host was once told to remove for ever.
     """
 
     host_uuid: Uuid
@@ -97,13 +123,21 @@ class HostInventory(Struct, frozen=True):
     networks: Annotated[tuple[HeldNetwork, ...], Meta(max_length=MOST_HELD)] = ()
     unseen: Annotated[tuple[Kind, ...], Meta(max_length=len(Kind))] = ()
     cut: dict[Kind, Annotated[int, Meta(ge=1)]] = {}
+    removed: Annotated[tuple[Uuid, ...], Meta(max_length=MOST_ASKED)] = ()
+    answers: Annotated[str, Meta(max_length=64)] = ""
     version: Version = WIRE_VERSION
 
 
 class InventoryRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """The host must look, and tell what it has, changed or not."""
+    """The host must look, and tell what it has, changed or not.
+
+    `servers`: UUIDs of which it must say whether it was told to remove them; the answer names the
+    `question`.
+    """
 
     host_uuid: Uuid
+    servers: Annotated[tuple[Uuid, ...], Meta(max_length=MOST_ASKED)] = ()
+    question: Annotated[str, Meta(max_length=64)] = ""
     version: Version = WIRE_VERSION
 
 

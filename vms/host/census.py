@@ -18,7 +18,7 @@ from cloud.errors import CumuletError
 from networks.host import census as network_census
 from networks.host import nics, plan, processes
 from networks.spec import NetworkSpec
-from vms.drift import things
+from vms.drift import claims, things
 from vms.drift.spec import (
     MOST_HELD,
     MOST_OF_A_KIND,
@@ -102,13 +102,27 @@ def _held(host: Host) -> tuple[list[HeldServer], list[HeldNetwork], list[Thing]]
             continue
         if wanted and wanted.vm_id == vm_id:
             here = isinstance(wanted, VmSpec)
-            servers.append(HeldServer(vm_id, wanted.uuid, wanted.generation, here))
+            held = HeldServer(vm_id, wanted.uuid, wanted.generation, here)
+            servers.append(_with_claims(held, wanted) if isinstance(wanted, VmSpec) else held)
     for network_id in netstore.network_ids(host.paths):
         told = netstore.wanted(host.paths, network_id)
         if told:
             here = isinstance(told, NetworkSpec)
             networks.append(HeldNetwork(network_id, told.generation, here))
     return servers, networks, damaged
+
+
+def _with_claims(held: HeldServer, spec: VmSpec) -> HeldServer:
+    """With all that must not be anybody else's, and what was asked for last."""
+    return structs.replace(
+        held,
+        power=spec.power,
+        reset_serial=spec.reset_serial,
+        reboot_serial=spec.reboot_serial,
+        addresses=claims.addresses_of(spec),
+        ports=claims.ports_of(spec),
+        private=claims.private_of(spec),
+    )
 
 
 def _on_disk(host: Host) -> Iterator[Thing]:

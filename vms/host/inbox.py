@@ -84,7 +84,7 @@ def network(host: Host, document: NetworkSpec | NetworkRemoval, send: Tell, send
 def look(host: Host, request: InventoryRequest, tell: surveyor.Tell) -> None:
     """Control wants to know what is here now. Raises WrongHost or DamagedStore."""
     documents.check_host(host.uuid, request.host_uuid)
-    surveyor.tell(host, tell)
+    surveyor.tell(host, tell, request)
 
 
 def remove_strays(host: Host, removal: StrayRemoval, tell: surveyor.Tell) -> None:

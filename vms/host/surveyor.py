@@ -11,7 +11,7 @@ import structlog
 from msgspec import structs
 
 from cloud.errors import CumuletError
-from vms.drift.spec import HostInventory
+from vms.drift.spec import HostInventory, InventoryRequest
 from vms.host import census
 from vms.host.host import Host
 
@@ -45,6 +45,10 @@ class Surveyor:
             self._told = seen
 
 
-def tell(host: Host, send: Tell) -> None:
+def tell(host: Host, send: Tell, request: InventoryRequest | None = None) -> None:
     """Because control asked. Raises DamagedStore or OSError."""
-    send(census.look(host, deep=True))
+    seen = census.look(host, deep=True)
+    if request is not None:
+        removed = [uuid for uuid in request.servers if host.paths.tombstone(uuid).exists()]
+        seen = structs.replace(seen, removed=tuple(removed), answers=request.question)
+    send(seen)
