@@ -296,7 +296,7 @@ def test_a_look_costs_the_same_number_of_queries_however_many_servers(
     others = [make.ordered(f"more-{number}").vm for number in range(6)]
     for other in others:
         reports.vm_report(make.report(other), "host-h1")
-    with django_assert_max_num_queries(30):
+    with django_assert_max_num_queries(28):
         told(vm)
 
 
