@@ -23,6 +23,7 @@ DEAD = "dead"
 
 # How often a message may be redelivered before it goes to the dead-letter queue.
 _DELIVERY_LIMIT = 5
+_USER = "host-"
 
 
 class BrokerRefused(CumuletError):
@@ -43,7 +44,12 @@ def quorum() -> dict[str, Any]:
 
 
 def broker_user(host: str) -> str:
-    return f"host-{host}"
+    return f"{_USER}{host}"
+
+
+def host_of(user: str) -> str:
+    """The host whose broker user this is; "" if it is nobody's."""
+    return user.removeprefix(_USER) if user.startswith(_USER) else ""
 
 
 def declare_cloud(url: str) -> None:

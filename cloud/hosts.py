@@ -23,6 +23,8 @@ from cloud.models import Host, Location
 
 log = structlog.get_logger(__name__)
 
+# Facts of which nobody has to hear when they change.
+_FLUCTUATING = ("disk_free_gb",)
 # Of PostgreSQL's advisory locks, of which there is no other one here.
 _AUTHORITY_LOCK = 1
 
@@ -101,6 +103,23 @@ class Heartbeat:
     name: str
     uuid: uuid.UUID
     facts: dict[str, Any]
+
+
+def note_heartbeat(heartbeat: Heartbeat, sender: str) -> bool:
+    """Note that the host lives, in one statement, if its heartbeat says nothing else that is new.
+
+    False: `record_heartbeat` has to look at it.
+    """
+    if sender != broker_user(heartbeat.name):
+        return False
+    now = timezone.now()
+    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
+    same = speaking.filter(name=heartbeat.name, uuid=heartbeat.uuid, revoked_at=None)
+    if heartbeat.facts.get("tunnel_key"):
+        same = same.exclude(tunnel_ip=None)
+    known = {name: fact for name, fact in heartbeat.facts.items() if name not in _FLUCTUATING}
+    fresh = {name: fact for name, fact in heartbeat.facts.items() if name in _FLUCTUATING}
+    return bool(same.filter(**known).update(last_heartbeat=now, **fresh))
 
 
 def record_heartbeat(heartbeat: Heartbeat, sender: str) -> tuple[Host, bool] | None:

@@ -1,4 +1,7 @@
-"""Control's Celery tasks: entry points only, the work is in `vms.reports` and its like."""
+"""Control's Celery tasks: entry points only, the work is in `vms.reports` and its like.
+
+What comes from every host all the time sends no events: Flower would show nothing else.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from django.utils import timezone
 from cloud.celery import app
 from cloud.wire import decode
 from networks.spec import NetworkReport
-from vms import reconcile, reports, usage
+from vms import reconcile, reports, unchanged, usage
 from vms.private.reports import network_report
-from vms.spec import HostReport, ImageReport, UsageReport, VmReport
+from vms.spec import HostReport, ImageReport, UnchangedReport, UsageReport, VmReport
 
 
 @app.task(name="reports.vm", bind=True)
@@ -19,7 +22,12 @@ def report_vm(self: Any, document: dict[str, Any]) -> None:
     reports.vm_report(decode(document, VmReport), _sender(self))
 
 
-@app.task(name="reports.host", bind=True)
+@app.task(name="reports.unchanged", bind=True, send_events=False)
+def report_unchanged(self: Any, document: dict[str, Any]) -> None:
+    unchanged.unchanged_report(decode(document, UnchangedReport), _sender(self))
+
+
+@app.task(name="reports.host", bind=True, send_events=False)
 def report_host(self: Any, document: dict[str, Any]) -> None:
     reports.host_report(decode(document, HostReport), _sender(self))
 
@@ -29,7 +37,7 @@ def report_image(self: Any, document: dict[str, Any]) -> None:
     reports.image_report(decode(document, ImageReport), _sender(self))
 
 
-@app.task(name="reports.usage", bind=True)
+@app.task(name="reports.usage", bind=True, send_events=False)
 def report_usage(self: Any, document: dict[str, Any]) -> None:
     usage.usage_report(decode(document, UsageReport), _sender(self))
 

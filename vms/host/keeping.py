@@ -18,6 +18,7 @@ from networks.spec import NetworkReport
 from vms.host import cables, netstore, networks
 from vms.host.host import Host
 from vms.host.networks import Tell
+from vms.spec import SeenNetwork
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,17 @@ class Networks:
         """`insist` off: tell only what is new."""
         for network_id in netstore.network_ids(self._host.paths):
             await self._see_to(network_id, insist=insist)
+
+    async def unchanged(self) -> list[SeenNetwork]:
+        """Look at all; answers those that are here whole, as control knows. Tells of all others."""
+        found = []
+        for network_id in netstore.network_ids(self._host.paths):
+            told = self._told.get(network_id)
+            whole = told is not None and told.present and told.converged
+            await self._see_to(network_id, insist=not whole)
+            if whole and told is self._told.get(network_id):
+                found.append(SeenNetwork(network_id, told.generation))
+        return found
 
     async def _see_to(self, network_id: int, *, insist: bool) -> None:
         with requestid.bound(requestid.fresh()):

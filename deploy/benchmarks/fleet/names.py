@@ -1,0 +1,7 @@
+"""What the inventory and the played hosts have to agree on. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+BOOT_ID: Final = "00000000-0000-4000-8000-000000000000"
