@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 import structlog
 from django.db import connection, transaction
@@ -37,7 +38,7 @@ def unchanged_report(report: UnchangedReport, sender: str) -> None:
         _confirmed(_NETWORKS, _columns(report), sender, now)
 
 
-def _columns(report: UnchangedReport) -> dict[str, object]:
+def _columns(report: UnchangedReport) -> dict[str, Any]:
     return {
         "host_uuid": report.host_uuid,
         "ids": [seen.vm_id for seen in report.vms],
@@ -48,7 +49,7 @@ def _columns(report: UnchangedReport) -> dict[str, object]:
     }
 
 
-def _confirmed(query: str, columns: dict[str, object], sender: str, now: datetime) -> set[int]:
+def _confirmed(query: str, columns: dict[str, Any], sender: str, now: datetime) -> set[int]:
     with connection.cursor() as cursor:
         cursor.execute(query, {**columns, "host": host_of(sender), "now": now})
         return {row[0] for row in cursor.fetchall()}

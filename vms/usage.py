@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from django.db import connection
@@ -77,7 +77,7 @@ def usage_report(report: UsageReport, sender: str) -> None:
     # A host whose clock is ahead measured no later than now.
     at = min(datetime.fromtimestamp(report.at, UTC), timezone.now())
     columns = {name: [getattr(usage, name) for usage in report.usages] for name in _REPORTED}
-    about = {"at": at, "host_uuid": report.host_uuid, "host": host_of(sender)}
+    about: dict[str, Any] = {"at": at, "host_uuid": report.host_uuid, "host": host_of(sender)}
     with connection.cursor() as cursor:
         cursor.execute(_STORE, {**columns, **about})
         if not cursor.rowcount:
@@ -153,6 +153,6 @@ _CONDENSE = f"""
         for name in MEASURES
     )
 }
-    FROM old GROUP BY vm_id
+    FROM old WHERE vm_id IN (SELECT id FROM vms_vm) GROUP BY vm_id
     ON CONFLICT (vm_id, at) DO NOTHING
 """

@@ -34,8 +34,12 @@ def measure(seconds: float, steps: Steps) -> Spent:
                 with watcher.spending(programs) as spent:
                     time.sleep(seconds)
                 print("sent/s", (fleet.sent - sent) / seconds, "late", fleet.late)
-            print(spent.statements / spent.seconds, {k: v / spent.seconds for k, v in spent.processor.items()})
-            for line in spent.often: print(line[0], round(line[1]), line[2][:200].replace("\n", " "))
+            print(
+                spent.statements / spent.seconds,
+                {k: v / spent.seconds for k, v in spent.processor.items()},
+            )
+            for line in spent.often:
+                print(line[0], round(line[1]), line[2][:200].replace("\n", " "))
             print(scene.run("sweeps", "5"))
     return spent
 

@@ -37,11 +37,20 @@ from tests.documents import a_removal
 from tests.host.world import World, until
 from vms.host.host import Host
 from vms.host.paths import HostPaths
-from vms.spec import HostReport, ImageReport, ImageSpec, UsageReport, VmReport, VmSpec
+from vms.spec import (
+    HostReport,
+    ImageReport,
+    ImageSpec,
+    UnchangedReport,
+    UsageReport,
+    VmReport,
+    VmSpec,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REPORTS = {
     "vm": VmReport,
+    "unchanged": UnchangedReport,
     "host": HostReport,
     "image": ImageReport,
     "usage": UsageReport,
@@ -194,6 +203,7 @@ class RootlessWorld(World):
     def _heed(self, message: dict[str, Any]) -> None:
         takers = {
             "vm": self.send,
+            "unchanged": self._unchanged,
             "host": self._beat,
             "image": self._image,
             "usage": self._usage,

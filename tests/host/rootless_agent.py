@@ -69,7 +69,7 @@ class Agent:
 
     def watch(self) -> None:
         """Run the monitor until `unwatch`."""
-        kinds = ("vm", "host", "image", "usage", "network")
+        kinds = ("vm", "unchanged", "host", "image", "usage", "network")
         monitor = Monitor(self._host, Outbox(*map(self._sender, kinds)), usage_seconds=0.5)
         ready = threading.Event()
 

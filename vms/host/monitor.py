@@ -65,7 +65,7 @@ class Monitor:
         self._leftovers = Leftovers(host)
         self._networks = Networks(host, outbox.network, self._look)
         self._watches: dict[int, Watch] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._images_wanted = asyncio.Event()
         self._sweepers = asyncio.Semaphore(_SWEEPERS)
 
@@ -105,7 +105,7 @@ class Monitor:
                 self._heard_at = time.monotonic() if sent else self._heard_at
                 if sent and away:
                     self._start(self._networks.look_at_all(insist=True))
-                    self._start(self._insist_on_all())
+                    self._start(self._look_at_all(insist=True))
                 elif sent:
                     for vm_id in _names(self._host.paths.unsent.iterdir()):
                         self._start(self._look(vm_id))
@@ -162,9 +162,6 @@ class Monitor:
         looked = await asyncio.gather(*map(look, vm_ids))
         trim.trim(self._host.paths.outlet_log)
         return list(compress(vm_ids, looked))
-
-    async def _insist_on_all(self) -> None:
-        await self._look_at_all(insist=True)
 
     async def _tend_images(self) -> None:
         while True:
@@ -245,7 +242,7 @@ class Monitor:
                 log.exception("look failed", vm=vm_id)
                 return False
 
-    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[None, None, object]) -> asyncio.Task[object]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -253,7 +250,7 @@ class Monitor:
         return task
 
 
-def _complain(task: asyncio.Task[None]) -> None:
+def _complain(task: asyncio.Task[object]) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("task failed", exc_info=error)
 

@@ -16,9 +16,18 @@ from msgspec import structs
 from cloud.broker import broker_user
 from cloud.hostconfig import HEARTBEAT_SECONDS
 from cloud.wire import encode
-from deploy.benchmarks.fleet.names import BOOT_ID
+from deploy.benchmarks.fleet.names import BOOT_ID, FIRST_SEQ
 from networks.spec import NetworkReport
-from vms.spec import HostReport, Power, Usage, UsageReport, VmReport
+from vms.spec import (
+    HostReport,
+    Power,
+    SeenNetwork,
+    SeenVm,
+    UnchangedReport,
+    Usage,
+    UsageReport,
+    VmReport,
+)
 
 # Those of vms.host.monitor and vms.host.meter, which tell everything every second sweep.
 TELL_ALL_SECONDS = 60.0
@@ -50,6 +59,14 @@ class PlayedHost:
             disk_free_gb=8000 - int(time.time() / 20) % 50,
             accelerator="kvm",
             accelerator_reason="",
+        )
+
+    def unchanged(self) -> UnchangedReport:
+        """What its monitor says once a minute, of servers that were told of with the inventory."""
+        return UnchangedReport(
+            host_uuid=self.uuid,
+            vms=tuple(SeenVm(vm_id, uuid, FIRST_SEQ) for vm_id, uuid, _ in self.vms),
+            networks=tuple(SeenNetwork(*network) for network in self.networks),
         )
 
     def vm_reports(self) -> list[VmReport]:
@@ -176,10 +193,7 @@ class Fleet:
         self.send(host, "reports.host", host.heartbeat())
 
     def _tell_all(self, host: PlayedHost) -> None:
-        for report in host.vm_reports():
-            self.send(host, "reports.vm", report)
-        for network in host.network_reports():
-            self.send(host, "reports.network", network)
+        self.send(host, "reports.unchanged", host.unchanged())
 
     def _tell_usage(self, host: PlayedHost) -> None:
         if host.vms:

@@ -22,7 +22,7 @@ from django.utils import timezone  # noqa: E402
 
 from cloud.models import Host, Location, Project  # noqa: E402
 from cloud.tokens import issue_token  # noqa: E402
-from deploy.benchmarks.fleet.names import BOOT_ID  # noqa: E402
+from deploy.benchmarks.fleet.names import BOOT_ID, FIRST_SEQ  # noqa: E402
 from networks.models import PrivateNetwork, Replica, Subnet  # noqa: E402
 from vms.models import VM, Disk, Image, ImageCopy, Nic, ServerType  # noqa: E402
 from vms.reconcile import sweep  # noqa: E402
@@ -45,8 +45,7 @@ def fill(hosts: int, vms: int, open_hosts: int) -> None:
         place = Location.objects.create(name="fleet")
         names = [f"f{number:04d}" for number in range(1, hosts + 1)]
         machines = Host.objects.bulk_create(
-            _host(name, place, number > hosts - open_hosts)
-            for number, name in enumerate(names, 1)
+            _host(name, place, number > hosts - open_hosts) for number, name in enumerate(names, 1)
         )
         closed, image = machines[: hosts - open_hosts], _image(machines)
         servers = _servers(closed, vms, image)
@@ -122,7 +121,7 @@ def _servers(machines: list[Host], count: int, image: Image) -> list[VM]:
             VM(
                 project=project, name=f"server-{number}", host=machines[number % len(machines)],
                 server_type=kind, image=image, cores=1, memory_mb=256, disk_gb=1,
-                observed_generation=1, applied_generation=1, observed_power=Power.RUNNING,
+                observed_generation=1, applied_generation=1, observed_seq=FIRST_SEQ, observed_power=Power.RUNNING,
                 observed_at=now, converged=True, converged_at=now, provisioned=True,
                 status="running",
             )
@@ -149,7 +148,8 @@ def _networks(machines: list[Host]) -> dict[int, list[list[int]]]:
         for number in range(max(len(machines) // 5, _NETWORKS_OF_A_HOST))
     ]
     Subnet.objects.bulk_create(
-        Subnet(network=network, network_zone="fleet", ip_range="10.0.1.0/24") for network in networks
+        Subnet(network=network, network_zone="fleet", ip_range="10.0.1.0/24")
+        for network in networks
     )
     found: dict[int, list[list[int]]] = {}
     replicas = []

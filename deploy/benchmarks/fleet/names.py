@@ -5,3 +5,5 @@ from __future__ import annotations
 from typing import Final
 
 BOOT_ID: Final = "00000000-0000-4000-8000-000000000000"
+# Of the report that every server is in the inventory with.
+FIRST_SEQ: Final = 1_700_000_000_000

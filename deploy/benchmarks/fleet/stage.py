@@ -72,9 +72,7 @@ def set_up(instance: Instance, steps: Steps, *, hosts: int, vms: int, open_hosts
         ]
         cloud.supervisor.apply(programs)
         cloud.supervisor.start(*PROGRAMS)
-        cloud.supervisor.wait(
-            control.WEB, lambda: control.web_ready(instance), seconds=_SECONDS
-        )
+        cloud.supervisor.wait(control.WEB, lambda: control.web_ready(instance), seconds=_SECONDS)
     return Stage(cloud, password, inventory)
 
 
