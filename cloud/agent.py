@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import structlog
-from amqp.exceptions import AMQPError
+from amqp.exceptions import AMQPError, MessageNacked
 from celery import Celery, shared_task
 from celery.signals import setup_logging
 from kombu import Queue
@@ -24,7 +24,7 @@ from kombu.exceptions import OperationalError
 
 from cloud import logsearch
 from cloud import taskcontext as taskcontext  # binds the request of each task
-from cloud.hostconfig import HostConfig
+from cloud.hostconfig import HostConfig, report_key
 from cloud.logs import logging_config
 
 log = structlog.get_logger(__name__)
@@ -99,7 +99,7 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
             task,
             args=[document],
             exchange=REPORTS_EXCHANGE,
-            routing_key="report",
+            routing_key=report_key(config().name),
             user_id=unquote(urlsplit(config().broker_url).username or ""),
             argsrepr=f"({summary})",
             ignore_result=True,
@@ -107,7 +107,8 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
             retry=True,
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},
         )
-    except (OperationalError, AMQPError, OSError) as error:
+    except (OperationalError, AMQPError, MessageNacked, OSError) as error:
+        # MessageNacked: so many reports wait already that the broker takes no further one.
         log.warning("broker away", report=summary, error=str(error))
         return False
     return True

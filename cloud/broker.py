@@ -1,12 +1,16 @@
 """RabbitMQ: the exchanges and queues of the cloud, and a broker user for every host.
 
 Control declares everything. A host's user may read its own queues and publish to the reports
-exchange, nothing else, so one host's credentials say nothing about another host.
+exchange, there under its own key, nothing else: so one host's credentials say nothing about another
+host. What each host reports waits in a lane of its own, which takes no more than it can hold, and
+control's workers serve all lanes in turns (`cloud.lanes`): however much one host says, others wait
+no longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
@@ -16,6 +20,7 @@ from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from cloud.errors import CumuletError
+from cloud.hostconfig import report_key
 
 HOSTS_EXCHANGE = "hosts"
 REPORTS = "reports"
@@ -24,6 +29,8 @@ DEAD = "dead"
 # How often a message may be redelivered before it goes to the dead-letter queue.
 _DELIVERY_LIMIT = 5
 _USER = "host-"
+# What a lane holds: hours of a quiet host's reports, or one each of more servers than it can have.
+_LANE = {"max-length": 10_000, "max-length-bytes": 64 * 2**20, "overflow": "reject-publish"}
 
 
 class BrokerRefused(CumuletError):
@@ -52,6 +59,16 @@ def host_of(user: str) -> str:
     return user.removeprefix(_USER) if user.startswith(_USER) else ""
 
 
+def lane(host: str) -> str:
+    """The queue in which the host's reports wait."""
+    return f"{REPORTS}.{host}"
+
+
+def lane_queue(host: str) -> Queue:
+    exchange = Exchange(REPORTS, "topic")
+    return Queue(lane(host), exchange, report_key(host), queue_arguments=quorum())
+
+
 def declare_cloud(url: str) -> None:
     """Make the exchanges and control's own queues. Safe to repeat. Raises BrokerRefused."""
     with _connected(url) as connection:
@@ -73,6 +90,7 @@ def declare_host(url: str, host: str) -> None:
         for name in (f"host.{host}", f"host.{host}.bulk"):
             queue = Queue(name, exchange, name, queue_arguments=quorum())
             queue(connection.default_channel).declare()
+        lane_queue(host)(connection.default_channel).declare()
 
 
 @contextmanager
@@ -101,6 +119,11 @@ def permissions(host: str) -> dict[str, str]:
     }
 
 
+def topic_permission(host: str) -> dict[str, str]:
+    """Under which keys the host's user may publish reports."""
+    return {"exchange": REPORTS, "write": rf"^report(\.{re.escape(host)})?$", "read": "^$"}
+
+
 class Administration:
     """RabbitMQ's management API, for the virtual host of the broker URL."""
 
@@ -115,15 +138,22 @@ class Administration:
         user = quote(broker_user(host), safe="")
         self._put(f"/users/{user}", {"password": password, "tags": ""})
         self._put(f"/permissions/{self._vhost}/{user}", permissions(host))
+        self._put(f"/topic-permissions/{self._vhost}/{user}", topic_permission(host))
+
+    def limit_lanes(self) -> None:
+        """Let lanes refuse what is too much, so that no host fills the broker; raises
+        BrokerRefused."""
+        policy = {"pattern": rf"^{REPORTS}(\..*)?$", "apply-to": "queues", "definition": _LANE}
+        self._put(f"/policies/{self._vhost}/lanes", policy)
 
     def remove_host_user(self, host: str) -> None:
         """Forget the host's user, which ends its connections; raises BrokerRefused."""
         self._ask("DELETE", f"/users/{quote(broker_user(host), safe='')}")
 
-    def _put(self, path: str, body: dict[str, str]) -> None:
+    def _put(self, path: str, body: Mapping[str, object]) -> None:
         self._ask("PUT", path, body)
 
-    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> None:
+    def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> None:
         try:
             answer = httpx.request(
                 method, self._base + path, json=body, auth=self._auth, timeout=10

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from amqp.exceptions import AMQPError
 from celery import Celery
-from celery.signals import setup_logging, task_postrun
+from celery.signals import setup_logging, task_postrun, worker_ready
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
@@ -21,7 +21,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
 
 from django.conf import settings
 
-from cloud import metrics
+from cloud import lanes, metrics
 from cloud import taskcontext as taskcontext  # binds the request of each task
 from cloud.broker import DEAD, HOSTS_EXCHANGE, REPORTS, quorum
 
@@ -72,6 +72,11 @@ app.Task.Request = "cloud.inspection:SummaryRequest"
 @setup_logging.connect
 def _keep_our_logging(**_: Any) -> None:
     """Having a receiver stops Celery from replacing what cloud.settings configured."""
+
+
+@worker_ready.connect
+def _open_lanes(sender: Any, **_: Any) -> None:
+    lanes.attach(sender)
 
 
 @task_postrun.connect

@@ -39,7 +39,9 @@ def add_host(name: str, location: Location) -> dict[str, Any]:
     Host(name=name, location=location).clean_fields()
     password = secrets.token_urlsafe(32)
     declare_host(settings.BROKER_URL, name)
-    Administration(settings.BROKER_API_URL, settings.BROKER_URL).ensure_host_user(name, password)
+    administration = Administration(settings.BROKER_API_URL, settings.BROKER_URL)
+    administration.limit_lanes()
+    administration.ensure_host_user(name, password)
     with transaction.atomic():
         known = Host.objects.select_for_update().filter(name=name).first()
         host = known or Host(name=name)

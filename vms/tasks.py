@@ -9,7 +9,10 @@ from typing import Any
 
 from django.utils import timezone
 
+from cloud import lanes
+from cloud.broker import host_of
 from cloud.celery import app
+from cloud.models import Host
 from cloud.wire import decode
 from networks.spec import NetworkReport
 from vms import reconcile, reports, unchanged, usage
@@ -59,6 +62,7 @@ def dead_letter(document: dict[str, Any]) -> None:
 
 @app.task(name="control.sweep")
 def sweep() -> None:
+    lanes.serve(Host.objects.order_by().values_list("name", flat=True))
     reconcile.sweep()
 
 
@@ -70,4 +74,6 @@ def tidy() -> None:
 def _sender(task: Any) -> str:
     """The broker user that published the message, which RabbitMQ itself verified."""
     properties = task.request.properties or {}
-    return str(properties.get("user_id") or "")
+    sender = str(properties.get("user_id") or "")
+    lanes.heard(host_of(sender))
+    return sender

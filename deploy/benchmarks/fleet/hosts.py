@@ -11,13 +11,11 @@ from typing import Any
 
 from celery import Celery
 from kombu import Connection, Producer, Queue
-from msgspec import structs
 
 from cloud.broker import broker_user
-from cloud.hostconfig import HEARTBEAT_SECONDS
+from cloud.hostconfig import HEARTBEAT_SECONDS, report_key
 from cloud.wire import encode
 from deploy.benchmarks.fleet.names import BOOT_ID, FIRST_SEQ
-from networks.spec import NetworkReport
 from vms.spec import (
     HostReport,
     Power,
@@ -69,35 +67,23 @@ class PlayedHost:
             networks=tuple(SeenNetwork(*network) for network in self.networks),
         )
 
-    def vm_reports(self) -> list[VmReport]:
-        return [
-            VmReport(
-                vm_id=vm_id,
-                uuid=uuid,
-                host_uuid=self.uuid,
-                generation=generation,
-                seq=int(time.time() * 1000),
-                present=True,
-                power=Power.RUNNING,
-                converged=True,
-                boot_id=BOOT_ID,
-                at=time.time(),
-            )
-            for vm_id, uuid, generation in self.vms
-        ]
-
-    def network_reports(self) -> list[NetworkReport]:
-        return [
-            NetworkReport(
-                network_id=network_id,
-                host_uuid=self.uuid,
-                generation=generation,
-                present=True,
-                converged=True,
-                at=time.time(),
-            )
-            for network_id, generation in self.networks
-        ]
+    def vm_report(self, vm_id: int, uuid: str, generation: int, **facts: Any) -> VmReport:
+        """What it says of a server that is as it should be, or what else `facts` say."""
+        values = {
+            "seq": int(time.time() * 1000),
+            "present": True,
+            "power": Power.RUNNING,
+            "converged": True,
+            "boot_id": BOOT_ID,
+            "at": time.time(),
+        }
+        return VmReport(
+            vm_id=vm_id,
+            uuid=uuid,
+            host_uuid=self.uuid,
+            generation=generation,
+            **{**values, **facts},
+        )
 
     def usage(self) -> UsageReport:
         usages = tuple(
@@ -157,7 +143,7 @@ class Fleet:
                 task,
                 args=[encode(document)],
                 exchange="reports",
-                routing_key="report",
+                routing_key=report_key(host.name),
                 user_id=broker_user(host.name),
                 producer=host.producer,
                 retry=False,
@@ -198,7 +184,3 @@ class Fleet:
     def _tell_usage(self, host: PlayedHost) -> None:
         if host.vms:
             self.send(host, "reports.usage", host.usage())
-
-
-def flipped(report: VmReport, power: Power) -> VmReport:
-    return structs.replace(report, power=power, converged=power is Power.RUNNING)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from typing import Any
 
 import django
@@ -22,7 +21,7 @@ from django.utils import timezone  # noqa: E402
 
 from cloud.models import Host, Location, Project  # noqa: E402
 from cloud.tokens import issue_token  # noqa: E402
-from deploy.benchmarks.fleet.names import BOOT_ID, FIRST_SEQ  # noqa: E402
+from deploy.benchmarks.fleet.names import BOOT_ID, FIRST_SEQ, uuid_of  # noqa: E402
 from networks.models import PrivateNetwork, Replica, Subnet  # noqa: E402
 from vms.models import VM, Disk, Image, ImageCopy, Nic, ServerType  # noqa: E402
 from vms.reconcile import sweep  # noqa: E402
@@ -75,10 +74,14 @@ def fill(hosts: int, vms: int, open_hosts: int) -> None:
 
 
 @app.command()
-def sweeps(count: int) -> None:
-    """Sweep so often; prints milliseconds and statements of each."""
+def sweeps(count: int, changed: int) -> None:
+    """Sweep so often, each time with so many servers that have changed; prints milliseconds and
+    statements of each. One before them is not counted, because it connects."""
+    sweep()
     found = []
     for _ in range(count):
+        some = VM.objects.filter(converged=True)[:changed].values("pk")
+        VM.objects.filter(pk__in=some).update(converged=False, next_dispatch_at=timezone.now())
         began = time.perf_counter()
         with CaptureQueriesContext(connection) as queries:
             sweep()
@@ -91,7 +94,7 @@ def _host(name: str, place: Location, is_open: bool) -> Host:
         name=name,
         location=place,
         schedulable=is_open,
-        uuid=uuid.uuid5(uuid.NAMESPACE_OID, name),
+        uuid=uuid_of(name),
         boot_id=BOOT_ID,
         network_mode="routed",
         cores=64,

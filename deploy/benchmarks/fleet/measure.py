@@ -17,8 +17,8 @@ from deploy.cloud import Cloud
 
 @dataclass
 class Spent:
-    """In `seconds`: statements (BEGIN, COMMIT and SAVEPOINT are some), processor seconds by program,
-    and the statements that came most often: calls, milliseconds in all, text."""
+    """In `seconds`: statements (BEGIN, COMMIT and SAVEPOINT are some), processor seconds by
+    program, and the statements that came most often: calls, milliseconds in all, text."""
 
     seconds: float = 0.0
     statements: int = 0
@@ -35,7 +35,7 @@ class Watcher:
         with closing(psycopg2.connect(url)) as owner, owner, owner.cursor() as cursor:
             cursor.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
             cursor.execute("CREATE ROLE watcher SUPERUSER LOGIN PASSWORD %s", [_PASSWORD])
-        role, _, address = url.rpartition("@")
+        address = url.rpartition("@")[2]
         self._connection = psycopg2.connect(f"postgres://watcher:{_PASSWORD}@{address}")
         self._connection.autocommit = True
 

@@ -8,15 +8,14 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
 from cloud import shell
-from cloud.broker import broker_user, permissions
+from cloud.broker import broker_user, permissions, topic_permission
 from deploy import broker, control, postgres
 from deploy.cloud import Cloud
 from deploy.state import CHECKOUT, Instance
@@ -118,14 +117,13 @@ def _admit(instance: Instance, hosts: Sequence[str], password: str) -> None:
     allowed = [
         {"user": broker_user(host), "vhost": broker.VHOST, **permissions(host)} for host in hosts
     ]
+    keys = [
+        {"user": broker_user(host), "vhost": broker.VHOST, **topic_permission(host)}
+        for host in hosts
+    ]
     answer = httpx.post(
         f"{broker.api_url(instance)}/api/definitions",
-        json={"users": users, "permissions": allowed},
+        json={"users": users, "permissions": allowed, "topic_permissions": keys},
         timeout=120,
     )
     answer.raise_for_status()
-
-
-@contextmanager
-def _unused() -> Iterator[None]:
-    yield
