@@ -1,9 +1,9 @@
 """How a worker serves the hosts' reports: all lanes in turns, and nobody's without end.
 
-Each host's reports wait in a queue of its own. The broker hands a worker a few of each at a time, so
-a host that floods its lane fills its own. One that says more than any honest host has to say is
-not listened to for a moment: its lane is closed until the next sweep, which opens every lane that
-is not open. So new hosts are heard, whichever worker sweeps, and a flood costs next to nothing.
+Each host's reports wait in a queue of its own, and the broker hands a worker a few of each at a
+time: a host that floods its lane waits in it alone. One that says more than any honest host has to
+say is not listened to for a moment: its lane is closed until the next sweep, which opens every lane
+that is not open. So new hosts are heard too, and a flood costs next to nothing.
 """
 
 from __future__ import annotations

@@ -70,6 +70,9 @@ class Result:
     def control_cores(self) -> float:
         return self.cores[control.WORKER] + self.cores[control.BEAT]
 
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
     def verdicts(self) -> list[Verdict]:
         return many_hosts(
             self.control_cores,
@@ -89,10 +92,6 @@ def measure(steps: Steps, seconds: float = SECONDS) -> Result:
         ]
         with Fleet(hosts, scene.url_of) as fleet, closing(Watcher(scene.cloud)) as watcher:
             return _observe(scene, fleet, watcher, steps, seconds)
-
-
-def document(result: Result) -> dict[str, Any]:
-    return asdict(result)
 
 
 def _observe(scene: Stage, fleet: Fleet, watcher: Watcher, steps: Steps, seconds: float) -> Result:

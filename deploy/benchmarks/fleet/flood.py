@@ -1,7 +1,7 @@
 """One host that goes mad: `python -m deploy.benchmarks.fleet.flood URL HOST SECONDS RATE`.
 
-A process of its own, so that it takes no time from those that are measured. Publishes the same valid
-heartbeat again and again, without waiting for the broker's confirmation, and prints how many.
+A process of its own, so that it takes no time from those that are measured. Publishes the same
+valid heartbeat again and again, without waiting for the broker's confirmation; prints how many.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def flood(url: str, host: str, seconds: float, rate: float) -> int:
 def _message(host: str) -> dict[str, Any]:
     document = encode(PlayedHost(host, uuid_of(host), (), ()).heartbeat())
     task = Celery("flood", fixups=[], set_as_current=False).amqp.as_task_v2(
-        "flood", "reports.host", args=[document]
+        "flood", "reports.host", args=(document,)
     )
     return {
         "body": task.body,

@@ -124,7 +124,8 @@ def _servers(machines: list[Host], count: int, image: Image) -> list[VM]:
             VM(
                 project=project, name=f"server-{number}", host=machines[number % len(machines)],
                 server_type=kind, image=image, cores=1, memory_mb=256, disk_gb=1,
-                observed_generation=1, applied_generation=1, observed_seq=FIRST_SEQ, observed_power=Power.RUNNING,
+                observed_generation=1, applied_generation=1, observed_seq=FIRST_SEQ,
+                observed_power=Power.RUNNING,
                 observed_at=now, converged=True, converged_at=now, provisioned=True,
                 status="running",
             )
