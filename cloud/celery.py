@@ -49,7 +49,9 @@ app.conf.update(
     task_ignore_result=True,
     task_serializer="json",
     accept_content=["json"],
-    worker_prefetch_multiplier=4,
+    # Of each queue, and there is one for every host: what a worker holds of all of them is what
+    # the next sweep waits behind.
+    worker_prefetch_multiplier=1,
     worker_send_task_events=True,
     broker_native_delayed_delivery_queue_type="classic",
     broker_connection_retry_on_startup=True,
