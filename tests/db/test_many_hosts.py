@@ -152,3 +152,12 @@ def test_the_sweep_reads_no_server_that_is_as_it_should_be(host: Host) -> None:
     assert "vm_unmet" in explained
     assert "vm_by_observation" in explained
     assert "Seq Scan on vms_vm" not in explained
+
+
+def test_servers_that_wait_for_a_silent_host_keep_no_others_waiting(host: Host) -> None:
+    silent = Host.objects.get(name="h0")
+    Host.objects.filter(pk=silent.pk).update(last_heartbeat=timezone.now() - timedelta(hours=1))
+    servers(silent, reconcile.BATCH + 10, converged=False)
+    servers(host, 1, converged=False)
+    assert reconcile.dispatch_due_vms(timezone.now()) == 1
+    assert [vm.host for vm in VM.objects.filter(attempts=1)] == [host]
