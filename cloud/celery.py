@@ -32,6 +32,7 @@ app = Celery(
     broker=settings.BROKER_URL,
     include=["vms.tasks"],
     fixups=["cloud.workerdb:fixup"],
+    task_cls="cloud.workerdb:LastingTask",
 )
 app.conf.update(
     task_queues=[

@@ -2,8 +2,8 @@
 
 Celery's own bridge to Django, which this replaces, closes the connection before and after every
 task: a connection, an authentication and a server process of PostgreSQL for each heartbeat. Here
-one is closed when it is not good any more: at once after an error, and after a rest too long to
-trust it, so that a restart of PostgreSQL costs a worker nothing but what it was at.
+one is closed when it is not good any more: after an error, and after a rest too long to trust it.
+A task that met a dead one begins again, once, so that a restart of PostgreSQL costs no report.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, Task, signals
 
 # A connection that rested no longer than this is taken for good without asking, in seconds.
 TRUSTED_SECONDS = 5.0
@@ -24,6 +24,25 @@ def fixup(app: Celery) -> None:
     """For `Celery(fixups=[...])`: Django is up before tasks are imported, and kept connected."""
     signals.import_modules.connect(_set_up, sender=app)
     signals.worker_init.connect(_watch_tasks)
+
+
+class LastingTask(Task[Any, Any]):
+    """A task that may be run again if its connection was dead: all of ours may."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from django.db import DatabaseError, InterfaceError, connection
+
+        kept = connection.connection
+        try:
+            return self.run(*args, **kwargs)
+        except (DatabaseError, InterfaceError):
+            # psycopg2 says so of a connection that the server has ended.
+            if kept is None or not kept.closed:
+                raise
+        connection.close()
+        return self.run(*args, **kwargs)
 
 
 def _set_up(**_: Any) -> None:
