@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import structlog
-from amqp.exceptions import AMQPError, MessageNacked
+from amqp.exceptions import AMQPError
 from celery import Celery, shared_task
 from celery.signals import setup_logging
 from kombu import Queue
@@ -107,8 +107,8 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
             retry=True,
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},
         )
-    except (OperationalError, AMQPError, MessageNacked, OSError) as error:
-        # MessageNacked: so many reports wait already that the broker takes no further one.
+    except (OperationalError, AMQPError, OSError) as error:
+        # Also where so many reports of this host wait already that the broker takes no further one.
         log.warning("broker away", report=summary, error=str(error))
         return False
     return True

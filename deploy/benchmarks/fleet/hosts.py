@@ -6,11 +6,13 @@ import heapq
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from celery import Celery
 from kombu import Connection, Producer, Queue
+from kombu.exceptions import OperationalError
 
 from cloud.broker import broker_user
 from cloud.hostconfig import HEARTBEAT_SECONDS, report_key
@@ -138,7 +140,8 @@ class Fleet:
             thread.start()
 
     def send(self, host: PlayedHost, task: str, document: Any) -> None:
-        with host.lock:
+        """Publish a report; one that the broker refuses is left out, as a host's agent does."""
+        with host.lock, suppress(OperationalError):
             self._app.send_task(
                 task,
                 args=[encode(document)],
@@ -149,7 +152,7 @@ class Fleet:
                 retry=False,
                 ignore_result=True,
             )
-        self.sent += 1
+            self.sent += 1
 
     def _play(self, hosts: Sequence[PlayedHost]) -> None:
         began = time.monotonic()
