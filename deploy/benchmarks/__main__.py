@@ -148,7 +148,7 @@ def _bench_faults(
     else:
         with Steps() as steps:
             result = faults.measure(parts, target.with_suffix(".records"), steps)
-    numbers = fault_records.document(result, _machine())
+    numbers = fault_records.document(result, _hardware())
     target.write_text(json.dumps(numbers, indent=2) + "\n")
     console.print(fault_records.markdown(result), soft_wrap=True, markup=False)
     console.print(f"Numbers: {target}")
@@ -238,12 +238,18 @@ def _machine() -> dict[str, str]:
         return shell.run(argv, timeout=20).stdout.splitlines()[0]
 
     return {
+        **_hardware(),
+        "qemu": version("qemu-system-x86_64", "--version"),
+        "libvirt": version("virsh", "--version"),
+    }
+
+
+def _hardware() -> dict[str, str]:
+    return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cores": str(psutil.cpu_count()),
         "memory_gib": f"{psutil.virtual_memory().total / 2**30:.0f}",
         "kernel": platform.release(),
-        "qemu": version("qemu-system-x86_64", "--version"),
-        "libvirt": version("virsh", "--version"),
     }
 
 
