@@ -14,6 +14,7 @@ import httpx
 from cloud import shell
 from deploy import broker, control, postgres
 from deploy.benchmarks import deployment
+from deploy.benchmarks.errors import BenchmarkFailed
 from deploy.benchmarks.fleet import stage
 from deploy.benchmarks.fleet.hosts import Fleet, PlayedHost
 from deploy.benchmarks.fleet.measure import Watcher
@@ -33,6 +34,8 @@ _FLOOD_RATE = 10_000.0
 # How long the flood has been going on before it is measured.
 _FLOOD_BEGUN_SECONDS = 5.0
 _SWEEPS, _CHANGED = 10, 10
+# Less than this of what hosts would say is not the load that is to be measured.
+_PUNCTUAL = 0.97
 _PROGRAMS = (control.WORKER, control.BEAT, control.WEB, postgres.NAME, broker.NAME)
 
 
@@ -102,6 +105,11 @@ def _observe(scene: Stage, fleet: Fleet, watcher: Watcher, steps: Steps, seconds
         with watcher.spending(_PROGRAMS) as spent:
             time.sleep(seconds)
         messages = (fleet.sent - sent) / spent.seconds
+    if messages < _PUNCTUAL * fleet.intended:
+        raise BenchmarkFailed(
+            f"the hosts were played too slowly, {messages:.0f} reports a second instead of"
+            f" {fleet.intended:.0f}: this machine is too busy, try again when it is not"
+        )
     trials = _Trials(scene, fleet, watcher)
     with steps.step("Reports and new servers, nothing else going on"):
         reports, creations = trials.take()

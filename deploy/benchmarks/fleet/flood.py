@@ -27,7 +27,7 @@ def flood(url: str, host: str, seconds: float, rate: float) -> int:
     """Publishes for so long, at most `rate` messages a second; answers how many it sent."""
     sent = 0
     with Connection(url, heartbeat=0) as connection:
-        channel = connection.channel()
+        channel: Any = connection.channel()
         # Made once: to make it takes longer than to send it.
         message = channel.prepare_message(**_message(host))
         began = time.monotonic()
