@@ -8,7 +8,6 @@ else sends by task name.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,37 +21,19 @@ from kombu.exceptions import OperationalError as BrokerAway
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
 
-from cloud import intake, metrics
+from cloud import intake, lanes, metrics, workerdb
 from cloud import taskcontext as taskcontext  # binds the request of each task
 from cloud.broker import HOSTS_EXCHANGE, REPORTS, quorum
 
 log = structlog.get_logger(__name__)
 
-# Seconds that a message is held while the database is away, far below the broker's own limit for
-# unanswered messages, and between two looks whether it is back.
-_DATABASE_PATIENCE, _DATABASE_PAUSE = 120.0, 0.5
-
-
-def _wait_for_database() -> None:
-    """Hold a message while the database is away, instead of wearing it out by redelivery."""
-    until = time.monotonic() + _DATABASE_PATIENCE
-    while time.monotonic() < until:
-        time.sleep(_DATABASE_PAUSE)
-        connection.close()
-        try:
-            connection.ensure_connection()
-        except (OperationalError, InterfaceError):
-            continue
-        return
-
-
 app = Celery(
     "control",
     broker=settings.BROKER_URL,
     include=["vms.tasks"],
-    task_cls=intake.task_class((OperationalError, InterfaceError), pause=_wait_for_database),
+    fixups=["cloud.workerdb:fixup"],
+    task_cls=intake.task_class(workerdb.AWAY, pause=workerdb.wait),
 )
 app.conf.update(
     task_queues=[
@@ -69,7 +50,9 @@ app.conf.update(
     task_ignore_result=True,
     task_serializer="json",
     accept_content=["json"],
-    worker_prefetch_multiplier=4,
+    # Of each queue, and there is one for every host: what a worker holds of all of them is what
+    # the next sweep waits behind.
+    worker_prefetch_multiplier=1,
     worker_send_task_events=True,
     worker_consumer="cloud.worker:CarefulConsumer",
     broker_native_delayed_delivery_queue_type="classic",
@@ -105,6 +88,11 @@ def beside_worker(start: Callable[[], Callable[[], None]]) -> None:
 @setup_logging.connect
 def _keep_our_logging(**_: Any) -> None:
     """Having a receiver stops Celery from replacing what cloud.settings configured."""
+
+
+@worker_ready.connect
+def _open_lanes(sender: Any, **_: Any) -> None:
+    lanes.attach(sender)
 
 
 @task_postrun.connect

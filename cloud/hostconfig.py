@@ -31,6 +31,11 @@ DEFAULT_FORWARD_PORTS = (30000, 30999)
 CABLE_PORT = 51821
 
 
+def report_key(host: str) -> str:
+    """Under which the host publishes reports. A host of before there were lanes says "report"."""
+    return f"report.{host}"
+
+
 class BadBundle(CumuletError):
     """The join bundle cannot be used as it is."""
 

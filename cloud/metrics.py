@@ -56,6 +56,11 @@ TASKS = Counter(
     ["task", "state"],
     registry=REGISTRY,
 )
+CLOSED_LANES = Counter(
+    "cumulet_closed_lanes_total",
+    "Moments in which a host was not listened to, because it sent too many reports.",
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Counter(
     "cumulet_dead_letters_total",
     "Messages that nobody could take, by kind of queue (host, reports, control) and reason.",

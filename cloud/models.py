@@ -167,7 +167,8 @@ class Host(models.Model):
         editable=False,
         help_text="What its network holds beyond its servers, in words.",
     )
-    last_heartbeat = models.DateTimeField(null=True, blank=True, db_index=True, editable=False)
+    # Without an index: hosts are few, and without one a heartbeat is an update in place.
+    last_heartbeat = models.DateTimeField(null=True, blank=True, editable=False)
     # What makes it a part of the mesh that private networks go through; see `HostQuerySet.in_mesh`.
     tunnel_key = models.CharField(max_length=44, blank=True, editable=False)
     tunnel_endpoint = models.CharField(

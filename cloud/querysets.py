@@ -108,6 +108,10 @@ class HostQuerySet(models.QuerySet["Host"]):
         """Hosts that may be told what should be: they speak, and the inventory knows what is."""
         return self.speaking(now, after_seconds).filter(unverified_since=None)
 
+    def deaf(self, now: datetime, after_seconds: float) -> Self:
+        """The others."""
+        return self.silent(now, after_seconds) | self.exclude(unverified_since=None)
+
     def speaking(self, now: datetime, after_seconds: float) -> Self:
         limit = now - timedelta(seconds=after_seconds)
         return self.filter(last_heartbeat__gte=limit)

@@ -33,7 +33,16 @@ from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
 from vms import dispatch
 from vms.drift.spec import HostInventory, InventoryRequest, StrayRemoval
 from vms.models import VM, ImageCopy
-from vms.spec import HostReport, ImageFetch, ImageReport, UsageReport, VmRemoval, VmReport, VmSpec
+from vms.spec import (
+    HostReport,
+    ImageFetch,
+    ImageReport,
+    UnchangedReport,
+    UsageReport,
+    VmRemoval,
+    VmReport,
+    VmSpec,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +58,7 @@ DOCUMENTS: Final[Mapping[str, type[Struct]]] = {
     "networks.ensure": NetworkSpec,
     "networks.remove": NetworkRemoval,
     "reports.vm": VmReport,
+    "reports.unchanged": UnchangedReport,
     "reports.host": HostReport,
     "reports.image": ImageReport,
     "reports.usage": UsageReport,

@@ -22,6 +22,7 @@ from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
 from cloud.patience import backoff
+from cloud.querysets import HostQuerySet
 from vms import dead_letters, dispatch, overdue, usage
 from vms.drift.record import forget_closed
 from vms.intent import want
@@ -66,7 +67,9 @@ def sweep() -> None:
 
 def mark_unknown(now: datetime) -> int:
     """VMs of hosts that do not speak are unknown: silence is neither "off" nor "gone"."""
-    silent = Host.objects.silent(now, settings.HOST_SILENT_SECONDS)
+    silent = _numbers(Host.objects.silent(now, settings.HOST_SILENT_SECONDS))
+    if not silent:
+        return 0
     known = VM.objects.filter(host__in=silent, provisioned=True, deleting=False).exclude(
         status=Status.UNKNOWN
     )
@@ -87,6 +90,8 @@ def forgive_ignored_shutdowns(now: datetime) -> int:
         deleting=False,
         goal_since__lt=now - SHUTDOWN_PATIENCE,
     )
+    if not ignoring.exists():
+        return 0
     with acting(SWEEP), transaction.atomic():
         vms = list(ignoring.select_for_update(of=("self",), skip_locked=True)[:BATCH])
         for vm in vms:
@@ -97,10 +102,14 @@ def forgive_ignored_shutdowns(now: datetime) -> int:
 
 def dispatch_due_vms(now: datetime) -> int:
     """Send again what a speaking host has not confirmed, with a back-off in the row."""
-    obeying = Host.objects.obeying(now, settings.HOST_SILENT_SECONDS)
-    due = VM.objects.for_spec().due(now, observed_before=now - STALE).filter(host__in=obeying)
+    deaf = _numbers(Host.objects.deaf(now, settings.HOST_SILENT_SECONDS))
+    due = VM.objects.due(now, observed_before=now - STALE).exclude(host__in=deaf)
+    found = list(due.values_list("pk", flat=True)[:BATCH])
+    if not found:
+        return 0
+    again = VM.objects.for_spec().due(now, observed_before=now - STALE).filter(pk__in=found)
     with transaction.atomic():
-        vms = list(due.select_for_update(of=("self",), skip_locked=True)[:BATCH])
+        vms = list(again.select_for_update(of=("self",), skip_locked=True))
         for vm in vms:
             vm.attempts += 1
             vm.next_dispatch_at = now + backoff(vm.attempts)
@@ -112,15 +121,15 @@ def dispatch_due_vms(now: datetime) -> int:
 
 def dispatch_due_images(now: datetime) -> int:
     """Every host gets every image, so that a new server does not wait for a download."""
-    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
     _plan_copies()
     due = (
-        ImageCopy.objects.filter(
-            ready=False, host__in=speaking, image__deleted_at=None, next_dispatch_at__lte=now
-        )
+        ImageCopy.objects.filter(ready=False, image__deleted_at=None, next_dispatch_at__lte=now)
         .exclude(image__status=Image.Status.UNAVAILABLE)
+        .exclude(host__in=_numbers(Host.objects.silent(now, settings.HOST_SILENT_SECONDS)))
         .select_related("image", "host")
     )
+    if not due.exists():
+        return 0
     with transaction.atomic():
         copies = list(due.select_for_update(of=("self",), skip_locked=True)[:BATCH])
         for copy in copies:
@@ -162,6 +171,11 @@ def _tried(part: Callable[[], object]) -> Exception | None:
         log.exception("a part of the sweep failed, the others go on")
         return error
     return None
+
+
+def _numbers(hosts: HostQuerySet) -> list[int]:
+    """Not a subquery: what is due is found by its own indexes then, and not host by host."""
+    return list(hosts.order_by().values_list("pk", flat=True))
 
 
 def _plan_copies() -> None:

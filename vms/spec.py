@@ -1,7 +1,8 @@
 """The wire contract between control and hosts: what a VM must be, and what a host saw.
 
 Control sends `VmSpec` (the whole desired document, never a change to it) or `VmRemoval`;
-a host answers with `VmReport`, `HostReport`, `ImageReport` and `UsageReport`. Pure, no Django.
+a host answers with `VmReport`, `UnchangedReport`, `HostReport`, `ImageReport` and `UsageReport`.
+Pure, no Django.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ PublicKey = Annotated[
 ]
 Amount = Annotated[float, Meta(ge=0, le=1e15)]
 # More VMs than any host can run.
-MAX_USAGES: Final = 4096
+MAX_VMS: Final = 4096
 # So many things that belong to no VM are told of; more are seen on the host itself.
 MOST_LEFTOVERS: Final = 50
 # Public networks that are led to a TAP.
@@ -169,6 +170,34 @@ class VmReport(Struct, frozen=True):
     version: Version = WIRE_VERSION
 
 
+class SeenVm(Struct, frozen=True):
+    """A VM that is as its last report said, which had this `seq` and was delivered."""
+
+    vm_id: RowId
+    uuid: Uuid
+    seq: Serial
+
+
+class SeenNetwork(Struct, frozen=True):
+    """A network that is here whole, as was told of this generation."""
+
+    network_id: RowId
+    generation: Generation
+
+
+class UnchangedReport(Struct, frozen=True):
+    """All that a host has and has nothing new to say of, told once a minute.
+
+    A host of before this document sends a whole report of each instead, which does as well; a
+    control of before it drops it, and asks by itself once what it knows is too old.
+    """
+
+    host_uuid: Uuid
+    vms: Annotated[tuple[SeenVm, ...], Meta(max_length=MAX_VMS)] = ()
+    networks: Annotated[tuple[SeenNetwork, ...], Meta(max_length=MAX_VMS)] = ()
+    version: Version = WIRE_VERSION
+
+
 class Problem(Struct, frozen=True):
     """Something that a host lacks, with the command that mends it in `message`."""
 
@@ -249,5 +278,5 @@ class UsageReport(Struct, frozen=True):
 
     host_uuid: Uuid
     at: Annotated[float, Meta(ge=0, le=2**35)]
-    usages: Annotated[tuple[Usage, ...], Meta(max_length=MAX_USAGES)]
+    usages: Annotated[tuple[Usage, ...], Meta(max_length=MAX_VMS)]
     version: Version = WIRE_VERSION
