@@ -94,10 +94,7 @@ def chain_exists(netfilter: Any, table: str, chain: str) -> bool:
 
 
 def rule_counts(netfilter: Any, table: str, chain: str | None = None) -> dict[str, int]:
-    """By chain, how many rules a table has; empty if there is no such table.
-
-    Of a `chain` alone if it is named, which is then there even without any rule, if it exists.
-    """
+    """By chain, how many rules a table has, or one `chain` of it; none of those that have none."""
     request = nft_rule_msg()
     request["attrs"] = [("NFTA_RULE_TABLE", table)]
     if chain:
@@ -105,8 +102,6 @@ def rule_counts(netfilter: Any, table: str, chain: str | None = None) -> dict[st
     found: Counter[str] = Counter()
     for rule in netfilter.request_get(request, NFT_MSG_GETRULE, NLM_F_REQUEST | NLM_F_DUMP):
         found[str(rule.get_attr("NFTA_RULE_CHAIN"))] += 1
-    if chain and not found and chain_exists(netfilter, table, chain):
-        found[chain] = 0
     return dict(found)
 
 

@@ -33,7 +33,7 @@ def counts(text: str) -> dict[tuple[str, str], int]:
 def flaw(must: Counts, there: Counts) -> str:
     """The first chain that has not as many rules as it must have, in words; "" if there is none."""
     for (table, chain), count in sorted(must.items()):
-        has = there.get((table, chain))
+        has = there.get((table, chain), 0)
         if has != count:
-            return f"chain {chain} of {table} has {has or 0} of {count} rules"
+            return f"chain {chain} of {table} has {has} of {count} rules"
     return ""

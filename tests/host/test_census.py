@@ -168,9 +168,9 @@ def test_a_private_network_is_told_with_what_is_written_in_it(world: World) -> N
     run("bridge", "fdb", "append", *entry, "dst", "100.64.0.7", "self")
     run("ip", "neigh", "del", "10.0.1.9", "dev", "cb14")
     assert drift(world, network=office) == [
-        "extra fdb 02:00:00:00:00:09 to 100.64.0.7 in cv14",
         "missing fdb 02:00:00:00:00:09 to 100.64.0.2 in cv14",
         "missing neighbour 10.0.1.9 is 02:00:00:00:00:09 in cb14",
+        "extra fdb 02:00:00:00:00:09 to 100.64.0.7 in cv14",
     ]
     assert world.tell(office).converged
     assert drift(world, network=office) == []

@@ -177,8 +177,8 @@ def test_an_entry_too_many_and_one_too_few_are_told_of_a_network() -> None:
     stray = Thing(Kind.FDB, "02:00:00:00:00:09 to 100.64.0.9 in cv14", network=40)
     network = NetworkState(40, OFFICE)
     assert compared(*whole(), *there, stray, network=network, networks=(HeldNetwork(40, 2),)) == [
-        "extra fdb 02:00:00:00:00:09 to 100.64.0.9 in cv14",
         "missing fdb 02:00:00:00:00:09 to 100.64.0.2 in cv14",
+        "extra fdb 02:00:00:00:00:09 to 100.64.0.9 in cv14",
     ]
 
 

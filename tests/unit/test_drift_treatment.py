@@ -73,6 +73,12 @@ def test_what_is_left_of_a_server_that_is_known_to_be_deleted_goes() -> None:
     assert extra(Thing(Kind.RULES, "cu7-0", server=7), ended=ended).verb is Verb.REMOVE_STRAY
 
 
+def test_a_number_that_was_given_again_proves_nothing() -> None:
+    """A restored database counts anew; a TAP's name tells the number only."""
+    ended = frozenset({(7, HOST_UUID)})
+    assert extra(TAP, ended=ended, here={7: VM_UUID}).verb is Verb.QUARANTINE
+
+
 def test_another_server_of_the_same_number_was_not_deleted() -> None:
     ended = frozenset({(7, HOST_UUID)})
     assert extra(PROCESS, ended=ended, held=HELD).verb is Verb.QUARANTINE
@@ -109,6 +115,11 @@ def test_an_interface_too_many_of_a_known_server_goes_if_the_host_made_it() -> N
     assert extra(Thing(Kind.TAP, "cu7-3", server=7), **mine).verb is Verb.QUARANTINE
     assert extra(things.disk(7, 5), **mine).verb is Verb.QUARANTINE
     assert extra(PROCESS, **mine).verb is Verb.SEND_SERVER
+
+
+def test_which_of_two_processes_of_a_server_is_right_is_left_to_people() -> None:
+    again = Thing(Kind.PROCESS, f"{VM_UUID} again, as 4711", server=7, uuid=VM_UUID)
+    assert extra(again, here={7: VM_UUID}, held=HELD).verb is Verb.QUARANTINE
 
 
 def test_an_entry_too_many_goes_by_the_document_of_its_network() -> None:

@@ -6,7 +6,7 @@ twice, late or out of order; one that is not newer than the last is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -92,8 +92,17 @@ def _write(
     blind = {*report.unseen, *report.cut}
     vanished = [row.pk for row in rows.values() if not row.closed_at and row.kind not in blind]
     Drift.objects.filter(pk__in=vanished).update(closed_at=now)
-    for row in new:
-        log.warning("drift", host=host.name, what=str(row), repair=row.verb, reason=row.reason)
+    _bound_memory(rows.values())
+    if new:
+        log.warning("drift", host=host.name, count=len(new), first=[str(row) for row in new[:5]])
+
+
+def _bound_memory(rows: Iterable[Drift]) -> None:
+    """A host that tells of ever other things is not to fill the database."""
+    closed = [row for row in rows if row.closed_at and not row.kept_at]
+    if len(closed) > MOST_ROWS:
+        oldest = sorted(closed, key=lambda row: row.closed_at or row.last_seen)
+        Drift.objects.filter(pk__in=[row.pk for row in oldest[:-MOST_ROWS]]).delete()
 
 
 def _judged(difference: Difference, known: Knowledge) -> dict[str, object]:

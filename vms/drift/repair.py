@@ -138,11 +138,11 @@ def _do(order: Order) -> bool:
     }[order.verb](order)
     log.warning("drift repaired", host=order.host.name, what=str(order), sent=sent)
     if sent:
-        with transaction.atomic():
-            for row in order.rows:
-                with changing(row, "repair"):
-                    row.repaired_at = timezone.now()
-                    row.save(update_fields=["repaired_at"])
+        # One by one: a report locks all rows of its host, in another order.
+        for row in order.rows:
+            with transaction.atomic(), changing(row, "repair"):
+                row.repaired_at = timezone.now()
+                row.save(update_fields=["repaired_at"])
     return sent
 
 

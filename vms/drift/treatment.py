@@ -106,8 +106,8 @@ def _removed(difference: Difference, known: Knowledge) -> Treatment:
     if difference.detail:
         return Treatment(
             Verb.NOTHING,
-            f"{difference.detail}: was an older backup restored? The next change of the server goes"
-            " on from there",
+            f"{difference.detail}: was an older backup restored? The host refuses older documents,"
+            " so nothing of the server changes until the inventory's is newer",
         )
     if thing.server is not None:
         return _of_server(thing, thing.server, known)
@@ -127,7 +127,8 @@ def _of_server(thing: Thing, server: int, known: Knowledge) -> Treatment:
         return Treatment(Verb.REMOVE_SERVER, f"server #{server} was deleted, and this is of it")
     if held is not None or uuid is not None:
         return Treatment(Verb.QUARANTINE, _unknown(server, uuid, known))
-    if _is_stray(thing) and any(server == ended for ended, _ in known.ended):
+    ended = server not in known.here and any(server == number for number, _ in known.ended)
+    if ended and _is_stray(thing):
         return Treatment(Verb.REMOVE_STRAY, f"server #{server} was deleted, and this host made it")
     if thing.kind in _DATA:
         return Treatment(Verb.QUARANTINE, "data is never removed that no document names")
@@ -135,6 +136,12 @@ def _of_server(thing: Thing, server: int, known: Knowledge) -> Treatment:
 
 
 def _of_known_server(thing: Thing, server: int) -> Treatment:
+    if thing.kind is Kind.PROCESS and thing.name != thing.uuid:
+        return Treatment(
+            Verb.QUARANTINE,
+            f"server #{server} runs twice on its host: look which of them its guest is, and end the"
+            " other",
+        )
     if thing.kind in _BY_DOCUMENT:
         return Treatment(Verb.SEND_SERVER, f"the document of server #{server} has it end")
     if _is_stray(thing):

@@ -99,7 +99,7 @@ class Command(BaseCommand):
             self._say(f"  {order}")
             for row in order.rows:
                 self._say(f"      {row.direction} {row.kind} {row.name}: {row.reason}")
-        if not sure and input("Do it? [y/N] ").strip().lower() not in ("y", "yes"):
+        if not sure and not _agreed():
             self._say("nothing was done")
             return False
         sent = repair.carry_out(orders)
@@ -123,6 +123,13 @@ class Command(BaseCommand):
     def _say(self, text: str) -> None:
         """To people, so that what programs read is the list alone."""
         self.stderr.write(text, self.style.NOTICE if self.stderr.isatty() else None)
+
+
+def _agreed() -> bool:
+    try:
+        return input("Do it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # nobody is there to be asked
+        return False
 
 
 def _wait(condition: Callable[[], bool], seconds: float, *, pause: float = _POLL_SECONDS) -> None:
