@@ -63,7 +63,12 @@ def _catch_up(missed: Collection[SeenVm], host_uuid: str, sender: str, now: date
     """
     told = {seen.vm_id: seen for seen in missed}
     own = VM.objects.for_spec().filter(
-        pk__in=told, host__uuid=host_uuid, host__name=host_of(sender)
+        pk__in=told,
+        host__uuid=host_uuid,
+        host__name=host_of(sender),
+        # After a restore, nobody is told of a server before it is known how it is.
+        host__unverified_since=None,
+        held_back="",
     )
     asked = []
     with transaction.atomic():
