@@ -56,7 +56,7 @@ def test_a_host_that_lost_its_namespace_gets_a_new_one(world: Lab) -> None:
 
 
 def test_what_a_reboot_leaves_of_a_namespace_is_replaced(world: Lab) -> None:
-    world.remove_host(2)
+    world.remove_host("h2")
     world.path(world.host(2)).touch()
     world.ensure(2)
     assert pings(world, world.host(2), lab.CONTROL)
