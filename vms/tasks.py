@@ -7,9 +7,9 @@ from typing import Any
 from django.utils import timezone
 
 from cloud.celery import app
-from cloud.wire import decode
+from cloud.wire import Introduction, MalformedDocument, Refusal, convert, decode
 from networks.spec import NetworkReport
-from vms import reconcile, reports, usage
+from vms import reconcile, refusals, reports, usage
 from vms.private.reports import network_report
 from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
@@ -21,7 +21,12 @@ def report_vm(self: Any, document: dict[str, Any]) -> None:
 
 @app.task(name="reports.host", bind=True)
 def report_host(self: Any, document: dict[str, Any]) -> None:
-    reports.host_report(decode(document, HostReport), _sender(self))
+    try:
+        report = decode(document, HostReport)
+    except MalformedDocument as error:
+        refusals.stranger(convert(document, Introduction), error, _sender(self))
+        return
+    reports.host_report(report, _sender(self))
 
 
 @app.task(name="reports.image", bind=True)
@@ -37,6 +42,11 @@ def report_usage(self: Any, document: dict[str, Any]) -> None:
 @app.task(name="reports.network", bind=True)
 def report_network(self: Any, document: dict[str, Any]) -> None:
     network_report(decode(document, NetworkReport), _sender(self))
+
+
+@app.task(name="reports.refused", bind=True)
+def report_refusal(self: Any, document: dict[str, Any]) -> None:
+    refusals.refused(convert(document, Refusal), _sender(self))
 
 
 @app.task(name="vms.ensure")

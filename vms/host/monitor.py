@@ -26,6 +26,7 @@ from cloud.errors import CumuletError
 from cloud.hostconfig import HEARTBEAT_SECONDS
 from vms.host import bell, bridging, exposition, facts, leases, store, trim
 from vms.host.converge import converge
+from vms.host.documents import DamagedStore
 from vms.host.gallery import Gallery, waiting
 from vms.host.host import Host
 from vms.host.keeping import Networks
@@ -36,7 +37,7 @@ from vms.host.plugs_keeping import Plugs
 from vms.host.qmp import QmpAbsent
 from vms.host.scrape import serving
 from vms.host.watch import Watch
-from vms.spec import HostReport
+from vms.spec import MOST_PROBLEMS, PROBLEM_LENGTH, HostReport, Problem
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,7 @@ class Monitor:
         self._leftovers = Leftovers(host)
         self._networks = Networks(host, outbox.network, self._look)
         self._watches: dict[int, Watch] = {}
+        self._unreadable: dict[int, DamagedStore] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._images_wanted = asyncio.Event()
         self._sweepers = asyncio.Semaphore(_SWEEPERS)
@@ -114,7 +116,9 @@ class Monitor:
     async def _host_report(self) -> HostReport | None:
         try:
             report = await asyncio.to_thread(facts.host_report, self._host)
-            return structs.replace(report, leftovers=self._leftovers.told)
+            problems = (*report.problems, *map(_problem, self._unreadable.values()))
+            told = {"leftovers": self._leftovers.told, "problems": problems[:MOST_PROBLEMS]}
+            return structs.replace(report, **told)
         except (CumuletError, OSError):
             log.exception("no heartbeat")
             return None
@@ -213,6 +217,10 @@ class Monitor:
         with requestid.bound(requestid.fresh()):
             try:
                 await asyncio.to_thread(converge, self._host, vm_id, self._outbox.vm, insist=insist)
+                self._unreadable.pop(vm_id, None)
+            except DamagedStore as error:
+                log.error("look failed", vm=vm_id, code=error.code, reason=error.message)
+                self._unreadable[vm_id] = error
             except Exception:
                 log.exception("look failed", vm=vm_id)
 
@@ -227,6 +235,10 @@ class Monitor:
 def _complain(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("task failed", exc_info=error)
+
+
+def _problem(error: DamagedStore) -> Problem:
+    return Problem(error.code, error.message[:PROBLEM_LENGTH])
 
 
 def _names(paths: Iterable[Path]) -> list[int]:
