@@ -46,6 +46,11 @@ def newest(instance: Instance) -> Path:
     return found[-1]
 
 
+def is_only(release: Path) -> bool:
+    """Whether nothing can still run from an earlier one."""
+    return list(release.parent.glob("release-*")) == [release]
+
+
 def remove_others(release: Path) -> None:
     """Drop earlier releases, once nothing runs from them."""
     for path in release.parent.glob("release-*"):

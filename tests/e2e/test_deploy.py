@@ -24,19 +24,21 @@ from tests.e2e.world import until
 from vms.host import guestagent
 
 pytestmark = pytest.mark.first_vm
-DEPLOY = state.CHECKOUT / "deploy"
 SMALL = ("--guest", "micro", "--hosts", "1")
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """One cloud, driven through the commands alone."""
+    """One cloud, driven through the commands alone; `code`: the checkout that they are of."""
 
     state: Path
+    code: Path = state.CHECKOUT
 
     def deploy(self, *command: str, timeout: float = 900) -> shell.Result:
         env = {"CUMULET_STATE": str(self.state), "CUMULET_STARTED": str(time.time())}
-        return shell.run([DEPLOY / command[0], *command[1:]], timeout=timeout, env=env)
+        return shell.run(
+            [self.code / "deploy" / command[0], *command[1:]], timeout=timeout, env=env
+        )
 
     def user(self, line: str, *, ok: range = range(1)) -> shell.Result:
         """A command line as the user types it after reading in the env file."""

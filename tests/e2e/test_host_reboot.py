@@ -10,7 +10,6 @@ import httpx
 import psutil
 import psycopg2
 import pytest
-from hcloud.images import Image
 from hcloud.networks import BoundNetwork
 from hcloud.servers import BoundServer
 
@@ -143,3 +142,81 @@ def test_servers_come_back_without_control_and_broker_and_those_that_are_off_sta
     assert list(on(world, host)) == [runs.id]
     world.api.servers.power_on(sleeps).wait_until_finished()
     world.wait_for_status(sleeps, "running")
+
+
+def test_an_agent_that_starts_again_in_the_same_boot_starts_nothing_and_ends_nothing(
+    world: World, network: BoundNetwork
+) -> None:
+    runs, sleeps, _ = two_of_one_host_and_a_neighbour(world, network)
+    host = world.host_of(runs)
+    world.api.servers.power_off(sleeps).wait_until_finished()
+    guest_boot, host_boot = world.boot_id(runs), boot_of(world, host)
+    before = processes_of(host) - own_programs(world, host)
+    for program in (host.agent, host.monitor):
+        psutil.Process(world.cloud.supervisor.pid(program)).kill()
+    time.sleep(7)  # a look of the monitor, and two sweeps of control
+    assert boot_of(world, host) == host_boot
+    assert processes_of(host) - own_programs(world, host) == before
+    assert world.boot_id(runs) == guest_boot
+    assert (world.status(runs), world.status(sleeps)) == ("running", "off")
+
+
+def processes_of(host: LabHost) -> set[psutil.Process]:
+    return set(processes.in_namespace(host.namespace))
+
+
+def own_programs(world: World, host: LabHost) -> set[psutil.Process]:
+    """Agent and monitor, whichever run now."""
+    supervisor = world.cloud.supervisor
+    for program in (host.agent, host.monitor):
+        until(lambda p=program: supervisor.states()[p] == "RUNNING", program, seconds=30)
+    return {psutil.Process(supervisor.pid(program)) for program in (host.agent, host.monitor)}
+
+
+def test_a_reboot_in_the_middle_of_a_create_delays_it(world: World) -> None:
+    server = world.create("half-made", wait=False)
+    (host,) = until_on_a_host(world, server)
+    restarted(world, host)
+    world.wait_for_status(server, "running", seconds=90)
+    assert list(on(world, host)) == [server.id]
+    assert world.wait_for_ssh(server).startswith("half-made ")
+    assert failed_actions(world, server) == []
+
+
+def test_a_reboot_in_the_middle_of_a_start_delays_it(world: World) -> None:
+    server = world.create("started-twice")
+    host = world.host_of(server)
+    world.api.servers.power_off(server).wait_until_finished()
+    action = world.api.servers.power_on(server)
+    restarted(world, host)
+    action.wait_until_finished(max_retries=400)
+    world.wait_for_status(server, "running", seconds=60)
+    assert world.wait_for_ssh(server).startswith("started-twice ")
+    assert list(on(world, host)) == [server.id]
+
+
+def test_a_reboot_in_the_middle_of_a_delete_leaves_nothing(world: World) -> None:
+    server = world.create("short-lived")
+    host = world.host_of(server)
+    world.api.servers.delete(server)
+    restarted(world, host)
+    world.wait_for_status(server, "gone", seconds=90)
+    until(lambda: not world.leftovers(), "hosts are clean", seconds=60)
+
+
+def until_on_a_host(world: World, server: BoundServer) -> list[LabHost]:
+    """The host that began to make the server, as soon as it did."""
+    hosts: list[LabHost] = []
+
+    def begun() -> bool:
+        hosts[:] = [
+            host for host in world.cloud.hosts if (host.state / "vms" / str(server.id)).exists()
+        ]
+        return bool(hosts)
+
+    until(begun, f"a host makes {server.name}", seconds=60)
+    return hosts
+
+
+def failed_actions(world: World, server: BoundServer) -> list[str]:
+    return [a.command for a in world.api.servers.get_actions(server) if a.status == "error"]
