@@ -118,8 +118,9 @@ def _is_like(place: Place, orders: Orders) -> bool:
     """Whether the process can change from its present orders to these."""
     with suppress(OSError):
         present = _read(place.orders.read_bytes())
-        wanted = {"protected": orders.protected, "forwards": orders.forwards}
-        return present is not None and replace(present, **wanted) == orders
+        if present is not None:
+            changed = replace(present, protected=orders.protected, forwards=orders.forwards)
+            return changed == orders
     return False
 
 

@@ -1,4 +1,4 @@
-"""The commands of the README as an ordinary user types them: a whole cloud without root, and back."""
+"""The README's commands as an ordinary user types them: a whole cloud without root, and back."""
 
 from __future__ import annotations
 

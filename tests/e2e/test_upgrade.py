@@ -1,4 +1,4 @@
-"""`deploy/up` with new code over a running cloud: all of ours is new afterwards, no guest noticed."""
+"""`deploy/up` with new code over a running cloud: all of it is new then, and no guest noticed."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def agent_versions(instance: Instance, token: str) -> set[str]:
 
 
 def documented_version(instance: Instance) -> str:
-    schema = httpx.get(f"{instance.api_url}/openapi.json", timeout=10)
+    schema = httpx.get(f"{instance.api_url}/schema?format=json", timeout=30)
     return str(schema.raise_for_status().json()["info"]["version"])
 
 
