@@ -7,16 +7,17 @@ takes it.
 from __future__ import annotations
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from cloud.actions import end_action
 from cloud.broker import broker_user
 from cloud.hosts import Stranger, record_stranger
-from cloud.models import Action
+from cloud.models import Action, Host
 from cloud.wire import Introduction, MalformedDocument, Refusal
 from networks.models import Replica
-from vms.compatibility import PATIENCE, explanation, problem
+from vms.compatibility import FOREIGN, PATIENCE, explanation, problem
 from vms.models import VM, ImageCopy
 
 log = structlog.get_logger(__name__)
@@ -59,11 +60,18 @@ def _server(refusal: Refusal, sender: str) -> bool:
     vm.failure_code = refusal.failure.code
     vm.failure_message = explanation(vm.host.name, refusal)
     vm.save(update_fields=["failure_code", "failure_message"])
-    if vm.attempts >= PATIENCE:
+    if vm.attempts >= PATIENCE or _is_stranger(vm.host):
+        now = timezone.now()
         waiting = Action.objects.settled_by("server", vm.pk, refusal.generation)
         for action in waiting.filter(status=Action.Status.RUNNING):
-            end_action(action, timezone.now(), code=vm.failure_code, message=vm.failure_message)
+            end_action(action, now, code=vm.failure_code, message=vm.failure_message)
     return True
+
+
+def _is_stranger(host: Host) -> bool:
+    """Whether control has not understood it for so long that nothing is sent again."""
+    known = {problem["code"] for problem in host.problems}
+    return bool(known & FOREIGN) and host.is_silent(timezone.now(), settings.HOST_SILENT_SECONDS)
 
 
 def _network(refusal: Refusal, sender: str) -> bool:
