@@ -233,7 +233,11 @@ class Monitor:
 
 
 def _complain(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
+    if task.cancelled() or not (error := task.exception()):
+        return
+    if isinstance(error, CumuletError):
+        log.error("task failed", code=error.code, reason=error.message)
+    else:
         log.error("task failed", exc_info=error)
 
 
