@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import structlog
 from django.utils import timezone
 
 from cloud.celery import app
-from cloud.wire import Introduction, MalformedDocument, Refusal, convert, decode
+from cloud.wire import (
+    Introduction,
+    MalformedDocument,
+    Refusal,
+    VersionUnsupported,
+    convert,
+    decode,
+)
 from networks.spec import NetworkReport
 from vms import reconcile, refusals, reports, usage
 from vms.private.reports import network_report
 from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
+log = structlog.get_logger(__name__)
+
 
 @app.task(name="reports.vm", bind=True)
 def report_vm(self: Any, document: dict[str, Any]) -> None:
-    reports.vm_report(decode(document, VmReport), _sender(self))
+    with _of_one_language():
+        reports.vm_report(decode(document, VmReport), _sender(self))
 
 
 @app.task(name="reports.host", bind=True)
@@ -31,17 +44,20 @@ def report_host(self: Any, document: dict[str, Any]) -> None:
 
 @app.task(name="reports.image", bind=True)
 def report_image(self: Any, document: dict[str, Any]) -> None:
-    reports.image_report(decode(document, ImageReport), _sender(self))
+    with _of_one_language():
+        reports.image_report(decode(document, ImageReport), _sender(self))
 
 
 @app.task(name="reports.usage", bind=True)
 def report_usage(self: Any, document: dict[str, Any]) -> None:
-    usage.usage_report(decode(document, UsageReport), _sender(self))
+    with _of_one_language():
+        usage.usage_report(decode(document, UsageReport), _sender(self))
 
 
 @app.task(name="reports.network", bind=True)
 def report_network(self: Any, document: dict[str, Any]) -> None:
-    network_report(decode(document, NetworkReport), _sender(self))
+    with _of_one_language():
+        network_report(decode(document, NetworkReport), _sender(self))
 
 
 @app.task(name="reports.refused", bind=True)
@@ -67,6 +83,15 @@ def sweep() -> None:
 @app.task(name="control.tidy")
 def tidy() -> None:
     reconcile.tidy(timezone.now())
+
+
+@contextmanager
+def _of_one_language() -> Iterator[None]:
+    """What a host of another wire version reports is dropped: its heartbeats say what is wrong."""
+    try:
+        yield
+    except VersionUnsupported as error:
+        log.warning("report not understood", reason=error.message)
 
 
 def _sender(task: Any) -> str:

@@ -135,6 +135,19 @@ def test_a_damaged_store_is_told_in_the_host_s_own_words(vm: VM) -> None:
     assert vm.failure_message == failure.message
 
 
+def test_a_report_of_another_wire_version_changes_nothing(
+    vm: VM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "_sender", lambda task: SENDER)
+    told = encode(make.report(vm, seq=99, power="off"))
+    tasks.report_vm({**told, "version": WIRE_VERSION + 1})
+    vm.refresh_from_db()
+    assert vm.observed_power == "running"
+    tasks.report_vm(told)
+    vm.refresh_from_db()
+    assert vm.observed_power == "off"
+
+
 def test_an_image_shows_why_a_host_does_not_fetch_it(vm: VM) -> None:
     copy, _ = ImageCopy.objects.get_or_create(image=vm.image, host=vm.host)
     said = a_refusal(vm, task="images.fetch", number=vm.image_id, generation=0)

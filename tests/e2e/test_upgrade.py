@@ -5,16 +5,18 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+import psycopg2
 import pytest
 
 from cloud import shell
 from cloud.version import VERSION
-from deploy import guests, logins, processes, state
+from deploy import guests, logins, postgres, processes, state
 from deploy.lab import Lab
 from deploy.state import Instance
 from deploy.supervise import Supervisor
@@ -28,6 +30,7 @@ from tests.e2e.world import until
 pytestmark = pytest.mark.faults
 
 NEW = "0.1.1.test"
+NOTHING = "0999_nothing"
 CONTROL = ("web", "control", "beat")
 # TCP mends what is lost while rules are replaced; nobody may wait longer than a person notices.
 LONGEST_GAP = 5.0
@@ -61,7 +64,7 @@ def renew(code: Path) -> None:
             file.write("\n# Of another release.\n")
     migrations = code / "cloud/migrations"
     last = max(path.stem for path in migrations.glob("0*.py"))
-    (migrations / "0999_nothing.py").write_text(MIGRATION.format(last=last))
+    (migrations / f"{NOTHING}.py").write_text(MIGRATION.format(last=last))
 
 
 def order(name: str, location: str, **more: Any) -> dict[str, Any]:
@@ -105,6 +108,24 @@ def agent_versions(instance: Instance, token: str) -> set[str]:
 def documented_version(instance: Instance) -> str:
     schema = httpx.get(f"{instance.api_url}/schema?format=json", timeout=30)
     return str(schema.raise_for_status().json()["info"]["version"])
+
+
+def around_the_migration(instance: Instance) -> tuple[datetime, datetime, datetime]:
+    """When the old worker ended, when the schema changed, when the new worker began."""
+    with psycopg2.connect(postgres.url(instance)) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT applied FROM django_migrations WHERE name = %s", [NOTHING])
+        ((migrated,),) = cursor.fetchall()
+    lines = (instance.log / "supervisord.log").read_text().splitlines()
+    ended = max(at(line) for line in lines if "stopped: control " in line)
+    began = max(at(line) for line in lines if "spawned: 'control' " in line)
+    return ended, migrated, began
+
+
+def at(line: str) -> datetime:
+    """Of a line of supervisord, which writes the machine's own time."""
+    text = " ".join(line.split()[:2]).replace(",", ".")
+    return datetime.fromisoformat(text).astimezone()
 
 
 class Api:
@@ -174,6 +195,8 @@ def test_an_upgrade_of_a_lab_is_noticed_by_no_guest(checkout: Checkout) -> None:
     assert renewed.keys() == programs.keys() >= {*CONTROL, "agent-h1", "agent-r1"}
     assert not set(renewed.values()) & set(programs.values())
     assert guest_processes(instance) == guests_before
+    ended, migrated, began_anew = around_the_migration(instance)
+    assert ended < migrated < began_anew
     for server in (public, hidden):
         assert uptime(instance, server) > uptimes[server["id"]] + passed * 0.9
     checkout.user("hcloud server poweroff public")
