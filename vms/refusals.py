@@ -42,13 +42,15 @@ def refused(refusal: Refusal, sender: str) -> None:
 
 def stranger(introduction: Introduction, error: MalformedDocument, sender: str) -> None:
     """Record that a host's heartbeat was not understood: its servers are unknown before long."""
-    host = introduction.host
-    why = problem(host, introduction.agent_version, introduction.version, error)
-    log.warning("heartbeat not understood", host=host, code=why.code, reason=why.message)
-    facts = Stranger(
-        host, introduction.host_uuid, introduction.agent_version, why.code, why.message
-    )
-    record_stranger(facts, sender)
+    name, agent = introduction.host, introduction.agent_version
+    why = problem(name, agent, introduction.version, error)
+    log.warning("heartbeat not understood", host=name, code=why.code, reason=why.message)
+    facts = Stranger(name, introduction.host_uuid, agent, why.code, why.message)
+    host = record_stranger(facts, sender)
+    if host is not None and _is_stranger(host):
+        # Nothing is sent to it any more, so that no refusal comes to end what was refused once.
+        for vm in VM.objects.filter(host=host, failure_code__in=FOREIGN, converged=False):
+            _end_actions(vm)
 
 
 def _server(refusal: Refusal, sender: str) -> bool:
@@ -61,11 +63,16 @@ def _server(refusal: Refusal, sender: str) -> bool:
     vm.failure_message = explanation(vm.host.name, refusal)
     vm.save(update_fields=["failure_code", "failure_message"])
     if vm.attempts >= PATIENCE or _is_stranger(vm.host):
-        now = timezone.now()
-        waiting = Action.objects.settled_by("server", vm.pk, refusal.generation)
-        for action in waiting.filter(status=Action.Status.RUNNING):
-            end_action(action, now, code=vm.failure_code, message=vm.failure_message)
+        _end_actions(vm)
     return True
+
+
+def _end_actions(vm: VM) -> None:
+    """With the reason and the remedy that the server shows."""
+    now = timezone.now()
+    waiting = Action.objects.settled_by("server", vm.pk, vm.generation)
+    for action in waiting.filter(status=Action.Status.RUNNING):
+        end_action(action, now, code=vm.failure_code, message=vm.failure_message)
 
 
 def _is_stranger(host: Host) -> bool:

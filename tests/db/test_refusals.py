@@ -97,6 +97,15 @@ def test_while_the_host_is_not_understood_either_an_action_does_not_wait_for_its
     assert the_action(vm).status == "error"
 
 
+def test_what_was_refused_once_ends_when_the_host_was_not_understood_for_long(vm: VM) -> None:
+    refusals.refused(a_refusal(vm), SENDER)
+    assert the_action(vm).status == "running"
+    Host.objects.update(last_heartbeat=timezone.now() - timedelta(minutes=5))
+    introduction = Introduction("h1", str(vm.host.uuid), "0.9.0", WIRE_VERSION + 1)
+    refusals.stranger(introduction, VersionUnsupported("another version"), SENDER)
+    assert the_action(vm).error_code == "wire_version_unsupported"
+
+
 def test_a_host_that_was_upgraded_carries_the_wish_out(vm: VM) -> None:
     VM.objects.filter(pk=vm.pk).update(attempts=compatibility.PATIENCE)
     refusals.refused(a_refusal(vm), SENDER)
