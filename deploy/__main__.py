@@ -8,11 +8,15 @@ from typing import Annotated
 
 import typer
 
+from cloud import shell
 from cloud.errors import CumuletError
 from deploy import control, host_commands, lab_commands, start, state, stop
 from deploy.guests import Guest
 from deploy.lab import MAX_HOSTS, MAX_ROOTLESS
 from deploy.supervise import running_instance
+
+# A large inventory on a slow disk.
+_RESTORE_SECONDS = 2 * 3600.0
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 app.add_typer(host_commands.app, name="host")
@@ -57,6 +61,12 @@ def manage(context: typer.Context) -> None:
     instance = running_instance(state.default_state())
     environment = {**os.environ, **control.environment(instance), "CUMULET_LOG_FORMAT": "text"}
     program = [sys.executable, str(state.CHECKOUT / "manage.py"), *context.args]
+    if context.args[:1] == ["restore"] and "--help" not in context.args:
+        # Nobody may be connected to the database meanwhile.
+        with control.stopped(instance):
+            result = shell.run(program, timeout=_RESTORE_SECONDS, env=environment, ok=range(256))
+        typer.echo(result.stdout + result.stderr, nl=False)
+        raise typer.Exit(result.code)
     os.execve(sys.executable, program, environment)
 
 

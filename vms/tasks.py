@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.utils import timezone
 
-from cloud.celery import app
+from cloud.celery import app, beside_worker
+from cloud.deadqueue import DeadQueue
 from cloud.wire import (
     Introduction,
     MalformedDocument,
@@ -19,7 +21,9 @@ from cloud.wire import (
     decode,
 )
 from networks.spec import NetworkReport
-from vms import reconcile, refusals, reports, usage
+from vms import dead_letters, reconcile, refusals, reports, usage
+from vms.drift.record import host_inventory
+from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
 from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
@@ -65,14 +69,9 @@ def report_refusal(self: Any, document: dict[str, Any]) -> None:
     refusals.refused(convert(document, Refusal), _sender(self))
 
 
-@app.task(name="vms.ensure")
-@app.task(name="vms.remove")
-@app.task(name="images.fetch")
-@app.task(name="networks.ensure")
-@app.task(name="networks.remove")
-def dead_letter(document: dict[str, Any]) -> None:
-    """Host tasks reach control only through the dead-letter queue, under their own names."""
-    reports.dead_letter(document)
+@app.task(name="reports.inventory", bind=True)
+def report_inventory(self: Any, document: dict[str, Any]) -> None:
+    host_inventory(decode(document, HostInventory), _sender(self))
 
 
 @app.task(name="control.sweep")
@@ -83,6 +82,9 @@ def sweep() -> None:
 @app.task(name="control.tidy")
 def tidy() -> None:
     reconcile.tidy(timezone.now())
+
+
+beside_worker(lambda: DeadQueue(settings.BROKER_URL, dead_letters.keep).start())
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from cloud.wire import WIRE_VERSION, MalformedDocument, Refusal, convert
 log = structlog.get_logger(__name__)
 
 _MESSAGE = 1000
-# Where each task's document has the number of what it is about.
+# Where each task's document has the number of what it is about; others are about nothing.
 _NUMBERS = {
     "vms.ensure": ("vm_id",),
     "vms.remove": ("vm_id",),
@@ -28,8 +28,8 @@ _NUMBERS = {
 
 def refusal(host_uuid: str, task: str, document: object, error: CumuletError) -> Refusal | None:
     """The answer; None to what does not even say what it is about."""
-    number: Any = document
-    for key in _NUMBERS[task]:
+    number: Any = document if task in _NUMBERS else None
+    for key in _NUMBERS.get(task, ()):
         number = number.get(key) if isinstance(number, dict) else None
     generation = document.get("generation", 0) if isinstance(document, dict) else None
     answer = {

@@ -12,10 +12,11 @@ import structlog
 from cloud.agent import config, task
 from cloud.wire import MalformedDocument, decode
 from networks.spec import NetworkRemoval, NetworkSpec
+from vms.drift.spec import InventoryRequest, StrayRemoval
 from vms.host import bridging, inbox
 from vms.host.documents import DamagedStore
 from vms.host.host import Host
-from vms.host.outbox import send_network, send_refusal, send_vm
+from vms.host.outbox import send_inventory, send_network, send_refusal, send_vm
 from vms.host.refusals import refusal
 from vms.spec import ImageFetch, VmRemoval, VmSpec
 
@@ -68,3 +69,15 @@ def ensure_network(document: dict[str, Any]) -> None:
 def remove_network(document: dict[str, Any]) -> None:
     with _answered("networks.remove", document):
         inbox.network(host(), decode(document, NetworkRemoval), send_network, send_vm)
+
+
+@task("hosts.look")
+def look(document: dict[str, Any]) -> None:
+    with _answered("hosts.look", document):
+        inbox.look(host(), decode(document, InventoryRequest), send_inventory)
+
+
+@task("strays.remove")
+def remove_strays(document: dict[str, Any]) -> None:
+    with _answered("strays.remove", document):
+        inbox.remove_strays(host(), decode(document, StrayRemoval), send_inventory)
