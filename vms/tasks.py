@@ -42,7 +42,9 @@ def report_host(self: Any, document: dict[str, Any]) -> None:
         report = decode(document, HostReport)
     except MalformedDocument as error:
         refusals.stranger(convert(document, Introduction), error, _sender(self))
-        return
+        if isinstance(error, VersionUnsupported):
+            return
+        raise
     reports.host_report(report, _sender(self))
 
 

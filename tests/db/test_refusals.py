@@ -215,7 +215,10 @@ class TestAHeartbeatThatIsNotUnderstood:
         host = make.host()
         monkeypatch.setattr(tasks, "_sender", lambda task: SENDER)
         tasks.report_host({**make_report(host), "version": WIRE_VERSION + 1, "form": "new"})
-        tasks.report_host({**make_report(host), "accelerator": "hvf"})
+        host.refresh_from_db()
+        assert host.problems[0]["code"] == "wire_version_unsupported"
+        with pytest.raises(MalformedDocument):  # a dead letter as well
+            tasks.report_host({**make_report(host), "accelerator": "hvf"})
         host.refresh_from_db()
         (problem,) = host.problems
         assert problem["code"] == "malformed_document"

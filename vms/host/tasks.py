@@ -10,11 +10,11 @@ from typing import Any
 import structlog
 
 from cloud.agent import config, task
-from cloud.wire import MalformedDocument, decode
+from cloud.wire import MalformedDocument, VersionUnsupported, decode
 from networks.spec import NetworkRemoval, NetworkSpec
 from vms.drift.spec import InventoryRequest, StrayRemoval
 from vms.host import bridging, inbox
-from vms.host.documents import DamagedStore
+from vms.host.documents import DamagedStore, StoredVersionUnsupported
 from vms.host.host import Host
 from vms.host.outbox import send_inventory, send_network, send_refusal, send_vm
 from vms.host.refusals import refusal
@@ -32,13 +32,18 @@ def host() -> Host:
 
 @contextmanager
 def _answered(task: str, document: dict[str, Any]) -> Iterator[None]:
-    """Whoever sent what cannot be taken hears why."""
+    """Whoever sent what cannot be taken hears why.
+
+    What another release mends comes again until then; anything else is a dead letter as well.
+    """
     try:
         yield
     except (MalformedDocument, DamagedStore) as error:
         log.error("document refused", code=error.code, reason=error.message)
         if answer := refusal(host().uuid, task, document, error):
             send_refusal(answer)
+        if not isinstance(error, VersionUnsupported | StoredVersionUnsupported):
+            raise
 
 
 @task("vms.ensure")
