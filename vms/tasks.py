@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import structlog
 from django.conf import settings
 from django.utils import timezone
 
@@ -27,13 +24,10 @@ from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
 from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
-log = structlog.get_logger(__name__)
-
 
 @app.task(name="reports.vm", bind=True)
 def report_vm(self: Any, document: dict[str, Any]) -> None:
-    with _of_one_language():
-        reports.vm_report(decode(document, VmReport), _sender(self))
+    reports.vm_report(decode(document, VmReport), _sender(self))
 
 
 @app.task(name="reports.host", bind=True)
@@ -50,20 +44,17 @@ def report_host(self: Any, document: dict[str, Any]) -> None:
 
 @app.task(name="reports.image", bind=True)
 def report_image(self: Any, document: dict[str, Any]) -> None:
-    with _of_one_language():
-        reports.image_report(decode(document, ImageReport), _sender(self))
+    reports.image_report(decode(document, ImageReport), _sender(self))
 
 
 @app.task(name="reports.usage", bind=True)
 def report_usage(self: Any, document: dict[str, Any]) -> None:
-    with _of_one_language():
-        usage.usage_report(decode(document, UsageReport), _sender(self))
+    usage.usage_report(decode(document, UsageReport), _sender(self))
 
 
 @app.task(name="reports.network", bind=True)
 def report_network(self: Any, document: dict[str, Any]) -> None:
-    with _of_one_language():
-        network_report(decode(document, NetworkReport), _sender(self))
+    network_report(decode(document, NetworkReport), _sender(self))
 
 
 @app.task(name="reports.refused", bind=True)
@@ -87,15 +78,6 @@ def tidy() -> None:
 
 
 beside_worker(lambda: DeadQueue(settings.BROKER_URL, dead_letters.keep).start())
-
-
-@contextmanager
-def _of_one_language() -> Iterator[None]:
-    """What a host of another wire version reports is dropped: its heartbeats say what is wrong."""
-    try:
-        yield
-    except VersionUnsupported as error:
-        log.warning("report not understood", reason=error.message)
 
 
 def _sender(task: Any) -> str:
