@@ -157,6 +157,36 @@ def record_heartbeat(heartbeat: Heartbeat, sender: str) -> tuple[Host, bool] | N
     return host, returned
 
 
+@dataclass(frozen=True)
+class Stranger:
+    """What is known of a host whose heartbeat control did not understand, and why it did not."""
+
+    name: str
+    uuid: str
+    agent_version: str
+    code: str
+    message: str
+
+
+def record_stranger(stranger: Stranger, sender: str) -> Host | None:
+    """Note it among the host's problems; answers the host, None if the sender is another one.
+
+    It claims nothing, and does not count as speaking.
+    """
+    if sender != broker_user(stranger.name):
+        log.error("heartbeat under a foreign name dropped", host=stranger.name, sender=sender)
+        return None
+    with transaction.atomic():
+        host = Host.objects.select_for_update(no_key=True).filter(name=stranger.name).first()
+        if host is None or host.revoked_at or str(host.uuid) not in ("None", stranger.uuid):
+            log.error("heartbeat of an unknown or revoked host dropped", host=stranger.name)
+            return None
+        host.agent_version = stranger.agent_version
+        host.problems = [{"code": stranger.code, "message": stranger.message}]
+        host.save(update_fields=["agent_version", "problems"])
+    return host
+
+
 def _credible(facts: dict[str, Any], host: Host) -> dict[str, Any]:
     """The facts, with the tunnel key that is known if the one they name is another host's."""
     key = facts.get("tunnel_key")

@@ -40,7 +40,7 @@ USER_NETWORK = "100.127.2.0/24"
 USER_ADDRESS, USER_GATEWAY, USER_RESOLVER = "100.127.2.15", "100.127.2.2", "100.127.2.3"
 
 
-class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What one firewall rule lets pass.
 
     `networks`: the other side, of either family; `ports`: first and last, for TCP and UDP only.
@@ -52,7 +52,7 @@ class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True):
     ports: tuple[Port, Port] | None = None
 
 
-class FirewallSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class FirewallSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """All firewalls of a NIC as one list. Without an `in` rule nothing comes in; without an
     `out` rule everything goes out; answers always pass.
     """
@@ -60,7 +60,7 @@ class FirewallSpec(Struct, frozen=True, forbid_unknown_fields=True):
     rules: Annotated[tuple[RuleSpec, ...], Meta(max_length=500)] = ()
 
 
-class ForwardSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class ForwardSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A port of the host that leads to a port of a guest in user mode."""
 
     protocol: Literal["tcp", "udp"]
@@ -68,7 +68,7 @@ class ForwardSpec(Struct, frozen=True, forbid_unknown_fields=True):
     guest_port: Port
 
 
-class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class NicSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One interface of a VM, as it must exist on the host.
 
     Private: in the network `network_id`, on the one switch that all its hosts make up; `ipv4` has
@@ -109,7 +109,7 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     forwards: Annotated[tuple[ForwardSpec, ...], Meta(max_length=64)] = ()
 
 
-class NicReport(Struct, frozen=True):
+class NicReport(Struct, frozen=True, omit_defaults=True):
     """What a host saw at a NIC: addresses that the guest got elsewhere, and what was dropped.
 
     `dropped` counts frames by reason (mac, ipv4, ipv6, arp, nd, dhcp_server, ra, protocol) since
@@ -121,7 +121,7 @@ class NicReport(Struct, frozen=True):
     dropped: dict[str, int] = {}
 
 
-class PeerSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class PeerSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Another host that has members of a network, and how the tunnel to it is made.
 
     `tunnel_ip`: its address inside the mesh. `endpoint`: where it can be reached, such as
@@ -134,21 +134,21 @@ class PeerSpec(Struct, frozen=True, forbid_unknown_fields=True):
     endpoint: Endpoint | None = None
 
 
-class SubnetSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class SubnetSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A part of a network. Every host answers for `gateway`, everywhere with the same MAC."""
 
     ip_range: Cidr
     gateway: IpAddress
 
 
-class RouteSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class RouteSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What gateways send on to a member: `gateway` is that member's address."""
 
     destination: Cidr
     gateway: IpAddress
 
 
-class MemberSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class MemberSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A NIC in a network: where frames for its MAC go, and who answers ARP for its addresses.
 
     `host_uuid`: of one of the peers, or of the host that this is told.
@@ -159,14 +159,14 @@ class MemberSpec(Struct, frozen=True, forbid_unknown_fields=True):
     addresses: Annotated[tuple[IpAddress, ...], Meta(max_length=16)]
 
 
-class CableSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class CableSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A cable that this host lays: TLS to `endpoint`, whose certificate must name `host`."""
 
     host: HostName
     endpoint: Endpoint
 
 
-class CablesSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class CablesSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How the switches of a network on several hosts are joined, as seen from one of them.
 
     Control lays out a star, which has no loop: its hub accepts a cable from each other host, which
@@ -179,7 +179,7 @@ class CablesSpec(Struct, frozen=True, forbid_unknown_fields=True):
     accepts: Annotated[tuple[HostName, ...], Meta(max_length=1000)] = ()
 
 
-class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A private network as one host must make it. Only hosts that have a member are told, and the
     one that cables of others end at.
 
@@ -211,7 +211,7 @@ class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class NetworkRemoval(Struct, frozen=True, forbid_unknown_fields=True):
+class NetworkRemoval(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The host has no member any more: nothing of the network may stay there."""
 
     network_id: RowId
@@ -221,7 +221,7 @@ class NetworkRemoval(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class NetworkReport(Struct, frozen=True):
+class NetworkReport(Struct, frozen=True, omit_defaults=True):
     """How far a host is with one network. `generation`: the newest document it holds."""
 
     network_id: RowId

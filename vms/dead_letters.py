@@ -27,7 +27,7 @@ from cloud.models import Action, DeadLetter
 from cloud.poison import document_of, unfit
 from cloud.querysets import ActionQuerySet
 from cloud.redaction import excerpt
-from cloud.wire import MalformedDocument, decode
+from cloud.wire import MalformedDocument, Refusal, convert, decode
 from networks.models import Replica
 from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
 from vms import dispatch
@@ -64,6 +64,7 @@ DOCUMENTS: Final[Mapping[str, type[Struct]]] = {
     "reports.usage": UsageReport,
     "reports.network": NetworkReport,
     "reports.inventory": HostInventory,
+    "reports.refused": Refusal,
     "hosts.look": InventoryRequest,
     "strays.remove": StrayRemoval,
 }
@@ -168,7 +169,7 @@ def _explain(dead: DeadMessage, document: dict[str, Any]) -> str:
         if not document:
             return "Its arguments are wrong: one document is expected"
         try:
-            decode(document, expected)
+            (convert if expected is Refusal else decode)(document, expected)
         except MalformedDocument as error:
             return error.message
     elif not dead.message.task.startswith("control."):

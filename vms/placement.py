@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vms.compatibility import FOREIGN
+
 # Which pools a host can give addresses of, by its own network mode. One in user mode gives those
 # that are led to the TAP which root prepared for it.
 _PUBLIC_MODES = {
@@ -45,7 +47,7 @@ class Candidate:
 
     `pooled`: its location has pools for the VM's project; `pool_modes`: of those that reach the
     host and have what the VM's first address can be; `led_away`: none of them reaches it.
-    `free_ports` by protocol, `problems` by code: in user mode.
+    `free_ports` by protocol: in user mode. `problems` by code.
     """
 
     host_id: int
@@ -130,6 +132,8 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
         return "is closed for new servers"
     if candidate.revoked:
         return "is revoked"
+    for code in FOREIGN & candidate.problems.keys():
+        return f"is not understood: {candidate.problems[code]}"
     if not candidate.speaking:
         return "does not answer"
     if candidate.unverified:

@@ -40,6 +40,8 @@ MAX_VMS: Final = 4096
 MOST_LEFTOVERS: Final = 50
 # Public networks that are led to a TAP.
 MOST_RANGES: Final = 64
+MOST_PROBLEMS: Final = 20
+PROBLEM_LENGTH: Final = 1000
 DiskFormat = Literal["qcow2", "raw"]
 
 
@@ -59,7 +61,7 @@ class Power(StrEnum):
     UNKNOWN = "unknown"
 
 
-class FileSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class FileSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A file that a host downloads once and keeps under the name of its checksum."""
 
     url: Annotated[str, Meta(pattern=r"^(https?://|file:///)[!-~]+\Z", max_length=2048)]
@@ -67,7 +69,7 @@ class FileSpec(Struct, frozen=True, forbid_unknown_fields=True):
     bytes: Annotated[int, Meta(ge=1)]
 
 
-class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A base image. With a kernel it boots directly, without one by its own boot loader."""
 
     image_id: RowId
@@ -82,7 +84,7 @@ class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(part for part in (self.disk, self.kernel, self.initrd) if part)
 
 
-class DiskSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class DiskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A disk of the VM; index 0 is an overlay on the base image. `size_gb` is in GiB."""
 
     disk_id: RowId
@@ -90,7 +92,7 @@ class DiskSpec(Struct, frozen=True, forbid_unknown_fields=True):
     size_gb: Annotated[int, Meta(ge=1, le=65536)]
 
 
-class VmSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class VmSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything a host needs to make one VM as it should be.
 
     `generation` grows with every change; a host refuses lower ones. `reset_serial` and
@@ -120,7 +122,7 @@ class VmSpec(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class VmRemoval(Struct, frozen=True, forbid_unknown_fields=True):
+class VmRemoval(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The VM must be gone: process, disks, links, files. A tombstone stays on the host."""
 
     vm_id: RowId
@@ -131,7 +133,7 @@ class VmRemoval(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class ImageFetch(Struct, frozen=True, forbid_unknown_fields=True):
+class ImageFetch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The image must be in the host's store, whether or not a VM needs it yet."""
 
     host_uuid: Uuid
@@ -139,7 +141,7 @@ class ImageFetch(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class VmReport(Struct, frozen=True):
+class VmReport(Struct, frozen=True, omit_defaults=True):
     """What the host saw of one VM after it converged, or when something happened to it.
 
     `generation` is the newest document the host holds, `converged` whether it is fully
@@ -170,7 +172,7 @@ class VmReport(Struct, frozen=True):
     version: Version = WIRE_VERSION
 
 
-class SeenVm(Struct, frozen=True):
+class SeenVm(Struct, frozen=True, omit_defaults=True):
     """A VM that is as its last report said, which had this `seq` and was delivered."""
 
     vm_id: RowId
@@ -178,14 +180,14 @@ class SeenVm(Struct, frozen=True):
     seq: Serial
 
 
-class SeenNetwork(Struct, frozen=True):
+class SeenNetwork(Struct, frozen=True, omit_defaults=True):
     """A network that is here whole, as was told of this generation."""
 
     network_id: RowId
     generation: Generation
 
 
-class UnchangedReport(Struct, frozen=True):
+class UnchangedReport(Struct, frozen=True, omit_defaults=True):
     """All that a host has and has nothing new to say of, told once a minute.
 
     A host of before this document sends a whole report of each instead, which does as well; a
@@ -198,14 +200,14 @@ class UnchangedReport(Struct, frozen=True):
     version: Version = WIRE_VERSION
 
 
-class Problem(Struct, frozen=True):
+class Problem(Struct, frozen=True, omit_defaults=True):
     """Something that a host lacks, with the command that mends it in `message`."""
 
     code: Annotated[str, Meta(max_length=64)]
-    message: Annotated[str, Meta(max_length=1000)]
+    message: Annotated[str, Meta(max_length=PROBLEM_LENGTH)]
 
 
-class HostReport(Struct, frozen=True):
+class HostReport(Struct, frozen=True, omit_defaults=True):
     """A heartbeat: who the host is and what it has. Memory in MiB, disk in GiB.
 
     `leftovers`: what its network holds beyond its VMs, in words. `tunnel_key`: by which other
@@ -237,11 +239,11 @@ class HostReport(Struct, frozen=True):
     public_ranges: Annotated[tuple[Cidr, ...], Meta(max_length=MOST_RANGES)] = ()
     cables: bool = False
     cable_endpoint: Endpoint | None = None
-    problems: Annotated[tuple[Problem, ...], Meta(max_length=20)] = ()
+    problems: Annotated[tuple[Problem, ...], Meta(max_length=MOST_PROBLEMS)] = ()
     version: Version = WIRE_VERSION
 
 
-class ImageReport(Struct, frozen=True):
+class ImageReport(Struct, frozen=True, omit_defaults=True):
     """How far a host is with one image. `progress` in percent."""
 
     host_uuid: Uuid
@@ -253,7 +255,7 @@ class ImageReport(Struct, frozen=True):
     version: Version = WIRE_VERSION
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, omit_defaults=True):
     """What one VM used over the last `seconds`: disk and NIC of index 0, rates per second.
 
     `cpu` in percent of one core. None: it could not be measured, which is not 0.
@@ -273,7 +275,7 @@ class Usage(Struct, frozen=True):
     network_bandwidth_out: Amount | None = None
 
 
-class UsageReport(Struct, frozen=True):
+class UsageReport(Struct, frozen=True, omit_defaults=True):
     """What all VMs of a host that run used lately. `at` is Unix time in seconds."""
 
     host_uuid: Uuid

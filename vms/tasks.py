@@ -15,9 +15,16 @@ from cloud.broker import host_of
 from cloud.celery import app, beside_worker
 from cloud.deadqueue import DeadQueue
 from cloud.models import Host
-from cloud.wire import decode
+from cloud.wire import (
+    Introduction,
+    MalformedDocument,
+    Refusal,
+    VersionUnsupported,
+    convert,
+    decode,
+)
 from networks.spec import NetworkReport
-from vms import dead_letters, reconcile, reports, unchanged, usage
+from vms import dead_letters, reconcile, refusals, reports, unchanged, usage
 from vms.drift.record import host_inventory
 from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
@@ -36,7 +43,14 @@ def report_unchanged(self: Any, document: dict[str, Any]) -> None:
 
 @app.task(name="reports.host", bind=True, send_events=False)
 def report_host(self: Any, document: dict[str, Any]) -> None:
-    reports.host_report(decode(document, HostReport), _sender(self))
+    try:
+        report = decode(document, HostReport)
+    except MalformedDocument as error:
+        refusals.stranger(convert(document, Introduction), error, _sender(self))
+        if isinstance(error, VersionUnsupported):
+            return
+        raise
+    reports.host_report(report, _sender(self))
 
 
 @app.task(name="reports.image", bind=True)
@@ -52,6 +66,11 @@ def report_usage(self: Any, document: dict[str, Any]) -> None:
 @app.task(name="reports.network", bind=True)
 def report_network(self: Any, document: dict[str, Any]) -> None:
     network_report(decode(document, NetworkReport), _sender(self))
+
+
+@app.task(name="reports.refused", bind=True)
+def report_refusal(self: Any, document: dict[str, Any]) -> None:
+    refusals.refused(convert(document, Refusal), _sender(self))
 
 
 @app.task(name="reports.inventory", bind=True)

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import structs
 
 from cloud.version import VERSION
+from cloud.wire import WIRE_VERSION, encode
 from tests.host.world import World, second, until
 from vms.host import accelerator, converge, facts, inbox, monitor, store, trim
 from vms.host.host import Host, UnusableHost
@@ -163,3 +165,29 @@ def test_a_log_that_leads_elsewhere_is_not_cut(tmp_path: Path) -> None:
     trim.trim(tmp_path / "link")
     trim.trim(tmp_path / "other")
     assert precious.stat().st_size == trim.MAX_BYTES + 1
+
+
+def test_a_document_of_another_release_is_a_problem_of_the_host_and_its_guest_runs_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(monitor, "SWEEP_SECONDS", 0.2)
+    spec = world.spec()
+    world.ensure(spec)
+    before = world.process(spec)
+    stored = world.host.paths.vm(spec.vm_id).spec
+    readable = stored.read_bytes()
+    stored.write_bytes(msgspec.json.encode({**encode(spec), "version": WIRE_VERSION + 1}))
+
+    def told() -> bool:
+        codes = {problem.code for problem in world.heartbeats[-1].problems}
+        return "stored_version_unsupported" in codes
+
+    with world.watched():
+        try:
+            until(lambda: world.heartbeats and told(), "control knows")
+            assert world.process(spec) == before
+        finally:
+            stored.write_bytes(readable)
+        until(lambda: not told(), "all is well again")
+    assert world.process(spec) == before

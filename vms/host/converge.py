@@ -64,7 +64,7 @@ def _round(host: Host, paths: VmPaths, *, insist: bool, counters: bool) -> VmRep
     wanted = store.wanted(paths)
     if wanted is None:
         return None
-    before = store.memory(paths)
+    before = store.memory(paths, wanted)
     memory = _heard(before, wanted.generation, delivered=not paths.unsent.exists())
     cause = _cause(wanted, memory)
     with _working_for(cause):

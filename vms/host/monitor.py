@@ -27,6 +27,7 @@ from cloud.errors import CumuletError
 from cloud.hostconfig import HEARTBEAT_SECONDS
 from vms.host import bell, bridging, exposition, facts, leases, store, trim
 from vms.host.converge import converge, told
+from vms.host.documents import DamagedStore
 from vms.host.gallery import Gallery, waiting
 from vms.host.host import Host
 from vms.host.keeping import Networks
@@ -38,7 +39,7 @@ from vms.host.qmp import QmpAbsent
 from vms.host.scrape import serving
 from vms.host.surveyor import Surveyor
 from vms.host.watch import Watch
-from vms.spec import HostReport, UnchangedReport
+from vms.spec import MOST_PROBLEMS, PROBLEM_LENGTH, HostReport, Problem, UnchangedReport
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +68,7 @@ class Monitor:
         self._surveyor = Surveyor(host, outbox.inventory)
         self._networks = Networks(host, outbox.network, self._look)
         self._watches: dict[int, Watch] = {}
+        self._unreadable: dict[int, DamagedStore] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._images_wanted = asyncio.Event()
         self._sweepers = asyncio.Semaphore(_SWEEPERS)
@@ -117,7 +119,9 @@ class Monitor:
     async def _host_report(self) -> HostReport | None:
         try:
             report = await asyncio.to_thread(facts.host_report, self._host)
-            return structs.replace(report, leftovers=self._leftovers.told)
+            problems = (*report.problems, *map(_problem, self._unreadable.values()))
+            told = {"leftovers": self._leftovers.told, "problems": problems[:MOST_PROBLEMS]}
+            return structs.replace(report, **told)
         except (CumuletError, OSError):
             log.exception("no heartbeat")
             return None
@@ -233,7 +237,7 @@ class Monitor:
         """
         with requestid.bound(requestid.fresh()):
             try:
-                return await asyncio.to_thread(
+                sent = await asyncio.to_thread(
                     converge,
                     self._host,
                     vm_id,
@@ -241,6 +245,12 @@ class Monitor:
                     insist=insist,
                     counters=counters,
                 )
+                self._unreadable.pop(vm_id, None)
+                return sent
+            except DamagedStore as error:
+                log.error("look failed", vm=vm_id, code=error.code, reason=error.message)
+                self._unreadable[vm_id] = error
+                return False
             except Exception:
                 log.exception("look failed", vm=vm_id)
                 return False
@@ -254,8 +264,16 @@ class Monitor:
 
 
 def _complain(task: asyncio.Task[object]) -> None:
-    if not task.cancelled() and (error := task.exception()):
+    if task.cancelled() or not (error := task.exception()):
+        return
+    if isinstance(error, CumuletError):
+        log.error("task failed", code=error.code, reason=error.message)
+    else:
         log.error("task failed", exc_info=error)
+
+
+def _problem(error: DamagedStore) -> Problem:
+    return Problem(error.code, error.message[:PROBLEM_LENGTH])
 
 
 def _names(paths: Iterable[Path]) -> list[int]:

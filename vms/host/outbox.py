@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloud.agent import publish
-from cloud.wire import encode
+from cloud.wire import Refusal, encode
 from networks.spec import NetworkReport
 from vms.drift.spec import HostInventory
 from vms.spec import HostReport, ImageReport, UnchangedReport, UsageReport, VmReport
@@ -55,6 +55,11 @@ def send_network(report: NetworkReport) -> bool:
     state = report.failure.code if report.failure else ("here" if report.present else "gone")
     summary = f"network #{report.network_id}: generation {report.generation} {state}"
     return publish("reports.network", encode(report), summary=summary)
+
+
+def send_refusal(refusal: Refusal) -> bool:
+    summary = f"{refusal.task} #{refusal.number}: {refusal.failure.code}"
+    return publish("reports.refused", encode(refusal), summary=summary)
 
 
 def send_inventory(inventory: HostInventory) -> bool:
