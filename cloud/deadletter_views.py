@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import django_filters
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cloud.api.filters import Exact
@@ -37,10 +40,9 @@ class DeadLetterSerializer(serializers.Serializer[DeadLetter]):
     )
     asked_again = serializers.DateTimeField(source="asked_again_at", allow_null=True)
 
-    def get_resource(self, letter: DeadLetter) -> DeadLetterResourceSerializer | None:
-        if letter.resource_id is None:
-            return None
-        return DeadLetterResourceSerializer(letter).data  # type: ignore[return-value]  # its fields
+    @extend_schema_field(DeadLetterResourceSerializer(allow_null=True))
+    def get_resource(self, letter: DeadLetter) -> Any:
+        return None if letter.resource_id is None else DeadLetterResourceSerializer(letter).data
 
 
 class DeadLetterFilter(django_filters.FilterSet):
