@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 from kombu import Connection, Exchange, Queue
@@ -44,6 +44,16 @@ def quorum() -> dict[str, Any]:
 
 def broker_user(host: str) -> str:
     return f"host-{host}"
+
+
+def is_host(user: str) -> bool:
+    """Whether a broker user is a host's."""
+    return user.startswith(broker_user(""))
+
+
+def user_of(url: str) -> str:
+    """Whom a broker URL logs in as: what RabbitMQ holds against a message's `user_id`."""
+    return unquote(urlsplit(url).username or "guest")
 
 
 def declare_cloud(url: str) -> None:

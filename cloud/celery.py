@@ -23,9 +23,12 @@ from django.conf import settings
 
 from cloud import metrics
 from cloud import taskcontext as taskcontext  # binds the request of each task
-from cloud.broker import DEAD, HOSTS_EXCHANGE, REPORTS, quorum
+from cloud.broker import DEAD, HOSTS_EXCHANGE, REPORTS, quorum, user_of
 
 log = structlog.get_logger(__name__)
+
+# RabbitMQ verifies it, and `cloud.admission` takes control's own work from nobody else.
+_OWN_USER = user_of(settings.BROKER_URL)
 
 app = Celery("control", broker=settings.BROKER_URL, include=["vms.tasks"])
 app.conf.update(
@@ -51,14 +54,19 @@ app.conf.update(
     broker_connection_max_retries=None,
     broker_connection_timeout=2,
     broker_heartbeat=30,
+    worker_consumer="cloud.intake:ControlConsumer",
     # A sweep that could not run in its own interval is worthless: the next one does its work.
     beat_schedule={
         "sweep": {
             "task": "control.sweep",
             "schedule": settings.SWEEP_SECONDS,
-            "options": {"expires": settings.SWEEP_SECONDS},
+            "options": {"expires": settings.SWEEP_SECONDS, "user_id": _OWN_USER},
         },
-        "tidy": {"task": "control.tidy", "schedule": 3600.0, "options": {"expires": 3600.0}},
+        "tidy": {
+            "task": "control.tidy",
+            "schedule": 3600.0,
+            "options": {"expires": 3600.0, "user_id": _OWN_USER},
+        },
     },
 )
 app.Task.Request = "cloud.inspection:SummaryRequest"
@@ -85,6 +93,7 @@ def hint(queue: str, task: str, document: dict[str, Any], *, summary: str) -> bo
             args=[document],
             exchange=HOSTS_EXCHANGE,
             routing_key=queue,
+            user_id=_OWN_USER,
             argsrepr=f"({summary})",
             ignore_result=True,
             # One more try mends a connection that the broker closed while it was idle.

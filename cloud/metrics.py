@@ -56,6 +56,12 @@ TASKS = Counter(
     ["task", "state"],
     registry=REGISTRY,
 )
+REFUSED_MESSAGES = Counter(
+    "cumulet_messages_refused_total",
+    "Messages to control that were dropped unread, by reason: see cloud/admission.py.",
+    ["reason"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Counter(
     "cumulet_dead_letters_total",
     "Messages that a host could not take at all.",
