@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
 
 from cloud import requestid
 from cloud.errors import CumuletError
@@ -22,6 +23,12 @@ Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\
 Generation = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 RowId = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 RequestId = Annotated[str, Meta(pattern=requestid.PATTERN)]
+# Unix time in seconds; what is later than all clocks of the world is no time.
+Moment = Annotated[float, Meta(ge=0, le=2**35)]
+Code = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,64}\Z")]
+BootId = Annotated[str, Meta(max_length=64)]
+# Characters of what a failure says: a tool may have a lot to say, and print anything.
+_MOST_SAID: Final = 4000
 # Steps of one report; a host keeps no more of them, the oldest go first.
 MOST_STEPS: Final = 32
 
@@ -50,12 +57,18 @@ class StepName(StrEnum):
 
 
 class Failure(Struct, frozen=True):
-    """Why a host could not reach the desired state. A retryable one is tried again."""
+    """Why a host could not reach the desired state. A retryable one is tried again.
 
-    code: str
+    Whatever a tool printed into `message`, it can be stored: the failure itself must be heard.
+    """
+
+    code: Code
     message: str
     retryable: bool
-    step: str = ""
+    step: Annotated[str, Meta(max_length=64)] = ""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "message", _storable(self.message))
 
 
 class StepReport(Struct, frozen=True):
@@ -65,9 +78,10 @@ class StepReport(Struct, frozen=True):
     """
 
     name: StepName
-    started: float
-    seconds: float
-    attempts: Annotated[int, Meta(ge=1)] = 1
+    started: Moment
+    # Below 0 where a clock was set back meanwhile.
+    seconds: Annotated[float, Meta(ge=-(2**31), le=2**31)]
+    attempts: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 1
     failure: Failure | None = None
 
 
@@ -75,6 +89,15 @@ class MalformedDocument(CumuletError):
     """A document of the wire contract is of another version, incomplete or out of bounds."""
 
     code: ClassVar[str] = "malformed_document"
+
+
+def _storable(text: str) -> str:
+    """Without what PostgreSQL or JSON cannot hold, and cut in the middle of what is too long."""
+    text = text.replace("\0", "\ufffd").encode(errors="replace").decode()
+    if len(text) <= _MOST_SAID:
+        return text
+    half = _MOST_SAID // 2
+    return f"{text[: half - 5]} ... {text[-half:]}"
 
 
 Document = TypeVar("Document", bound=Struct)
