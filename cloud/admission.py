@@ -3,8 +3,8 @@
 RabbitMQ verifies `user_id` where a message carries one, and every host may publish to the reports
 exchange whatever it likes: other tasks' names, no name at all, Celery's callbacks, which a worker
 would send on in control's own name. So nothing is believed but the exchange that delivered the
-message and a verified sender. `cloud.doorkeeper` asks `refusal` before Celery looks at a message; what
-is refused is dropped.
+message and a verified sender. `cloud.doorkeeper` asks `refusal` before Celery looks at a message;
+what is refused is dropped.
 """
 
 from __future__ import annotations

@@ -56,6 +56,12 @@ TASKS = Counter(
     ["task", "state"],
     registry=REGISTRY,
 )
+LOGINS = Counter(
+    "cumulet_logins_total",
+    "Tries to log in to the admin, by result (success, failed, or refused: too many of them).",
+    ["result"],
+    registry=REGISTRY,
+)
 REFUSED_MESSAGES = Counter(
     "cumulet_messages_refused_total",
     "Messages to control that were dropped unread, by reason: see cloud/admission.py.",

@@ -71,7 +71,7 @@ class MethodNotAllowed(CumuletError):
 
 
 class RateLimitExceeded(CumuletError):
-    """The project asks too often (HTTP 429)."""
+    """The token is used too often (HTTP 429)."""
 
     code = "rate_limit_exceeded"
     status = 429
