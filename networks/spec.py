@@ -27,6 +27,8 @@ WireguardKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]{43}=\Z")]
 Mbit = Annotated[int, Meta(ge=1, le=400_000)]
 HostName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z")]
 
+Family = Literal[4, 6]
+
 MOST_LEARNED: Final = 16
 # What a counter of a day holds, with a lot to spare.
 MOST_FRAMES: Final = 2**63 - 1
@@ -43,18 +45,18 @@ USER_NETWORK = "100.127.2.0/24"
 USER_ADDRESS, USER_GATEWAY, USER_RESOLVER = "100.127.2.15", "100.127.2.2", "100.127.2.3"
 
 
-def check_addresses(*addresses: str | None) -> None:
+def check_addresses(*addresses: str | None, family: Family | None = None) -> None:
     """Raises ValueError unless each is None or an address: patterns let `::::` pass."""
     for address in addresses:
-        if address is not None:
-            ip_address(address)
+        if address is not None and family not in (None, ip_address(address).version):
+            raise ValueError(f"{address} is no IPv{family} address")
 
 
-def check_networks(*networks: str | None) -> None:
+def check_networks(*networks: str | None, family: Family | None = None) -> None:
     """Raises ValueError unless each is None, an address, or a network, or an address in one."""
     for network in networks:
-        if network is not None:
-            ip_interface(network)
+        if network is not None and family not in (None, ip_interface(network).version):
+            raise ValueError(f"{network} is no IPv{family} network")
 
 
 def check_endpoints(*endpoints: str | None) -> None:
@@ -139,8 +141,12 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     forwards: Annotated[tuple[ForwardSpec, ...], Meta(max_length=64)] = ()
 
     def __post_init__(self) -> None:
-        check_addresses(self.ipv4, self.gateway, self.gateway6, *self.dns)
-        check_networks(self.ipv6, self.leased_from, *self.floating, *self.routes)
+        check_addresses(self.ipv4, self.gateway, family=4)
+        check_addresses(self.gateway6, family=6)
+        check_addresses(*self.dns)
+        check_networks(self.leased_from, family=4)
+        check_networks(self.ipv6, family=6)
+        check_networks(*self.floating, *self.routes)
 
 
 class NicReport(Struct, frozen=True):
