@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from amqp.exceptions import PreconditionFailed
 from celery.worker.consumer import Consumer
 from django.conf import settings
-from kombu import compression
+from kombu import Connection, Exchange, compression
 
 from cloud import admission
 from cloud.admission import Message, Reason
@@ -20,6 +21,14 @@ from cloud.broker import user_of
 from cloud.metrics import REFUSED_MESSAGES
 
 log = structlog.get_logger(__name__)
+
+# Celery's own, of all workers, as it declares them: mailboxes of remote control and its answers,
+# and events, which Flower shows.
+_SHARED = (
+    Exchange("celery.pidbox", "fanout", durable=False),
+    Exchange("reply.celery.pidbox", "direct", durable=False),
+    Exchange("celeryev", "topic"),
+)
 
 
 class Compressed(Exception):
@@ -36,12 +45,35 @@ def _refuse_compression() -> None:
         compression.register(None, _refuse, kind)
 
 
+def mend_exchanges(connection: Connection) -> None:
+    """Make those exchanges anew that somebody replaced by others of the same name.
+
+    Workers of hosts declare them as well, so a host may delete them and make others, which would
+    keep control's worker from starting: remote control and events may suffer, reports must not.
+    """
+    for exchange in _SHARED:
+        try:
+            with connection.channel() as channel:
+                exchange(channel).declare()
+        except PreconditionFailed:
+            log.error("somebody replaced an exchange, making it anew", exchange=exchange.name)
+            with connection.channel() as channel:
+                channel.exchange_delete(exchange.name)
+                exchange(channel).declare()
+
+
 class ControlConsumer(Consumer):
     """Celery's consumer behind a doorkeeper."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _refuse_compression()
         super().__init__(*args, **kwargs)
+
+    def connect(self) -> Any:
+        """The connection, on which Celery finds its own exchanges as it will declare them."""
+        connection = super().connect()
+        mend_exchanges(connection)
+        return connection
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **kwargs)

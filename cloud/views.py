@@ -44,6 +44,7 @@ class Actions(Collection[Action]):
     serializer_class = ActionSerializer
     filterset_class = ActionFilter
     sort_keys = ("command", "status", "started", "finished")
+    always_paged = False
 
     def get_queryset(self) -> ActionQuerySet:
         return Action.objects.prefetch_related("resources").filter(project=self.project)

@@ -67,13 +67,15 @@ class Collection(ContractView, GenericViewSet[ModelT]):
 
     `singular` and `plural` wrap objects in answers. `requests` names the serializer of the body
     for each view method that reads one; `serializer_class` is how an object is shown;
-    `sort_columns` names what is sorted by, where that is called otherwise than its key.
+    `sort_columns` names what is sorted by, where that is called otherwise than its key. Not
+    `always_paged`: there is a way to ask for objects that are answered without pages.
     """
 
     singular: ClassVar[str]
     plural: ClassVar[str]
     sort_keys: ClassVar[tuple[str, ...]] = ()
     sort_columns: ClassVar[Mapping[str, str]] = {}
+    always_paged: ClassVar[bool] = True
     requests: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
     serializer_class: type[BaseSerializer[Any]]
 

@@ -8,8 +8,10 @@ exchanged. Hosts are not needed: what is asked for is only never done.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,9 @@ from vms.ssh_keys import create_ssh_key
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
 
-EXAMPLES = 12
-MOST_SECONDS = 120.0
+# Requests for each operation; fewer once so much time is gone, on a machine that is busy.
+EXAMPLES, FEWER = 12, 3
+SECONDS = 60.0
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -137,11 +140,27 @@ def last(operation: Any) -> tuple[bool, str]:
     return operation.method.upper() == "DELETE", operation.path
 
 
-def ask(operation: Any, ids: dict[str, int], bodies: dict[str, Any], token: str) -> str | None:
+@dataclass
+class Asker:
+    """Asks operations, and remembers what each answered."""
+
+    ids: dict[str, int]
+    bodies: dict[str, Any]
+    token: str
+    began: float = field(default_factory=time.monotonic)
+    answers: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    @property
+    def examples(self) -> int:
+        return EXAMPLES if time.monotonic() - self.began < SECONDS else FEWER
+
+
+def ask(operation: Any, asker: Asker) -> str | None:
     """What is wrong with the answers to some requests of an operation, None if nothing is."""
+    ids = asker.ids
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=asker.examples,
         deadline=None,
         database=None,
         derandomize=True,
@@ -154,13 +173,15 @@ def ask(operation: Any, ids: dict[str, int], bodies: dict[str, Any], token: str)
         if collection in ids and data.draw(st.booleans()):
             for name in case.path_parameters or {}:
                 case.path_parameters[name] = ids[collection]
-        true = body_of(operation.path, bodies)
+        true = body_of(operation.path, asker.bodies)
         if true and isinstance(case.body, dict) and data.draw(st.integers(0, 3)):
             strange = list(case.body)
             kept = data.draw(st.sets(st.sampled_from(strange), max_size=2)) if strange else set()
             case.body = {**true, **{name: case.body[name] for name in kept}}
-        headers = {"Authorization": f"Bearer {token}"}
-        case.call_and_validate(checks=CHECKS, headers=headers, timeout=30)
+        headers = {"Authorization": f"Bearer {asker.token}"}
+        response = case.call(headers=headers, timeout=30)
+        asker.answers[operation.label].add(response.status_code)
+        case.validate_response(response, checks=CHECKS)
 
     try:
         many()
@@ -179,9 +200,10 @@ def test_no_operation_answers_anything_with_a_server_error(
     token = issue_token(make.project(), "all", operator=True, requests_per_hour=2**30)
     schema = schemathesis.openapi.from_url(f"{server}/v1/schema?format=json")
     operations = sorted((found.ok() for found in schema.get_all_operations()), key=last)
-    bodies = honest(ids)
-    began = time.monotonic()
-    wrong = [problem for one in operations if (problem := ask(one, ids, bodies, token))]
+    asker = Asker(ids, honest(ids), token)
+    wrong = [problem for operation in operations if (problem := ask(operation, asker))]
     assert not wrong, "\n\n".join(wrong)
     assert len(operations) > 100
-    assert time.monotonic() - began < MOST_SECONDS
+    # Otherwise nothing was asked that got past the first check.
+    done = {label for label, seen in asker.answers.items() if min(seen) < 300}
+    assert len(done) > len(operations) * 2 / 3, sorted(asker.answers.items())

@@ -134,6 +134,19 @@ def test_a_message_does_not_become_a_dead_letter_by_dying_on_purpose(
     assert nothing_happened()
 
 
+def test_a_host_that_replaces_celerys_exchanges_stops_no_worker(
+    h1: str, django_db_blocker: DjangoDbBlocker
+) -> None:
+    """Every worker declares these, so a host may as well; control's would not start with others."""
+    with hostile.connected(h1) as connection:
+        for name in ("celery.pidbox", "reply.celery.pidbox", "celeryev"):
+            connection.default_channel.exchange_delete(name)
+            connection.default_channel.exchange_declare(name, "headers", auto_delete=False)
+    with django_db_blocker.unblock(), running():
+        still_works(h1)
+        assert celery.app.control.ping(timeout=5)
+
+
 LETTER = {"vm_id": 1, "generation": 10**9, "host_uuid": UUID}
 DEEP = b'[[{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}], {}, {}]"
 CHAIN = [{"task": "vms.remove", "args": [{}], "options": {"exchange": "hosts"}}]
