@@ -73,7 +73,11 @@ def headers(level: Level, now: float) -> dict[str, str]:
 def take(key: str, size: Size) -> Level:
     """Take one, if there is one."""
     with connection.cursor() as cursor:
-        values = {"key": key, "burst": float(size.burst), "refill": size.an_hour / 3600}
+        values: dict[str, str | float] = {
+            "key": key,
+            "burst": float(size.burst),
+            "refill": size.an_hour / 3600,
+        }
         cursor.execute(_TAKE, values)
         remaining, allowed = cursor.fetchone()
     return Level(size, remaining, allowed)

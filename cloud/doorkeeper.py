@@ -42,7 +42,7 @@ def _refuse(body: bytes) -> bytes:
 def _refuse_compression() -> None:
     """Messages are unpacked as they arrive, before anybody could look at them."""
     for kind in compression.encoders():
-        compression.register(None, _refuse, kind)
+        compression.register(_refuse, _refuse, kind)
 
 
 def mend_exchanges(connection: Connection) -> None:
@@ -58,12 +58,16 @@ def mend_exchanges(connection: Connection) -> None:
         except PreconditionFailed:
             log.error("somebody replaced an exchange, making it anew", exchange=exchange.name)
             with connection.channel() as channel:
-                channel.exchange_delete(exchange.name)
-                exchange(channel).declare()
+                bound: Any = exchange(channel)
+                bound.delete()
+                bound.declare()
 
 
 class ControlConsumer(Consumer):
     """Celery's consumer behind a doorkeeper."""
+
+    connection_errors: tuple[type[Exception], ...]
+    channel_errors: tuple[type[Exception], ...]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _refuse_compression()

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from networks.host import addresses, firewall
+from networks.host.addresses import Network
 from networks.host.bridge_plan import BRIDGE
-from networks.host.firewall import TAP_PATTERN, Network, arriving, leaving
+from networks.host.firewall import TAP_PATTERN, arriving, leaving
 from networks.spec import NicSpec
 
 HOST_TABLE = "cumulet_bridge"

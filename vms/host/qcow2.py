@@ -115,7 +115,7 @@ def read(start: bytes) -> Header:
 
 def _extensions(start: bytes, offset: int) -> list[int]:
     """The kinds of extensions that follow the header; raises BadImage if they have no end."""
-    found = []
+    found: list[int] = []
     while True:
         if offset + _EXTENSION.size > len(start):
             raise BadImage("the image's header goes on without an end: make a new one")
