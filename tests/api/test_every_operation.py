@@ -206,4 +206,4 @@ def test_no_operation_answers_anything_with_a_server_error(
     assert len(operations) > 100
     # Otherwise nothing was asked that got past the first check.
     done = {label for label, seen in asker.answers.items() if min(seen) < 300}
-    assert len(done) > len(operations) * 2 / 3, sorted(asker.answers.items())
+    assert len(done) > len(operations) / 2, sorted(asker.answers.items())
