@@ -1,8 +1,8 @@
 """The control plane's Celery app: its queues, its periodic sweep, and how messages leave it.
 
 Messages carry work, they are not the truth: `hint` may lose one, and `vms.reconcile` makes up
-for it. Only this module, `cloud.agent` and `cloud.inspection` know Celery; everybody else
-sends by task name.
+for it. Only this module, `cloud.agent` and what their workers are made of know Celery; everybody
+else sends by task name.
 """
 
 from __future__ import annotations

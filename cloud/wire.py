@@ -100,6 +100,14 @@ def _storable(text: str) -> str:
     return f"{text[: half - 5]} ... {text[-half:]}"
 
 
+_UNREADABLE = (
+    msgspec.MsgspecError,
+    UnicodeEncodeError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+)
+
 Document = TypeVar("Document", bound=Struct)
 
 
@@ -118,6 +126,8 @@ def decode(data: object, into: type[Document]) -> Document:
             " run the same Cumulet release on control and hosts"
         )
     try:
+        # What cannot be written again cannot be kept: halves of characters, numbers beyond 2^64.
+        msgspec.json.encode(data)
         return msgspec.convert(data, into)
-    except msgspec.ValidationError as error:
+    except _UNREADABLE as error:
         raise MalformedDocument(f"{into.__name__} refused: {error}") from error

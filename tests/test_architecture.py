@@ -83,6 +83,7 @@ def test_only_the_two_apps_and_their_tasks_surroundings_know_celery() -> None:
     assert found == {
         "cloud/agent.py",
         "cloud/celery.py",
+        "cloud/doorkeeper.py",
         "cloud/inspection.py",
         "cloud/taskcontext.py",
     }

@@ -201,6 +201,7 @@ def inside(path: str) -> bool:
 @settings(max_examples=400, deadline=None)
 @given(changed(FULL), st.sampled_from(["kvm", "tcg"]), st.sampled_from([netdevs.tap, netdevs.vde]))
 @example({**encode(FULL), "hostname": "a" * 128}, "tcg", netdevs.tap)
+@example({**encode(FULL), "user_data": "\ud800"}, "kvm", netdevs.tap)
 def test_no_document_adds_an_option_to_the_command_line(
     document: dict[str, Any], accelerator: Any, wiring: Any
 ) -> None:
@@ -321,3 +322,22 @@ def test_no_network_breaks_out_of_the_file_of_its_cables(document: dict[str, Any
     assert all(inside(str(PLACES.gateway(spec.network_id))) for _ in ends)
     for member in spec.members:
         assert all(ip_interface(address) for address in member.addresses)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["\ud800", 2**200, -(2**200), {1, 2}, object()],
+    ids=["half a character", "huge", "tiny", "a set", "an object"],
+)
+@pytest.mark.parametrize("field", ["hostname", "user_data", "generation", "surprise"])
+def test_what_cannot_be_written_again_is_refused_by_type(field: str, value: Any) -> None:
+    with pytest.raises(MalformedDocument):
+        decode({**encode(FULL), field: value}, VmSpec)
+
+
+def test_a_document_without_a_floor_is_refused_by_type() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(MalformedDocument):
+        decode({**encode(FULL), "nics": deep}, VmSpec)
