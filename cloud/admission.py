@@ -4,7 +4,7 @@ RabbitMQ verifies `user_id` where a message carries one, and every host may publ
 exchange whatever it likes: other tasks' names, no name at all, Celery's callbacks, which a worker
 would send on in control's own name. So nothing is believed but the exchange that delivered the
 message and a verified sender. `cloud.doorkeeper` asks `refusal` before Celery looks at a message;
-what is refused is dropped.
+see there for what becomes of those that are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from cloud.broker import DEAD, REPORTS, is_host
+from cloud.broker import REPORTS, is_host
 
 # The longest honest report is about all servers of a host, some hundred KiB.
 MOST_BYTES: Final = 4 * 2**20
@@ -37,8 +37,6 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     UNVERIFIED = "unverified"
     FOREIGN = "foreign"
-    # Admitted, and then Celery could make nothing of it.
-    UNUSABLE = "unusable"
 
 
 @dataclass(frozen=True)
@@ -110,21 +108,16 @@ def refusal(message: Message, control: str) -> Reason | None:
     if not message.sender:
         return Reason.UNVERIFIED
     if message.sender == control:
-        return None if _may_control_send(headers.task, message.exchange) else Reason.FOREIGN
-    return None if _may_host_send(headers, message) else Reason.FOREIGN
+        own = message.exchange == CONTROL and headers.task.startswith(_FROM_CONTROL)
+        return None if own else Reason.FOREIGN
+    return None if _is_report(headers, message) else Reason.FOREIGN
 
 
-def _may_control_send(task: str, exchange: str) -> bool:
-    """Its own periodic work; and all that it ever sent comes back by the dead letters."""
-    return exchange == DEAD or (exchange == CONTROL and task.startswith(_FROM_CONTROL))
-
-
-def _may_host_send(headers: _Headers, message: Message) -> bool:
-    """Reports, which may have died on the way as well."""
+def _is_report(headers: _Headers, message: Message) -> bool:
     return (
         is_host(message.sender)
         and headers.task.startswith(_FROM_HOSTS)
-        and message.exchange in (REPORTS, DEAD)
+        and message.exchange == REPORTS
         and headers.expires is None
     )
 

@@ -1,7 +1,8 @@
 """How control's worker receives messages: those that `cloud.admission` refuses end here.
 
-Celery's own handler trusts whoever may write to a queue: a header of a wrong type ends the whole
-worker, and the message comes back to the next one. Only a worker ever imports this module.
+What has no verified sender, or came by a way that is not its sender's, is dropped: a host that
+forges messages must not fill the dead letters. What is merely unfit goes there, as on hosts
+(`cloud.worker`). Only a worker ever imports this module.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from typing import Any
 
 import structlog
 from amqp.exceptions import PreconditionFailed
-from celery.worker.consumer import Consumer
 from django.conf import settings
-from kombu import Connection, Exchange, compression
+from kombu import Connection, Exchange
 
 from cloud import admission
 from cloud.admission import Message, Reason
 from cloud.broker import user_of
+from cloud.intake import remember
 from cloud.metrics import REFUSED_MESSAGES
+from cloud.worker import CarefulConsumer
 
 log = structlog.get_logger(__name__)
 
@@ -29,20 +31,7 @@ _SHARED = (
     Exchange("reply.celery.pidbox", "direct", durable=False),
     Exchange("celeryev", "topic"),
 )
-
-
-class Compressed(Exception):
-    """Nobody of ours compresses messages, and a small one could fill the memory."""
-
-
-def _refuse(body: bytes) -> bytes:
-    raise Compressed("messages to control are never compressed")
-
-
-def _refuse_compression() -> None:
-    """Messages are unpacked as they arrive, before anybody could look at them."""
-    for kind in compression.encoders():
-        compression.register(_refuse, _refuse, kind)
+_FORGED = (Reason.UNVERIFIED, Reason.FOREIGN)
 
 
 def mend_exchanges(connection: Connection) -> None:
@@ -63,15 +52,8 @@ def mend_exchanges(connection: Connection) -> None:
                 bound.declare()
 
 
-class ControlConsumer(Consumer):
-    """Celery's consumer behind a doorkeeper."""
-
-    connection_errors: tuple[type[Exception], ...]
-    channel_errors: tuple[type[Exception], ...]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _refuse_compression()
-        super().__init__(*args, **kwargs)
+class ControlConsumer(CarefulConsumer):
+    """A consumer behind a doorkeeper."""
 
     def connect(self) -> Any:
         """The connection, on which Celery finds its own exchanges as it will declare them."""
@@ -82,48 +64,46 @@ class ControlConsumer(Consumer):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         handle = super().create_task_handler(*args, **kwargs)
         control = user_of(settings.BROKER_URL)
-        broken = (*self.connection_errors, *self.channel_errors)
 
-        def on_message(message: Any) -> None:
-            reason = admission.refusal(_as_delivered(message), control)
-            if reason:
-                self._drop(message, reason)
+        def on_message(raw: Any) -> None:
+            message = _as_delivered(raw)
+            reason = admission.refusal(message, control)
+            if reason is None:
+                handle(raw)
                 return
-            try:
-                handle(message)
-            except broken:
-                raise
-            except Exception:
-                log.exception("message cannot be worked on")
-                self._drop(message, Reason.UNUSABLE)
+            _note(message, reason)
+            if reason in _FORGED:
+                raw.ack_log_error(log, (Exception,))
+            else:
+                remember(message.headers.get("id"), f"control refuses what is {reason}")
+                raw.reject_log_error(log, (Exception,))
 
         return on_message
 
-    def _drop(self, message: Any, reason: Reason) -> None:
-        seen = _as_delivered(message)
-        REFUSED_MESSAGES.labels(reason.value).inc()
-        log.error(
-            "message refused: if its sender is a host, somebody there is not who should be;"
-            " `manage.py host_revoke NAME` cuts it off",
-            reason=reason.value,
-            sender=seen.sender,
-            exchange=seen.exchange,
-            task=seen.task,
-            bytes=len(seen.body),
-        )
-        message.ack_log_error(log, self.connection_errors)
-
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Celery's own would write the whole body into the log."""
-        self._drop(message, Reason.MALFORMED)
+        _note(_as_delivered(message), Reason.MALFORMED)
+        super().on_decode_error(message, exc)
 
 
-def _as_delivered(message: Any) -> Message:
-    body = message.body
+def _note(message: Message, reason: Reason) -> None:
+    REFUSED_MESSAGES.labels(reason.value).inc()
+    log.error(
+        "message refused: if its sender is a host, somebody there is not who should be;"
+        " `manage.py host_revoke NAME` cuts it off",
+        reason=reason.value,
+        sender=message.sender,
+        exchange=message.exchange,
+        task=message.task,
+        bytes=len(message.body),
+    )
+
+
+def _as_delivered(raw: Any) -> Message:
+    body = raw.body
     return Message(
-        exchange=str(message.delivery_info.get("exchange") or ""),
-        sender=str(message.properties.get("user_id") or ""),
-        content_type=str(message.content_type or ""),
-        headers=message.headers,
-        body=body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body),
+        exchange=str(raw.delivery_info.get("exchange") or ""),
+        sender=str(raw.properties.get("user_id") or ""),
+        content_type=str(raw.content_type or ""),
+        headers=raw.headers,
+        body=body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body or b""),
     )

@@ -70,7 +70,8 @@ REFUSED_MESSAGES = Counter(
 )
 DEAD_LETTERS = Counter(
     "cumulet_dead_letters_total",
-    "Messages that a host could not take at all.",
+    "Messages that nobody could take, by kind of queue (host, reports, control) and reason.",
+    ["queue", "reason"],
     registry=REGISTRY,
 )
 

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('cloud', '0007_authority'),
+        ('cloud', '0009_drift'),
     ]
 
     operations = [
