@@ -5,22 +5,26 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from celery.contrib.testing.worker import start_worker
+from django.conf import settings
 from django.db import connections
 from kombu import Connection
 from pytest_django import DjangoDbBlocker
 
 from cloud import celery
 from cloud.broker import declare_cloud, declare_host
+from cloud.deadqueue import DeadQueue
 from cloud.metrics import REFUSED_MESSAGES
 from cloud.models import Action, Host
 from cloud.wire import encode
 from tests import factories as make
 from tests.db import hostile
+from vms import dead_letters
 from vms.models import VM
 from vms.spec import HostReport
 
@@ -47,10 +51,17 @@ def worker(
         yield
 
 
-def running() -> Any:
-    return start_worker(
-        celery.app, pool="threads", concurrency=2, perform_ping_check=False, shutdown_timeout=30
-    )
+@contextmanager
+def running() -> Iterator[None]:
+    """With what `cloud.celery` starts beside a worker once it is ready, as this one never says."""
+    end = DeadQueue(settings.BROKER_URL, dead_letters.keep).start()
+    try:
+        with start_worker(
+            celery.app, pool="threads", concurrency=2, perform_ping_check=False, shutdown_timeout=30
+        ):
+            yield
+    finally:
+        end()
 
 
 @pytest.fixture
