@@ -83,7 +83,6 @@ def test_only_the_two_apps_and_their_tasks_surroundings_know_celery() -> None:
     assert found == {
         "cloud/agent.py",
         "cloud/celery.py",
-        "cloud/doorkeeper.py",
         "cloud/inspection.py",
         "cloud/intake.py",
         "cloud/taskcontext.py",
