@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 from kombu import Connection, Exchange, Queue
@@ -77,6 +77,16 @@ def lane(host: str) -> str:
 def lane_queue(host: str) -> Queue:
     exchange = Exchange(REPORTS, "topic")
     return Queue(lane(host), exchange, report_key(host), queue_arguments=quorum())
+
+
+def is_host(user: str) -> bool:
+    """Whether a broker user is a host's."""
+    return bool(host_of(user))
+
+
+def user_of(url: str) -> str:
+    """Whom a broker URL logs in as: what RabbitMQ holds against a message's `user_id`."""
+    return unquote(urlsplit(url).username or "guest")
 
 
 def declare_cloud(url: str) -> None:

@@ -24,9 +24,12 @@ from django.conf import settings
 
 from cloud import intake, lanes, metrics, workerdb
 from cloud import taskcontext as taskcontext  # binds the request of each task
-from cloud.broker import HOSTS_EXCHANGE, REPORTS, quorum
+from cloud.broker import HOSTS_EXCHANGE, REPORTS, quorum, user_of
 
 log = structlog.get_logger(__name__)
+
+# RabbitMQ verifies it, and `cloud.admission` takes control's own work from nobody else.
+_OWN_USER = user_of(settings.BROKER_URL)
 
 app = Celery(
     "control",
@@ -54,20 +57,24 @@ app.conf.update(
     # the next sweep waits behind.
     worker_prefetch_multiplier=1,
     worker_send_task_events=True,
-    worker_consumer="cloud.worker:CarefulConsumer",
     broker_native_delayed_delivery_queue_type="classic",
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_connection_timeout=2,
     broker_heartbeat=30,
+    worker_consumer="cloud.doorkeeper:ControlConsumer",
     # A sweep that could not run in its own interval is worthless: the next one does its work.
     beat_schedule={
         "sweep": {
             "task": "control.sweep",
             "schedule": settings.SWEEP_SECONDS,
-            "options": {"expires": settings.SWEEP_SECONDS},
+            "options": {"expires": settings.SWEEP_SECONDS, "user_id": _OWN_USER},
         },
-        "tidy": {"task": "control.tidy", "schedule": 3600.0, "options": {"expires": 3600.0}},
+        "tidy": {
+            "task": "control.tidy",
+            "schedule": 3600.0,
+            "options": {"expires": 3600.0, "user_id": _OWN_USER},
+        },
     },
 )
 app.Task.Request = "cloud.inspection:SummaryRequest"
@@ -111,6 +118,7 @@ def hint(queue: str, task: str, document: dict[str, Any], *, summary: str) -> bo
             args=[document],
             exchange=HOSTS_EXCHANGE,
             routing_key=queue,
+            user_id=_OWN_USER,
             argsrepr=f"({summary})",
             ignore_result=True,
             # One more try mends a connection that the broker closed while it was idle.

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from cloud.actor import Kind
 from cloud.authority import Authority  # noqa: F401  (a model of this app)
+from cloud.buckets import Bucket  # noqa: F401  (a model of this app)
 from cloud.deadletter import DeadLetter as DeadLetter
 from cloud.drift import Drift, Survey  # noqa: F401  (models of this app)
 from cloud.firstanswer import IdempotencyKey as IdempotencyKey
@@ -70,6 +71,9 @@ class ApiToken(models.Model):
     digest = models.CharField(max_length=64, unique=True, editable=False)
     read_only = models.BooleanField(default=False, help_text="May only GET.")
     operator = models.BooleanField(default=False, help_text="May also see hosts.")
+    requests_per_hour = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)], help_text="Empty: as all others."
+    )
     created = models.DateTimeField(default=timezone.now, editable=False)
     last_used = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
 
 from cloud import requestid
 from cloud.errors import CumuletError
@@ -29,6 +30,12 @@ Uuid = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\
 Generation = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 RowId = Annotated[int, Meta(ge=1, le=2**53 - 1)]
 RequestId = Annotated[str, Meta(pattern=requestid.PATTERN)]
+# Unix time in seconds; what is later than all clocks of the world is no time.
+Moment = Annotated[float, Meta(ge=0, le=2**35)]
+Code = Annotated[str, Meta(pattern=r"^[a-z0-9_]{1,64}\Z")]
+BootId = Annotated[str, Meta(max_length=64)]
+# Characters of what a failure says: a tool may have a lot to say, and print anything.
+_MOST_SAID: Final = 4000
 # Steps of one report; a host keeps no more of them, the oldest go first.
 MOST_STEPS: Final = 32
 
@@ -57,12 +64,18 @@ class StepName(StrEnum):
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
-    """Why a host could not reach the desired state. A retryable one is tried again."""
+    """Why a host could not reach the desired state. A retryable one is tried again.
 
-    code: str
+    Whatever a tool printed into `message`, it can be stored: the failure itself must be heard.
+    """
+
+    code: Code
     message: str
     retryable: bool
-    step: str = ""
+    step: Annotated[str, Meta(max_length=64)] = ""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "message", _storable(self.message))
 
 
 class StepReport(Struct, frozen=True, omit_defaults=True):
@@ -72,9 +85,10 @@ class StepReport(Struct, frozen=True, omit_defaults=True):
     """
 
     name: StepName
-    started: float
-    seconds: float
-    attempts: Annotated[int, Meta(ge=1)] = 1
+    started: Moment
+    # Below 0 where a clock was set back meanwhile.
+    seconds: Annotated[float, Meta(ge=-(2**31), le=2**31)]
+    attempts: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 1
     failure: Failure | None = None
 
 
@@ -115,6 +129,23 @@ class VersionUnsupported(MalformedDocument):
     code = "wire_version_unsupported"
     retryable: ClassVar[bool] = True
 
+
+def _storable(text: str) -> str:
+    """Without what PostgreSQL or JSON cannot hold, and cut in the middle of what is too long."""
+    text = text.replace("\0", "\ufffd").encode(errors="replace").decode()
+    if len(text) <= _MOST_SAID:
+        return text
+    half = _MOST_SAID // 2
+    return f"{text[: half - 5]} ... {text[-half:]}"
+
+
+_UNREADABLE = (
+    msgspec.MsgspecError,
+    UnicodeEncodeError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+)
 
 Document = TypeVar("Document", bound=Struct)
 
@@ -157,6 +188,8 @@ def version_of(data: object) -> int:
 def convert(data: object, into: type[Document]) -> Document:
     """As `decode`, for what is the same in all versions. Raises MalformedDocument."""
     try:
+        # What cannot be written again cannot be kept: halves of characters, numbers beyond 2^64.
+        msgspec.json.encode(data)
         return msgspec.convert(data, into)
-    except msgspec.ValidationError as error:
+    except _UNREADABLE as error:
         raise MalformedDocument(f"{into.__name__} refused: {error}") from error

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from cloud import steps
+from cloud import buckets, steps
 from cloud.actions import end_action
 from cloud.actor import SWEEP, acting
 from cloud.audit import changing
@@ -158,6 +158,7 @@ def tidy(now: datetime) -> int:
     """Forget what has served its time."""
     usage.condense(now)
     usage.forget(now)
+    buckets.tidy()
     dead_letters.tidy(now)
     forget_closed(now)
     deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()

@@ -15,15 +15,29 @@ from msgspec import Meta, Struct
 from cloud.wire import (
     MOST_STEPS,
     WIRE_VERSION,
+    BootId,
     Cause,
     Failure,
     Generation,
+    Moment,
     RowId,
     StepReport,
     Uuid,
     Version,
 )
-from networks.spec import Cidr, Endpoint, IpAddress, NicReport, NicSpec, Port, WireguardKey
+from networks.spec import (
+    Cidr,
+    Endpoint,
+    HostName,
+    IpAddress,
+    NicReport,
+    NicSpec,
+    Port,
+    WireguardKey,
+    check_addresses,
+    check_endpoints,
+    check_networks,
+)
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Hostname = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,126}[A-Za-z0-9])?\Z")]
@@ -34,6 +48,8 @@ PublicKey = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+\Z", max_length=SSH_KEY_LENGTH)
 ]
 Amount = Annotated[float, Meta(ge=0, le=1e15)]
+# Of anything that a host has, as PostgreSQL's integers hold it.
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 # More VMs than any host can run.
 MAX_VMS: Final = 4096
 # So many things that belong to no VM are told of; more are seen on the host itself.
@@ -160,12 +176,12 @@ class VmReport(Struct, frozen=True, omit_defaults=True):
     present: bool
     power: Power
     converged: bool
-    boot_id: str
-    at: float
+    boot_id: BootId
+    at: Moment
     guest_halted: bool = False
     button_pressed: bool = False
     failure: Failure | None = None
-    accepted_at: float | None = None
+    accepted_at: Moment | None = None
     steps: Annotated[tuple[StepReport, ...], Meta(max_length=MOST_STEPS)] = ()
     cause: Cause | None = None
     nics: Annotated[tuple[NicReport, ...], Meta(max_length=8)] = ()
@@ -219,19 +235,21 @@ class HostReport(Struct, frozen=True, omit_defaults=True):
     behind NAT.
     """
 
-    host: str
+    host: HostName
     host_uuid: Uuid
-    boot_id: str
-    agent_version: str
-    network_mode: str
-    cores: int
-    memory_mb: int
-    disk_gb: int
-    disk_free_gb: int
+    boot_id: BootId
+    agent_version: Annotated[str, Meta(max_length=32)]
+    network_mode: Annotated[str, Meta(max_length=16)]
+    cores: Count
+    memory_mb: Count
+    disk_gb: Count
+    disk_free_gb: Count
     accelerator: Literal["kvm", "tcg"]
-    accelerator_reason: str
+    accelerator_reason: Annotated[str, Meta(max_length=4000)]
     uplink_ip: IpAddress | None = None
-    leftovers: Annotated[tuple[str, ...], Meta(max_length=MOST_LEFTOVERS)] = ()
+    leftovers: Annotated[
+        tuple[Annotated[str, Meta(max_length=4000)], ...], Meta(max_length=MOST_LEFTOVERS)
+    ] = ()
     tunnel_key: WireguardKey | None = None
     tunnel_endpoint: Endpoint | None = None
     forward_ip: IpAddress | None = None
@@ -242,6 +260,11 @@ class HostReport(Struct, frozen=True, omit_defaults=True):
     problems: Annotated[tuple[Problem, ...], Meta(max_length=MOST_PROBLEMS)] = ()
     version: Version = WIRE_VERSION
 
+    def __post_init__(self) -> None:
+        check_addresses(self.uplink_ip, self.forward_ip)
+        check_networks(*self.public_ranges)
+        check_endpoints(self.tunnel_endpoint, self.cable_endpoint)
+
 
 class ImageReport(Struct, frozen=True, omit_defaults=True):
     """How far a host is with one image. `progress` in percent."""
@@ -250,7 +273,7 @@ class ImageReport(Struct, frozen=True, omit_defaults=True):
     image_id: RowId
     sha256: Sha256
     ready: bool
-    progress: int
+    progress: Annotated[int, Meta(ge=0, le=100)]
     failure: Failure | None = None
     version: Version = WIRE_VERSION
 
@@ -279,6 +302,6 @@ class UsageReport(Struct, frozen=True, omit_defaults=True):
     """What all VMs of a host that run used lately. `at` is Unix time in seconds."""
 
     host_uuid: Uuid
-    at: Annotated[float, Meta(ge=0, le=2**35)]
+    at: Moment
     usages: Annotated[tuple[Usage, ...], Meta(max_length=MAX_VMS)]
     version: Version = WIRE_VERSION

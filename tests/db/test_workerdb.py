@@ -8,6 +8,7 @@ from celery.exceptions import Reject
 from django.db import connection, transaction
 
 from cloud import intake, workerdb
+from cloud.celery import app
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.faults]
 
@@ -39,9 +40,11 @@ class Fail(Ask):
 
 def task(one: Ask | None = None) -> int:
     """One task, as a worker runs it."""
+    work = one or Ask()
+    work.bind(app)
     workerdb.before_task()
     try:
-        return int((one or Ask())())
+        return int(work())
     finally:
         workerdb.after_task()
 
