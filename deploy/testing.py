@@ -18,6 +18,8 @@ from deploy.cloud import Cloud
 _HOSTS, _ROOTLESS = 3, 2
 # No guest of the tests works for long, so cores can be promised many times.
 _OVERCOMMIT = "64"
+# Users of the tests ask more often than those of a project may.
+_REQUESTS = "360000"
 
 
 class Services:
@@ -67,6 +69,7 @@ class Services:
         """The whole cloud with its lab hosts."""
         if self._once("cloud"):
             os.environ["CUMULET_CPU_OVERCOMMIT"] = _OVERCOMMIT
+            os.environ["CUMULET_API_REQUESTS_PER_HOUR"] = _REQUESTS
             self.postgres()
             self.rabbitmq()
             _bring_up(self._cloud)
