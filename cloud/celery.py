@@ -51,6 +51,7 @@ app.conf.update(
     broker_connection_max_retries=None,
     broker_connection_timeout=2,
     broker_heartbeat=30,
+    beat_scheduler="cloud.beat:Scheduler",
     # A sweep that could not run in its own interval is worthless: the next one does its work.
     beat_schedule={
         "sweep": {

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from cloud import steps
@@ -20,8 +21,9 @@ from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
 from cloud.patience import backoff
+from cloud.querysets import waited
 from vms import dispatch, usage
-from vms.intent import want
+from vms.intent import set_status, want
 from vms.lifecycle import Status
 from vms.models import VM, Image, ImageCopy
 from vms.private import replication
@@ -41,6 +43,7 @@ def sweep() -> None:
     """One round over everything that is not as it should be."""
     now = timezone.now()
     mark_unknown(now)
+    recognise(now)
     forgive_ignored_shutdowns(now)
     dispatch_due_vms(now)
     replication.rewire_due(now)
@@ -62,6 +65,27 @@ def mark_unknown(now: datetime) -> int:
             known.select_for_update(of=("self",), skip_locked=True).values_list("pk", flat=True)
         )
         return VM.objects.filter(pk__in=free).update(status=Status.UNKNOWN)
+
+
+def recognise(now: datetime) -> int:
+    """VMs of hosts that speak are as they were seen last.
+
+    A heartbeat says so too, but a sweep that looked just before it came may have the last word.
+    """
+    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
+    taken_for_unknown = VM.objects.filter(
+        status=Status.UNKNOWN, provisioned=True, deleting=False, host__in=speaking
+    ).exclude(observed_power=Power.UNKNOWN)
+    with transaction.atomic():
+        vms = list(
+            taken_for_unknown.select_related("host").select_for_update(
+                of=("self",), skip_locked=True
+            )[:BATCH]
+        )
+        for vm in vms:
+            set_status(vm)
+            vm.save(update_fields=["status"])
+    return len(vms)
 
 
 def forgive_ignored_shutdowns(now: datetime) -> int:
@@ -101,7 +125,7 @@ def dispatch_due_images(now: datetime) -> int:
     _plan_copies()
     due = (
         ImageCopy.objects.filter(
-            ready=False, host__in=speaking, image__deleted_at=None, next_dispatch_at__lte=now
+            waited(now), ready=False, host__in=speaking, image__deleted_at=None
         )
         .exclude(image__status=Image.Status.UNAVAILABLE)
         .select_related("image", "host")
@@ -118,7 +142,13 @@ def dispatch_due_images(now: datetime) -> int:
 
 
 def end_overdue_actions(now: datetime) -> int:
-    """No Action stays open for ever; the VM stays usable and deletable."""
+    """No Action stays open for ever; the VM stays usable and deletable.
+
+    One that began in the future gets its time anew, as nobody knows how much of it has passed.
+    """
+    Action.objects.begun_in_the_future(now).update(
+        started=now, deadline=now + (F("deadline") - F("started"))
+    )
     ended = 0
     for action in Action.objects.overdue(now)[:BATCH]:
         ended += end_action(

@@ -41,6 +41,7 @@ _LOST_ADDRESSES = """
         WHERE ip.address_id = address.id
     )
 """
+_PLACES = "SELECT action_id, host FROM cloud_actionstep WHERE name = 'placed'"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ def read(instance: Instance) -> Inventory:
         actions = [OpenAction(*row) for row in _ask(connection, _OPEN_ACTIONS)]
         lost = [f"{ip} ({state})" for ip, state in _ask(connection, _LOST_ADDRESSES)]
     return Inventory(tuple(servers), tuple(actions), tuple(lost))
+
+
+def places(instance: Instance) -> dict[int, str]:
+    """The host that each Action's server was placed on."""
+    with closing(psycopg2.connect(postgres.url(instance), connect_timeout=5)) as connection:
+        return dict(_ask(connection, _PLACES))  # type: ignore[arg-type]  # rows of two
 
 
 def _ask(connection: Any, query: str) -> list[tuple[Any, ...]]:

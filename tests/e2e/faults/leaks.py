@@ -40,7 +40,7 @@ def leaks(cloud: Cloud) -> list[str]:
     found = [f"not in order: {server}" for server in wanted.servers if not server.in_order]
     found += [f"still open: {action}" for action in wanted.open_actions]
     found += [f"lent to nobody: {address}" for address in wanted.lost_addresses]
-    found += [f"queue {name} holds {count}" for name, count in _waiting(cloud).items()]
+    found += [f"queue {name} holds {count}" for name, count in waiting(cloud).items()]
     for host in cloud.hosts:
         assert isinstance(host, LabHost)
         found += [f"{host.name}: {what}" for what in _on_host(cloud, host, wanted)]
@@ -133,7 +133,7 @@ def _first(text: str) -> str:
     return str(lent.network.network_address + 1)
 
 
-def _waiting(cloud: Cloud) -> dict[str, int]:
+def waiting(cloud: Cloud) -> dict[str, int]:
     """Messages that wait in queues of work, or that somebody took and did not finish."""
     rows = httpx.get(
         f"{broker.api_url(cloud.instance)}/api/queues/{broker.VHOST}", timeout=_SECONDS
@@ -152,7 +152,7 @@ def _capacity(cloud: Cloud, wanted: Inventory) -> Iterator[str]:
     )
     answer.raise_for_status()
     for host in answer.json()["hosts"]:
-        claimed, there = host["servers"], len(wanted.on(host["name"]))
+        claimed, there = host["used"]["servers"], len(wanted.on(host["name"]))
         if claimed != there:
             yield f"{host['name']} has room claimed for {claimed} servers of {there}"
         for leftover in host["leftovers"]:

@@ -56,12 +56,14 @@ class Tally:
         }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Life:
-    """Times on the monotonic clock."""
+    """Times on the monotonic clock; `action`: of its creation, `seconds`: until that ended."""
 
     name: str
     began: float
+    action: int = 0
+    seconds: float = 0.0
 
 
 class Load:
@@ -108,6 +110,11 @@ class Load:
         with self._lock:
             return sum(life.began >= moment for life in self._whole)
 
+    def creations(self, since: float) -> dict[int, float]:
+        """Seconds that each creation took which was asked for after the moment, by its Action."""
+        with self._lock:
+            return {life.action: life.seconds for life in self._whole if life.began >= since}
+
     @property
     def defects(self) -> list[str]:
         return list(self._tally.defects)
@@ -125,7 +132,7 @@ class Load:
         with self._lock:
             self._alive[name] = life
         try:
-            server = self._create(name)
+            server = self._create(life)
             with self._lock:
                 self._tally.created += 1
             self._delete(server)
@@ -142,13 +149,14 @@ class Load:
             with self._lock:
                 del self._alive[name]
 
-    def _create(self, name: str) -> int:
-        body = {"name": name, "server_type": "nano", "image": self._image}
+    def _create(self, life: Life) -> int:
+        body = {"name": life.name, "server_type": "nano", "image": self._image}
         answer = self._write("POST", "/servers", body)
-        server = int(answer["server"]["id"])
+        server, life.action = int(answer["server"]["id"]), int(answer["action"]["id"])
         try:
             for action in [answer["action"], *answer["next_actions"]]:
                 self._see_out(action)
+            life.seconds = time.monotonic() - life.began
         except Refused:
             # Whatever became of it, its user does not want it any more.
             self._delete(server)

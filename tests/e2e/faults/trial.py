@@ -73,6 +73,12 @@ class Trial:
         (process,) = [p for p in self.world.guest_processes() if uuid in p.cmdline()]
         return process
 
+    def find_qemu(self, host: str) -> psutil.Process | None:
+        try:
+            return self.qemu(host)
+        except (ValueError, psutil.NoSuchProcess):
+            return None
+
     def qemus(self) -> dict[str, int]:
         """The process of each resident."""
         return {host: self.qemu(host).pid for host in self.residents}

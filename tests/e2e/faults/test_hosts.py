@@ -1,0 +1,111 @@
+"""A host's disk is full, its link is cut, its clock jumps: it is the only one that suffers."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from cloud import shell
+from deploy import control, lab
+from tests.e2e.faults import clock, inventory
+from tests.e2e.faults.conftest import SMALL
+from tests.e2e.faults.disk import full, is_full
+from tests.e2e.faults.trial import Trial
+from tests.e2e.world import until
+
+_HOUR = 3600
+_CUT_SECONDS = 60.0
+
+
+def test_on_a_full_disk_servers_run_on_and_new_ones_go_elsewhere(trial: Trial) -> None:
+    guests, host = trial.qemus(), trial.host(SMALL)
+    documents = [host.state / "vms" / str(trial.residents[SMALL].id) / "spec.json"]
+    before = [path.read_bytes() for path in documents]
+    with trial.under_load("disk of a host full") as load:
+        with full(host.state):
+            since = time.monotonic()
+            assert is_full(host.state)
+            until(lambda: _is_closed(trial), "control knows", seconds=20)
+            known = time.monotonic()
+            until(lambda: load.whole_since(known) >= 3, "others go on", seconds=60)
+            assert trial.world.status(trial.residents[SMALL]) == "running"
+            places = inventory.places(trial.world.cloud.instance)
+            after = [action for action in load.creations(known) if action in places]
+            assert SMALL not in {places[action] for action in after}
+            assert time.monotonic() - since > 5, "it was full for a while"
+        assert not is_full(host.state)
+        until(lambda: not _is_closed(trial), "control knows of the room", seconds=20)
+    assert [path.read_bytes() for path in documents] == before
+    assert trial.qemus() == guests
+
+
+def test_a_link_cut_for_a_minute_leaves_guests_running_and_others_untouched(trial: Trial) -> None:
+    world, guests = trial.world, trial.qemus()
+    outside = [*world.cloud.lab.enter(world.cloud.lab.outside), "ip", "link", "set", "h1"]
+    with trial.under_load("link of a host cut for a minute"):
+        shell.run([*outside, "down"], timeout=10)
+        try:
+            assert not _reaches_control(trial)
+            time.sleep(_CUT_SECONDS)
+            assert world.status(trial.residents["h1"]) == "unknown"
+            assert world.status(trial.residents["h2"]) == "running"
+        finally:
+            shell.run([*outside, "up"], timeout=10)
+        assert _reaches_control(trial)
+    assert trial.qemus() == guests
+    world.wait_for_ssh(trial.residents["h1"])
+
+
+@pytest.mark.parametrize("seconds", [_HOUR, -_HOUR], ids=["forward", "back"])
+def test_a_host_whose_clock_jumps_by_an_hour_does_its_work(trial: Trial, seconds: int) -> None:
+    cloud, guests = trial.world.cloud, trial.qemus()
+    programs = trial.host("h1").programs(cloud.release)
+    with clock.settable(cloud, programs) as set_clock:
+        way = "forward" if seconds > 0 else "back"
+        with trial.under_load(f"clock of a host an hour {way}") as load:
+            set_clock(seconds)
+            since = time.monotonic()
+            until(lambda: load.whole_since(since) >= 8, "work goes on", seconds=60)
+            assert _on(trial, load.creations(since), "h1"), "on that host, too"
+        with trial.under_load(f"clock of a host put right, an hour {way} before"):
+            set_clock(0)
+    assert trial.qemus() == guests
+
+
+@pytest.mark.parametrize("seconds", [_HOUR, -_HOUR], ids=["forward", "back"])
+def test_a_control_plane_whose_clock_jumps_by_an_hour_does_its_work(
+    trial: Trial, seconds: int
+) -> None:
+    cloud, guests = trial.world.cloud, trial.qemus()
+    every = control.programs(cloud.instance, cloud.release)
+    programs = [program for program in every if program.name != control.FLOWER]
+    with clock.settable(cloud, programs) as set_clock:
+        way = "forward" if seconds > 0 else "back"
+        # What was open then is past its deadline by the clock; no host was heard of for an hour.
+        with trial.under_load(
+            f"clock of control an hour {way}", failures=["timeout", "resource_unavailable"]
+        ):
+            set_clock(seconds)
+        with trial.under_load(
+            f"clock of control put right, an hour {way} before",
+            failures=["timeout", "resource_unavailable"],
+        ):
+            set_clock(0)
+    assert trial.qemus() == guests
+
+
+def _is_closed(trial: Trial) -> bool:
+    """Whether control was told that the host has no room on its disk."""
+    return False
+
+
+def _reaches_control(trial: Trial) -> bool:
+    enter = trial.world.cloud.lab.enter(trial.host("h1").namespace.name)
+    argv = [*enter, "nc", "-z", "-w", "2", lab.CONTROL, "5672"]
+    return shell.run(argv, timeout=10, ok=(0, 1)).code == 0
+
+
+def _on(trial: Trial, creations: dict[int, float], host: str) -> list[int]:
+    places = inventory.places(trial.world.cloud.instance)
+    return [action for action in creations if places.get(action) == host]
