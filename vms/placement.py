@@ -45,7 +45,8 @@ class Candidate:
 
     `pooled`: its location has pools for the VM's project; `pool_modes`: of those that reach the
     host and have what the VM's first address can be; `led_away`: none of them reaches it.
-    `free_ports` by protocol, `problems` by code: in user mode.
+    `free_ports` by protocol, `problems` by code: in user mode. `disk_full`: it sees itself no room
+    left, whatever was promised.
     """
 
     host_id: int
@@ -67,6 +68,7 @@ class Candidate:
     revoked: bool = False
     free_ports: Mapping[str, int] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    disk_full: bool = False
 
     @property
     def in_user_mode(self) -> bool:
@@ -131,6 +133,8 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
         return "is revoked"
     if not candidate.speaking:
         return "does not answer"
+    if candidate.disk_full:
+        return "has less than 1 GiB left on its disk: make room there"
     if reason := _unconnected(demand, candidate) or _unguarded(demand, candidate):
         return reason
     if demand.cores > candidate.cores:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from cloud.wire import Failure
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -30,6 +35,19 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
             draft.unlink(missing_ok=True)
             raise
     sync_directory(path.parent)
+
+
+def failure(what: str, error: OSError) -> Failure:
+    """What control is told of a file that could not be written or read; it is tried again."""
+    if error.errno in _FULL:
+        return Failure(
+            "host_disk_full",
+            f"the host's disk is full, it could not {what} ({error}): make room on it, or delete"
+            " servers of the host; it is tried again",
+            retryable=True,
+            step=what,
+        )
+    return Failure("host_io_failed", f"the host could not {what}: {error}", True, what)
 
 
 def sync_directory(path: Path) -> None:

@@ -11,12 +11,16 @@ from hcloud.servers import BoundServer
 
 from cloud import shell
 from deploy.guests import register, wait_for_images
+from deploy.hosts import LabHost
 from deploy.images.image import DiskFile, GuestImage, ImageFile
 from tests.e2e.faults import records
+from tests.e2e.faults.disk import own_disk
 from tests.e2e.faults.trial import Trial
 from tests.e2e.world import World, until
 
 IDLE = "idle"
+# The host whose state directory is a file system of its own.
+SMALL = "h3"
 _HALT = bytes.fromhex("fa f4 eb fd")  # cli; hlt; jmp to the hlt
 
 
@@ -60,7 +64,15 @@ def idle_image(shared_world: World, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="package")
-def residents(shared_world: World) -> Iterator[dict[str, BoundServer]]:
+def small_disk(shared_world: World) -> Iterator[None]:
+    (host,) = [host for host in shared_world.cloud.hosts if host.name == SMALL]
+    assert isinstance(host, LabHost)
+    with own_disk(shared_world.cloud, host):
+        yield
+
+
+@pytest.fixture(scope="package")
+def residents(shared_world: World, small_disk: None) -> Iterator[dict[str, BoundServer]]:
     """A server on each host: an empty host is better than one with a server."""
     world = World(shared_world.cloud, shared_world.api, shared_world.key)
     hosts = [host.name for host in world.cloud.hosts]

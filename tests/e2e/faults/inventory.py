@@ -13,7 +13,7 @@ from deploy.state import Instance
 
 _SERVERS = """
     SELECT vm.id, vm.uuid::text, vm.name, host.name, vm.goal = 'running', vm.deleting,
-           vm.status, vm.converged,
+           vm.status, vm.converged, vm.failure_code,
            COALESCE(array_agg(nic.index) FILTER (WHERE nic.id IS NOT NULL), '{}'),
            COALESCE(array_agg(host(a4.ip)) FILTER (WHERE a4.id IS NOT NULL), '{}'),
            COALESCE(array_agg(host(a6.ip)) FILTER (WHERE a6.id IS NOT NULL), '{}')
@@ -41,6 +41,7 @@ _LOST_ADDRESSES = """
         WHERE ip.address_id = address.id
     )
 """
+_FREE_DISK = "SELECT name, disk_free_gb FROM cloud_host"
 _PLACES = "SELECT action_id, host FROM cloud_actionstep WHERE name = 'placed'"
 
 
@@ -54,6 +55,7 @@ class Server:
     deleting: bool
     status: str
     converged: bool
+    failure: str
     nics: tuple[int, ...]
     addresses: frozenset[str]
 
@@ -89,7 +91,7 @@ class Inventory:
 def read(instance: Instance) -> Inventory:
     with closing(psycopg2.connect(postgres.url(instance), connect_timeout=5)) as connection:
         servers = [
-            Server(*row[:8], nics=tuple(row[8]), addresses=frozenset([*row[9], *row[10]]))
+            Server(*row[:9], nics=tuple(row[9]), addresses=frozenset([*row[10], *row[11]]))
             for row in _ask(connection, _SERVERS)
         ]
         actions = [OpenAction(*row) for row in _ask(connection, _OPEN_ACTIONS)]
@@ -101,6 +103,12 @@ def places(instance: Instance) -> dict[int, str]:
     """The host that each Action's server was placed on."""
     with closing(psycopg2.connect(postgres.url(instance), connect_timeout=5)) as connection:
         return dict(_ask(connection, _PLACES))  # type: ignore[arg-type]  # rows of two
+
+
+def free_disk(instance: Instance) -> dict[str, int]:
+    """GiB that are free on the hosts' disks, as they said last."""
+    with closing(psycopg2.connect(postgres.url(instance), connect_timeout=5)) as connection:
+        return dict(_ask(connection, _FREE_DISK))  # type: ignore[arg-type]  # rows of two
 
 
 def _ask(connection: Any, query: str) -> list[tuple[Any, ...]]:

@@ -1,0 +1,51 @@
+"""The periodic sweep under a clock that is set."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import time_machine
+from celery import Celery
+
+from cloud.beat import Scheduler
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Sending(Scheduler):
+    """Counts instead of sending."""
+
+    sent = 0
+
+    def apply_async(self, *_: object, **__: object) -> None:
+        self.sent += 1
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Sending:
+    app = Celery("beat", broker="memory://", set_as_current=False)
+    app.conf.beat_schedule = {"sweep": {"task": "sweep", "schedule": 3.0}}
+    return Sending(app, schedule_filename=str(tmp_path / "schedule"))
+
+
+def tick(scheduler: Sending, at: datetime) -> int:
+    """How many tasks are sent when it is asked at this time until nothing is due."""
+    before = scheduler.sent
+    with time_machine.travel(at, tick=False):
+        while scheduler.tick() == 0:
+            pass
+    return scheduler.sent - before
+
+
+def test_a_sweep_is_sent_every_three_seconds(scheduler: Sending) -> None:
+    tick(scheduler, NOON)
+    assert tick(scheduler, NOON + timedelta(seconds=1)) == 0
+    assert tick(scheduler, NOON + timedelta(seconds=4)) == 1
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(hours=1)])
+def test_sweeps_go_on_after_the_clock_was_set(scheduler: Sending, jump: timedelta) -> None:
+    tick(scheduler, NOON)
+    assert [tick(scheduler, NOON + jump + timedelta(seconds=n)) for n in (1, 5, 9)][1:] == [1, 1]
