@@ -14,15 +14,15 @@ from celery.beat import PersistentScheduler
 log = structlog.get_logger(__name__)
 
 
-class Scheduler(PersistentScheduler):  # type: ignore[misc]  # untyped
+class Scheduler(PersistentScheduler):
     """Celery's own, for which what was sent in the future was sent now."""
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send what is due; answers after how many seconds to ask again."""
         now = self.app.now()
-        ahead = [entry for entry in self.schedule.values() if entry.last_run_at > now]
+        ahead = [e for e in self.schedule.values() if e.last_run_at and e.last_run_at > now]
         if ahead:
-            log.warning("clock was set back", seconds=(ahead[0].last_run_at - now).total_seconds())
+            log.warning("clock was set back", at=now.isoformat())
             for entry in ahead:
                 entry.last_run_at = now
             self._heap = None  # made anew from the entries

@@ -12,6 +12,7 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
+from cloud import shell
 from deploy import broker, control, postgres, state, stop
 from deploy.cloud import Cloud
 
@@ -48,7 +49,7 @@ class Services:
 
     def close(self) -> None:
         if self._running:
-            stop.remove_all(self.instance)
+            _remove(self.instance)
         self._lock.close()
         shutil.rmtree(self._home, ignore_errors=True)
 
@@ -102,6 +103,15 @@ def _bring_up(cloud: Cloud) -> None:
     cloud.wait_until_up()
 
 
+def _remove(instance: state.Instance) -> None:
+    """Everything of the instance, and disks that a test gave to its hosts."""
+    stop.stop_all(instance)
+    mounts = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    for path in [Path(mount) for mount in mounts if Path(mount).is_relative_to(instance.data)]:
+        shell.run(["umount", path], timeout=30)
+    instance.remove_data()
+
+
 def clear_leftovers(sessions: Path) -> None:
     """Remove every session that nobody has locked any more."""
     for home in sessions.glob("session-*"):
@@ -109,7 +119,7 @@ def clear_leftovers(sessions: Path) -> None:
             with state.locked(home):
                 left = state.load(home)
                 if left is not None:
-                    stop.remove_all(left)
+                    _remove(left)
         except state.Busy:
             continue
         shutil.rmtree(home, ignore_errors=True)

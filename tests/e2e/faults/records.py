@@ -1,4 +1,4 @@
-"""What each fault cost: kept for the table at the session's end, and for `deploy/bench --faults`."""
+"""What each fault cost: for the table at the session's end, and for `deploy/bench --faults`."""
 
 from __future__ import annotations
 
