@@ -47,7 +47,13 @@ def app() -> Celery:
 
 def make_app(host: HostConfig) -> Celery:
     """The Celery app of one host."""
-    app = Celery("host", broker=host.broker_url, fixups=[], set_as_current=True)
+    app = Celery(
+        "host",
+        broker=host.broker_url,
+        fixups=[],
+        set_as_current=True,
+        amqp="cloud.reconnection:Amqp",
+    )
     # Without the queue argument Celery would ask for a global QoS, which quorum queues refuse.
     queues = [
         Queue(name, no_declare=True, queue_arguments={"x-queue-type": "quorum"})

@@ -27,7 +27,12 @@ from cloud.broker import DEAD, HOSTS_EXCHANGE, REPORTS, quorum
 
 log = structlog.get_logger(__name__)
 
-app = Celery("control", broker=settings.BROKER_URL, include=["vms.tasks"])
+app = Celery(
+    "control",
+    broker=settings.BROKER_URL,
+    include=["vms.tasks"],
+    amqp="cloud.reconnection:Amqp",
+)
 app.conf.update(
     task_queues=[
         Queue("control", Exchange("control", "topic"), "control", queue_arguments=quorum()),

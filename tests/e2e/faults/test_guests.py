@@ -15,8 +15,8 @@ from tests.e2e.world import until
 from vms.host import qmp
 from vms.host.paths import HostPaths
 
-# A creation is as fast as before; a stolen core or two must not make the test fail.
-_NORMAL_SECONDS = 4.0
+# Creations before the fault, which those during it are compared with.
+_SAMPLE = 4
 
 
 def test_a_killed_qemu_is_started_again_and_no_other(trial: Trial) -> None:
@@ -34,6 +34,7 @@ def test_a_silent_qemu_makes_its_own_server_unknown_and_slows_nobody(trial: Tria
     world, guests = trial.world, trial.qemus()
     resident, host = trial.residents["h1"], trial.host("h1")
     with trial.under_load("QEMU silent") as load:
+        usual = _usual_seconds(load)
         trial.qemu("h1").send_signal(signal.SIGSTOP)
         try:
             since = time.monotonic()
@@ -48,7 +49,7 @@ def test_a_silent_qemu_makes_its_own_server_unknown_and_slows_nobody(trial: Tria
             took = _creations_on(trial, load, "h1", since)
         finally:
             trial.qemu("h1").send_signal(signal.SIGCONT)
-        assert median(took) < _NORMAL_SECONDS, took
+        assert median(took) < _as_usual(usual), (took, usual)
         world.wait_for_status(resident, "running", seconds=45)
     assert trial.qemus() == guests, "it is the same guest as before"
 
@@ -73,6 +74,7 @@ def test_a_stopped_agent_delays_its_own_host_and_no_other(trial: Trial) -> None:
     supervisor, host = world.cloud.supervisor, trial.host("h1")
     before = supervisor.pid(host.agent)
     with trial.under_load("agent stopped") as load:
+        usual = _usual_seconds(load)
         supervisor.signal(host.agent, "STOP")
         try:
             assert psutil.Process(before).status() == psutil.STATUS_STOPPED
@@ -86,9 +88,20 @@ def test_a_stopped_agent_delays_its_own_host_and_no_other(trial: Trial) -> None:
             assert not _creations_on(trial, load, "h1", since), "nobody answers for h1"
         finally:
             supervisor.signal(host.agent, "CONT")
-        assert median(took) < _NORMAL_SECONDS, took
+        assert median(took) < _as_usual(usual), (took, usual)
     assert supervisor.pid(host.agent) == before
     assert trial.qemus() == guests
+
+
+def _usual_seconds(load: Load) -> list[float]:
+    """How long creations take while nothing is wrong."""
+    until(lambda: load.whole_since(0) >= _SAMPLE, "load goes", seconds=60)
+    return list(load.creations(0).values())
+
+
+def _as_usual(before: list[float]) -> float:
+    """What a median of creations must stay below: whoever waits for a silent QEMU waits longer."""
+    return 2 * median(before) + 1.0
 
 
 def _creations_on(trial: Trial, load: Load, host: str, since: float) -> list[float]:
