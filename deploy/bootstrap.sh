@@ -42,7 +42,7 @@ build_packages() { # psycopg2 is built from source
 }
 test_packages() {
     runtime_packages
-    echo iputils-ping busybox-static curl faketime
+    echo iputils-ping busybox-static curl
     . /etc/os-release
     case $ID in
         ubuntu) ;; # Chromium is a snap there, which cannot be driven headless as root

@@ -16,6 +16,7 @@ from deploy.hosts import LabHost
 # What the host tells control it has. The file behind it is sparse.
 _GIB = 64
 _SECONDS = 60.0
+_PAGE = 4096
 
 
 @contextmanager
@@ -43,9 +44,7 @@ def full(directory: Path) -> Iterator[None]:
     ballast = directory / "ballast"
     try:
         with ballast.open("wb") as file:
-            while free := _free(directory):
-                os.posix_fallocate(file.fileno(), file.tell(), free)
-                file.seek(0, os.SEEK_END)
+            _grow(file.fileno())
         yield
     finally:
         ballast.unlink()
@@ -55,7 +54,7 @@ def is_full(directory: Path) -> bool:
     """Whether a page more finds no room."""
     probe = directory / "probe"
     try:
-        probe.write_bytes(b"x" * 4096)
+        probe.write_bytes(b"x" * _PAGE)
     except OSError as error:
         return error.errno == errno.ENOSPC
     finally:
@@ -63,9 +62,16 @@ def is_full(directory: Path) -> bool:
     return False
 
 
-def _free(directory: Path) -> int:
-    seen = os.statvfs(directory)
-    return seen.f_bavail * seen.f_frsize
+def _grow(file: int) -> None:
+    """Take all blocks that there are; what is said to be free is not all to be had."""
+    length = _GIB * 2**30
+    while length >= _PAGE:
+        try:
+            os.posix_fallocate(file, os.fstat(file).st_size, length)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            length //= 2
 
 
 @contextmanager

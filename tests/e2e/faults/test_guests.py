@@ -77,7 +77,8 @@ def test_a_stopped_agent_delays_its_own_host_and_no_other(trial: Trial) -> None:
         usual = _usual_seconds(load)
         supervisor.signal(host.agent, "STOP")
         try:
-            assert psutil.Process(before).status() == psutil.STATUS_STOPPED
+            process = psutil.Process(before)
+            until(lambda: process.status() == psutil.STATUS_STOPPED, "it stands still", seconds=5)
             since = time.monotonic()
             time.sleep(30)
             assert world.status(trial.residents["h1"]) == "running"
