@@ -20,8 +20,8 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     There is one draft for each file, locked by whoever writes it: what a crash leaves of it is the
     next one's draft, so that crashes leave nothing that adds up.
     """
-    draft = path.with_name(f".{path.name}.new")
-    descriptor = _acquire(draft, wait=True)
+    fresh = draft(path)
+    descriptor = _acquire(fresh, wait=True)
     assert descriptor is not None, "whoever waits gets it"
     with os.fdopen(descriptor, "wb") as file:
         try:
@@ -30,11 +30,16 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
             os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
-            draft.replace(path)
+            fresh.replace(path)
         except BaseException:
-            draft.unlink(missing_ok=True)
+            fresh.unlink(missing_ok=True)
             raise
     sync_directory(path.parent)
+
+
+def draft(path: Path) -> Path:
+    """Where `write` has what will be `path`."""
+    return path.with_name(f".{path.name}.new")
 
 
 def failure(what: str, error: OSError) -> Failure:

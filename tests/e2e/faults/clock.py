@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
 
 from cloud import shell
 from deploy.cloud import Cloud
@@ -24,12 +25,14 @@ Set = Callable[[int], None]
 def settable(cloud: Cloud, programs: Sequence[Program]) -> Iterator[Set]:
     """Restarts the programs at both ends; the yielded function sets their clock, in seconds off."""
     names = [program.name for program in programs]
-    library = cloud.instance.data / "clock.so"
+    # What was started with a library or a file has it in its memory for as long as it runs.
+    place = Path(mkdtemp(prefix="clock-", dir=cloud.instance.data))
+    place.chmod(0o755)
+    library, clock = place / "clock.so", place / "seconds"
     shell.run(["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-o", library, _SOURCE], timeout=60)
-    clock = cloud.instance.data / "clock"
 
     def set_clock(seconds: int) -> None:
-        with clock.open("r+b") as file:  # the programs have this very file in their memory
+        with clock.open("r+b") as file:
             file.write(struct.pack("q", seconds))
 
     clock.write_bytes(struct.pack("q", 0))
