@@ -67,8 +67,7 @@ def test_a_host_whose_clock_jumps_by_an_hour_does_its_work(trial: Trial, seconds
         with trial.under_load(f"clock of a host an hour {way}") as load:
             set_clock(seconds)
             since = time.monotonic()
-            until(lambda: load.whole_since(since) >= 8, "work goes on", seconds=60)
-            assert _on(trial, load.creations(since), "h1"), "on that host, too"
+            until(lambda: _on(trial, load.creations(since), "h1"), "it has work done", seconds=120)
         with trial.under_load(f"clock of a host put right, an hour {way} before"):
             set_clock(0)
     assert trial.qemus() == guests
