@@ -42,7 +42,9 @@ def settable(cloud: Cloud, programs: Sequence[Program]) -> Iterator[Set]:
     cloud.supervisor.apply(faked)
     cloud.supervisor.start(*names)
     try:
+        cloud.wait_until_up()
         yield set_clock
     finally:
         cloud.supervisor.apply(programs)
         cloud.supervisor.start(*names)
+        cloud.wait_until_up()

@@ -13,6 +13,12 @@ from tests.e2e.faults.trial import Trial
 from vms.host.paths import tap_name
 
 _STRAY = 999_999
+_OPEN_AGAIN = """
+    UPDATE cloud_action
+    SET status = 'running', finished = NULL, started = now() - interval '2 hours',
+        deadline = now() - interval '1 hour'
+    WHERE id = (SELECT max(id) FROM cloud_action) RETURNING id
+"""
 
 
 def test_what_nobody_ordered_is_found_on_a_host(trial: Trial) -> None:
@@ -43,11 +49,7 @@ def test_what_the_inventory_holds_for_nobody_is_found(trial: Trial) -> None:
     with closing(psycopg2.connect(postgres.url(instance))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(
-                "UPDATE cloud_action SET status = 'running', deadline = now() - interval '1 hour',"
-                " started = now() - interval '2 hours' WHERE id = (SELECT max(id) FROM"
-                " cloud_action) RETURNING id"
-            )
+            cursor.execute(_OPEN_AGAIN)
             action = cursor.fetchone()[0]
         found = leaks.leaks(trial.world.cloud)
     assert any(line.startswith(f"still open: action {action}") for line in found)
