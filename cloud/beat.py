@@ -1,7 +1,9 @@
-"""Beat's timetable under a clock that may be set: the sweep is the guarantee, it must go on.
+"""Beat's timetable: it goes on when the clock is set, and when the broker is away.
 
-Celery asks the wall clock how long ago a task was sent. After the clock was set back by an hour
-nothing would be due for an hour, in which no gap is found and no deadline ends anything.
+The sweep is the guarantee, and beat has it sent. Celery asks the wall clock how long ago a task
+was sent: after the clock was set back by an hour nothing would be due for an hour. And while the
+broker is away nothing can be sent; then beat itself does what needs no host, so that servers of
+hosts that nobody hears are unknown and no Action outlives its deadline.
 """
 
 from __future__ import annotations
@@ -9,9 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from celery.beat import PersistentScheduler
+from celery.beat import PersistentScheduler, ScheduleEntry, SchedulingError
+from django.db import close_old_connections
 
 log = structlog.get_logger(__name__)
+
+# What is done here in place of a task that cannot be sent.
+WITHOUT_BROKER = {"control.sweep": "control.watch"}
 
 
 class Scheduler(PersistentScheduler):
@@ -28,3 +34,13 @@ class Scheduler(PersistentScheduler):
             self._heap = None  # made anew from the entries
         delay: float = super().tick(*args, **kwargs)
         return delay
+
+    def apply_async(self, entry: ScheduleEntry, *args: Any, **kwargs: Any) -> Any:
+        """Send the entry's task, or do what is done without it; raises SchedulingError."""
+        try:
+            return super().apply_async(entry, *args, **kwargs)
+        except SchedulingError:
+            if substitute := WITHOUT_BROKER.get(entry.task or ""):
+                close_old_connections()
+                self.app.tasks[substitute].apply()
+            raise

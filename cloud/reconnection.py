@@ -17,8 +17,17 @@ MOST_SECONDS = 3
 class Insistent(Connection):
     """Asks for a broker that is away every few seconds, however long it has been away."""
 
-    def _ensure_connection(self, *args: Any, **options: Any) -> Any:
-        return super()._ensure_connection(*args, **{"interval_max": MOST_SECONDS, **options})
+    def _ensure_connection(  # type: ignore[override]  # the rest by keyword
+        self,
+        errback: Any = None,
+        max_retries: int | None = None,
+        interval_start: int = 2,
+        interval_step: int = 2,
+        interval_max: int = MOST_SECONDS,
+        **options: Any,
+    ) -> Any:
+        intervals = (interval_start, interval_step, interval_max)
+        return super()._ensure_connection(errback, max_retries, *intervals, **options)
 
 
 class Amqp(AMQP):

@@ -53,6 +53,12 @@ def sweep() -> None:
     end_overdue_actions(now)
 
 
+def watch(now: datetime) -> None:
+    """What of a round needs neither the broker nor a host: hosts are silent, deadlines pass."""
+    mark_unknown(now)
+    end_overdue_actions(now)
+
+
 def mark_unknown(now: datetime) -> int:
     """VMs of hosts that do not speak are unknown: silence is neither "off" nor "gone"."""
     silent = Host.objects.silent(now, settings.HOST_SILENT_SECONDS)

@@ -147,3 +147,13 @@ def test_a_heartbeat_of_before_the_clock_was_set_back_says_nothing(vm: VM) -> No
     assert Host.objects.get().is_silent(now, 30)
     assert Host.objects.silent(now, 30).exists()
     assert not Host.objects.speaking(now, 30).exists()
+
+
+def test_with_the_broker_away_silence_and_deadlines_are_still_seen(vm: VM) -> None:
+    reports.vm_report(make.report(vm), "host-h1")
+    power(vm, PowerCommand.POWEROFF)
+    Host.objects.update(last_heartbeat=later(-3600))
+    reconcile.watch(later(10_000))
+    vm.refresh_from_db()
+    assert vm.status == "unknown"
+    assert not Action.objects.open().exists()

@@ -21,4 +21,5 @@ def test_who_asks_for_another_wait_gets_it(monkeypatch: pytest.MonkeyPatch) -> N
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr("kombu.connection.retry_over_time", lambda *args, **_: asked.append(args))
     Insistent("memory://").ensure_connection(interval_max=0)
-    assert asked[0][8] == 0
+    Insistent("memory://").ensure_connection(None, 1, 0, 0, 0, reraise_as_library_errors=False)
+    assert [one[8] for one in asked] == [0, 0]
