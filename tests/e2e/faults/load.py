@@ -26,7 +26,7 @@ PERIOD_SECONDS = float(os.environ.get("CUMULET_FAULT_LOAD_SECONDS", "2"))
 # back-off after it.
 PATIENCE_SECONDS = 200.0
 # What is answered within that is repeated at once, what is not after a pause.
-ANSWER_SECONDS = 15.0
+ANSWER_SECONDS = 30.0
 _PAUSES = (0.3, 0.3, 0.5, 1.0, 2.0)
 # Who waits is not joined by ever more: as many as an outage of a minute makes wait, and some.
 _MOST_AT_ONCE = 45
