@@ -85,8 +85,10 @@ def test_only_the_two_apps_and_their_tasks_surroundings_know_celery() -> None:
         "cloud/beat.py",
         "cloud/celery.py",
         "cloud/inspection.py",
+        "cloud/intake.py",
         "cloud/reconnection.py",
         "cloud/taskcontext.py",
+        "cloud/worker.py",
     }
 
 

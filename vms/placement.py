@@ -66,6 +66,7 @@ class Candidate:
     led_away: bool = False
     takes_members: bool = True
     revoked: bool = False
+    unverified: bool = False
     free_ports: Mapping[str, int] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     disk_full: bool = False
@@ -135,6 +136,8 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
         return "does not answer"
     if candidate.disk_full:
         return "has less than 1 GiB left on its disk: make room there"
+    if candidate.unverified:
+        return "has not said yet what it has, since the inventory was restored"
     if reason := _unconnected(demand, candidate) or _unguarded(demand, candidate):
         return reason
     if demand.cores > candidate.cores:
