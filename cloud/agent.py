@@ -49,7 +49,14 @@ def make_app(host: HostConfig) -> Celery:
     """The Celery app of one host."""
     # An error of the machine (a full disk) says nothing about the message, which comes again.
     base = intake.task_class(passing=(OSError,))
-    app = Celery("host", broker=host.broker_url, fixups=[], set_as_current=True, task_cls=base)
+    app = Celery(
+        "host",
+        broker=host.broker_url,
+        fixups=[],
+        set_as_current=True,
+        task_cls=base,
+        amqp="cloud.reconnection:Amqp",
+    )
     # Without the queue argument Celery would ask for a global QoS, which quorum queues refuse.
     queues = [
         Queue(name, no_declare=True, queue_arguments={"x-queue-type": "quorum"})

@@ -35,6 +35,7 @@ app = Celery(
     "control",
     broker=settings.BROKER_URL,
     include=["vms.tasks"],
+    amqp="cloud.reconnection:Amqp",
     fixups=["cloud.workerdb:fixup"],
     task_cls=intake.task_class(workerdb.AWAY, pause=workerdb.wait),
 )
@@ -63,6 +64,7 @@ app.conf.update(
     broker_connection_timeout=2,
     broker_heartbeat=30,
     worker_consumer="cloud.doorkeeper:ControlConsumer",
+    beat_scheduler="cloud.beat:Scheduler",
     # A sweep that could not run in its own interval is worthless: the next one does its work.
     beat_schedule={
         "sweep": {

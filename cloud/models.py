@@ -243,8 +243,8 @@ class Host(models.Model):
 
     def is_silent(self, now: datetime, after_seconds: float) -> bool:
         """Like `HostQuerySet.silent`, of this row as it was read."""
-        limit = now - timedelta(seconds=after_seconds)
-        return self.last_heartbeat is None or self.last_heartbeat < limit
+        heard = self.last_heartbeat
+        return heard is None or abs(now - heard) > timedelta(seconds=after_seconds)
 
 
 class Action(models.Model):

@@ -14,6 +14,7 @@ from functools import partial
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from cloud import buckets, steps
@@ -22,10 +23,10 @@ from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
 from cloud.patience import backoff
-from cloud.querysets import HostQuerySet
+from cloud.querysets import HostQuerySet, waited
 from vms import dead_letters, dispatch, overdue, usage
 from vms.drift.record import forget_closed
-from vms.intent import want
+from vms.intent import set_status, want
 from vms.lifecycle import Status
 from vms.models import VM, Image, ImageCopy
 from vms.overdue import Explainer
@@ -52,6 +53,7 @@ def sweep() -> None:
     parts: tuple[Callable[[], object], ...] = (
         partial(end_overdue_actions, now),
         partial(mark_unknown, now),
+        partial(recognise, now),
         partial(forgive_ignored_shutdowns, now),
         partial(ask_unverified, now),
         partial(dispatch_due_vms, now),
@@ -63,6 +65,12 @@ def sweep() -> None:
     failures = [error for part in parts if (error := _tried(part)) is not None]
     if failures:
         raise failures[0]
+
+
+def watch(now: datetime) -> None:
+    """What of a round needs neither the broker nor a host: hosts are silent, deadlines pass."""
+    mark_unknown(now)
+    end_overdue_actions(now)
 
 
 def mark_unknown(now: datetime) -> int:
@@ -79,6 +87,27 @@ def mark_unknown(now: datetime) -> int:
             known.select_for_update(of=("self",), skip_locked=True).values_list("pk", flat=True)
         )
         return VM.objects.filter(pk__in=free).update(status=Status.UNKNOWN)
+
+
+def recognise(now: datetime) -> int:
+    """VMs of hosts that speak are as they were seen last.
+
+    A heartbeat says so too, but a sweep that looked just before it came may have the last word.
+    """
+    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
+    taken_for_unknown = VM.objects.filter(
+        status=Status.UNKNOWN, provisioned=True, deleting=False, host__in=speaking
+    ).exclude(observed_power=Power.UNKNOWN)
+    with transaction.atomic():
+        vms = list(
+            taken_for_unknown.select_related("host").select_for_update(
+                of=("self",), skip_locked=True
+            )[:BATCH]
+        )
+        for vm in vms:
+            set_status(vm)
+            vm.save(update_fields=["status"])
+    return len(vms)
 
 
 def forgive_ignored_shutdowns(now: datetime) -> int:
@@ -123,7 +152,7 @@ def dispatch_due_images(now: datetime) -> int:
     """Every host gets every image, so that a new server does not wait for a download."""
     _plan_copies()
     due = (
-        ImageCopy.objects.filter(ready=False, image__deleted_at=None, next_dispatch_at__lte=now)
+        ImageCopy.objects.filter(waited(now), ready=False, image__deleted_at=None)
         .exclude(image__status=Image.Status.UNAVAILABLE)
         .exclude(host__in=_numbers(Host.objects.silent(now, settings.HOST_SILENT_SECONDS)))
         .select_related("image", "host")
@@ -142,7 +171,13 @@ def dispatch_due_images(now: datetime) -> int:
 
 
 def end_overdue_actions(now: datetime) -> int:
-    """No Action stays open for ever, however many are late; the VM stays usable and deletable."""
+    """No Action stays open for ever, however many are late; the VM stays usable and deletable.
+
+    One that began in the future gets its time anew, as nobody knows how much of it has passed.
+    """
+    Action.objects.begun_in_the_future(now).update(
+        started=now, deadline=now + (F("deadline") - F("started"))
+    )
     ended = 0
     while batch := list(Action.objects.overdue(now).with_course()[:BATCH]):
         explainer = Explainer(batch, now)

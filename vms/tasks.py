@@ -84,6 +84,12 @@ def sweep() -> None:
     reconcile.sweep()
 
 
+@app.task(name="control.watch")
+def watch() -> None:
+    """Run by `cloud.beat` itself."""
+    reconcile.watch(timezone.now())
+
+
 @app.task(name="control.tidy")
 def tidy() -> None:
     reconcile.tidy(timezone.now())

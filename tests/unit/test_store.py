@@ -12,7 +12,7 @@ from msgspec import Struct
 from cloud.hostconfig import HostConfig
 from cloud.wire import WIRE_VERSION, encode
 from tests.documents import HOST_UUID, SPEC, a_removal, a_spec
-from vms.host import documents, store
+from vms.host import documents, files, removal, store
 from vms.host.host import Host
 from vms.host.memory import VmMemory
 from vms.host.paths import HostPaths
@@ -136,6 +136,18 @@ def test_what_is_remembered_of_a_vm_survives(host: Host) -> None:
 def test_documents_with_secrets_are_for_root_alone(host: Host) -> None:
     store.accept(host, SPEC)
     assert host.paths.vm(7).spec.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_removal_that_comes_again_while_files_go_is_stored_all_the_same(host: Host) -> None:
+    """The sweep sends it once more while the first one is at work."""
+    store.accept(host, SPEC)
+    store.accept_removal(host, a_removal())
+    paths = host.paths.vm(7)
+    half = files.draft(paths.removal)
+    half.write_bytes(b"half")
+    (_, remove_files) = next(s for s in removal.steps(host, a_removal(), paths) if s[0] == "disk")
+    remove_files()
+    assert sorted(paths.state.iterdir()) == [half, paths.removal]
 
 
 class TestAnotherRelease:

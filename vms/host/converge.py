@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
 from msgspec import structs
 
 from cloud import logs, requestid
@@ -24,6 +25,8 @@ from vms.host.plan import Guest, Observed, plan
 from vms.host.removal import steps as removal_steps
 from vms.host.steps import Steps, attempt
 from vms.spec import Power, PowerGoal, SeenVm, VmRemoval, VmReport, VmSpec
+
+log = structlog.get_logger(__name__)
 
 # Takes a report to control; answers whether it is on its way.
 Send = Callable[[VmReport], bool]
@@ -80,11 +83,19 @@ def _round(host: Host, paths: VmPaths, *, insist: bool, counters: bool) -> VmRep
         # Larger than any before, even if what was remembered is lost.
         report = structs.replace(report, seq=max(memory.seq + 1, int(time.time() * 1000)))
         paths.unsent.touch()  # before it counts as told: a crash from here on loses no report
-        store.remember(paths, structs.replace(after, seq=report.seq, told=report))
+        _remember(paths, structs.replace(after, seq=report.seq, told=report))
         return report
     if after != before:
-        store.remember(paths, after)
+        _remember(paths, after)
     return None
+
+
+def _remember(paths: VmPaths, memory: VmMemory) -> None:
+    """Without room for it control hears all the same, and again until there is."""
+    try:
+        store.remember(paths, memory)
+    except OSError as error:
+        log.warning("not remembered", reason=str(error))
 
 
 def _heard(memory: VmMemory, generation: int, *, delivered: bool) -> VmMemory:
