@@ -181,6 +181,11 @@ class VM(models.Model):
                 name="vm_ignoring_shutdown",
                 condition=Q(goal=PowerGoal.SHUTDOWN, observed_power=Power.RUNNING, deleting=False),
             ),
+            models.Index(
+                fields=["host"],
+                name="vm_unknown",
+                condition=Q(status=Status.UNKNOWN, deleting=False),
+            ),
             models.Index(fields=["project", "status"], name="vm_by_status"),
         ]
 

@@ -94,10 +94,11 @@ def recognise(now: datetime) -> int:
 
     A heartbeat says so too, but a sweep that looked just before it came may have the last word.
     """
-    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
-    taken_for_unknown = VM.objects.filter(
-        status=Status.UNKNOWN, provisioned=True, deleting=False, host__in=speaking
-    ).exclude(observed_power=Power.UNKNOWN)
+    taken_for_unknown = (
+        VM.objects.filter(status=Status.UNKNOWN, provisioned=True, deleting=False)
+        .exclude(observed_power=Power.UNKNOWN)
+        .exclude(host__in=_numbers(Host.objects.silent(now, settings.HOST_SILENT_SECONDS)))
+    )
     with transaction.atomic():
         vms = list(
             taken_for_unknown.select_related("host").select_for_update(
