@@ -16,22 +16,27 @@ class Standstill(Exception):
 
 
 class Clock:
-    """`now` in Unix seconds. Whoever sleeps in a thread of the real program moves it on."""
+    """Whoever sleeps in a thread of the real program moves it on.
+
+    What is counted are seconds since EPOCH: a Unix time has not the digits for a timer's rest.
+    """
 
     def __init__(self) -> None:
-        self.now = EPOCH
+        self.elapsed = 0.0
+
+    @property
+    def now(self) -> float:
+        """Unix seconds."""
+        return EPOCH + self.elapsed
 
     def time(self) -> float:
         return self.now
 
     def monotonic(self) -> float:
-        return self.now - EPOCH
-
-    def time_ns(self) -> int:
-        return int(self.now * 1e9)
+        return self.elapsed
 
     def sleep(self, seconds: float) -> None:
-        self.now += max(seconds, 0.0)
+        self.elapsed += max(seconds, 0.0)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

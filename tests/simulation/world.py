@@ -109,7 +109,7 @@ class Kept:
         self._copy = world.place.with_name(f"{world.place.name}-kept")
         shutil.rmtree(self._copy, ignore_errors=True)
         shutil.copytree(self._place, self._copy)
-        self._now = world.clock.now
+        self._elapsed = world.clock.elapsed
         self._boots = {name: machine.boots for name, machine in world.machines.items()}
         self._kernels = {
             name: copy.deepcopy(machine.kernel) for name, machine in world.machines.items()
@@ -123,7 +123,7 @@ class Kept:
         shutil.rmtree(self._place)
         shutil.copytree(self._copy, self._place)
         world = World(self._place, self._plan)
-        world.clock.now = self._now
+        world.clock.elapsed = self._elapsed
         for name, machine in world.machines.items():
             machine.boots = self._boots[name]
             machine.kernel = copy.deepcopy(self._kernels[name])
