@@ -8,7 +8,6 @@ could not do.
 from __future__ import annotations
 
 import asyncio
-import functools
 import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
@@ -49,6 +48,8 @@ class Actor:
 
 
 _current: ContextVar[Actor | None] = ContextVar("actor", default=None)
+# What one effect consists of is none of its own.
+_within: ContextVar[bool] = ContextVar("within", default=False)
 
 
 def current() -> Actor | None:
@@ -73,8 +74,10 @@ def acting_as(actor: Actor | None) -> Iterator[None]:
 
 def start(actor: Actor, work: Coroutine[Any, Any, None]) -> None:
     """Run it as this program."""
+    token = _within.set(False)
     with acting_as(actor):
         asyncio.get_running_loop().create_task(_run(work))
+    _within.reset(token)
 
 
 async def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -122,22 +125,19 @@ class Effects:
     def stop(self) -> None:
         self.counting = False
 
-    def wrap(self, what: str, act: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, as one effect."""
-
-        @functools.wraps(act)
-        def acted(*arguments: Any, **more: Any) -> Any:
-            return self.do(what, act, *arguments, **more)
-
-        return acted
-
     def do(self, what: str, act: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
         """One effect of whoever acts; without anybody it is the world's own."""
         actor = _current.get()
         if actor is None:
             return act(*arguments, **more)
+        if _within.get():
+            return act(*arguments, **more)
         number = self.before(actor, what)
-        result = act(*arguments, **more)
+        token = _within.set(True)
+        try:
+            result = act(*arguments, **more)
+        finally:
+            _within.reset(token)
         self.after(number, actor, what)
         return result
 

@@ -54,6 +54,10 @@ class Control:
         self.actor = self._worker()
         self._start_beat()
 
+    def kill(self) -> None:
+        if self.actor is not None:
+            self.actor.die()
+
     def _worker(self) -> Actor:
         actor = Actor("control")
         actor.ended = lambda: self._world.later(RESTART_SECONDS, self._again)

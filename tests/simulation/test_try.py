@@ -1,34 +1,36 @@
-import asyncio, time, logging
+import os, time
 import pytest
-from tests import factories as make
-from tests.simulation.world import World, Plan, running, Kept
-from vms.models import VM
-from cloud.models import Host, Action
+from tests.simulation.runs import Studio, CALM
+from tests.simulation.scenes import SCENES, BY_NAME
+from tests.simulation.faults import Faults, points
 
 pytestmark = pytest.mark.django_db
 
-def test_first(place, tmp_path):
-    import hashlib
-    world = World(place, Plan())
-    img = place.parent/"image"; img.write_bytes(b"disk"*1024)
-    real = time.perf_counter
-    with running(world) as runner:
-        async def story():
-            for n in world.machines:
-                Host.objects.create(name=n, location=make.location())
-            make.image(url=f"file://{img}", sha256=hashlib.sha256(img.read_bytes()).hexdigest(), bytes=4096, format="raw")
-            make.pool(); make.pool("2001:db8::/56")
-            world.start()
-            await asyncio.sleep(10)
-            print(Host.objects.values())
-            world.effects.begin(world.effects.judge)
-            t=real()
-            vm = world.ask(lambda: make.ordered().vm)
-            await asyncio.sleep(10)
-            print("took", real()-t)
-            vm.refresh_from_db()
-            print(vm.status, vm.converged, vm.failure_message, world.complaints)
-            print(Action.objects.values_list("command","status"))
-            for i,x in enumerate(world.effects.trace): print(i,x)
-        runner.run(story())
-    assert 0
+def test_all(place):
+    studio = Studio(place)
+    names = os.environ.get("SCENES","").split() or [s.name for s in SCENES]
+    mode = os.environ.get("MODE", "none")
+    stride = int(os.environ.get("STRIDE", "1"))
+    bad = 0
+    for name in names:
+        t=time.perf_counter()
+        try:
+            with studio.scene(BY_NAME[name]) as rehearsed:
+                t1=time.perf_counter()
+                run = rehearsed.play(CALM)
+                print(f"{name}: setup {t1-t:.2f} run {time.perf_counter()-t1:.2f} effects {len(run.trace)} settled {run.settled:.0f} {run.wrong}", flush=True)
+                if mode=="none": continue
+                if mode=="trace":
+                    for i,x in enumerate(run.trace): print(i,x)
+                plans = {"kill": points(run.trace), "broker":[f"broker:{n}" for n in range(len(run.trace))], "seed":[f"seed:{n}" for n in range(int(os.environ.get("SEEDS","20")))]}.get(mode, [mode])
+                t2=time.perf_counter()
+                n=0; longest=0
+                for one in plans[::stride]:
+                    r = rehearsed.play(Faults(one)); n+=1
+                    longest=max(longest,r.settled)
+                    if r.wrong:
+                        print(r, flush=True); bad+=1
+                        if bad>int(os.environ.get("BAD","12")): return
+                print(f"   {n} runs, {(time.perf_counter()-t2)/n*1000:.0f} ms each, longest settle {longest:.0f}", flush=True)
+        except Exception as e:
+            import traceback; print(name, "FAILED", repr(e)[:1500]); traceback.print_exc(limit=-3)

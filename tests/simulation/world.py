@@ -6,16 +6,21 @@ import asyncio
 import copy
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
-from django.db import connection, transaction
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import connection, connections, transaction
+
+from cloud.errors import CumuletError
 
 from tests.simulation import actors, control, seams
-from tests.simulation.actors import Actor, Effects
+from tests.simulation.actors import Actor, Effects, Killed
 from tests.simulation.bus import Bus
 from tests.simulation.clock import Clock, VirtualLoop
 from tests.simulation.control import Control
@@ -86,11 +91,19 @@ class World:
         with actors.acting_as(Actor(name)):
             return act()
 
+    def ask_and_forget(self, act: Callable[[], Any]) -> None:
+        """A request that may be refused, or die with its worker."""
+        with suppress(Killed, CumuletError, ObjectDoesNotExist):
+            self.ask(act)
+
 
 @contextmanager
 def running(world: World) -> Iterator[asyncio.Runner]:
     """The seams are in place, and a loop in virtual time."""
+    # Each task would have a connection of its own, and not see what the test's transaction holds.
+    shared = SimpleNamespace(default=connections["default"])
     with (
+        mock.patch.object(connections, "_connections", shared),
         seams.replaced(world),
         control.transactions(world.effects, world.control.between),
         asyncio.Runner(loop_factory=lambda: VirtualLoop(world.clock)) as runner,
@@ -104,10 +117,9 @@ class Kept:
     processes, and the database.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, name: str) -> None:
         self._place, self._plan = world.place, world.plan
-        self._copy = world.place.with_name(f"{world.place.name}-kept")
-        shutil.rmtree(self._copy, ignore_errors=True)
+        self._copy = world.place.with_name(f"kept-{name}")
         shutil.copytree(self._place, self._copy)
         self._elapsed = world.clock.elapsed
         self._boots = {name: machine.boots for name, machine in world.machines.items()}
