@@ -30,6 +30,15 @@ import django  # noqa: E402  (settings come from the environment above)
 django.setup()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `deploy/test simulation` takes; see tests/simulation."""
+    group = parser.getgroup("simulation", "the crash simulation")
+    group.addoption("--scene", help="only this scene")
+    group.addoption("--seeds", type=int, help="so many seeds of each scene, and nothing else")
+    group.addoption("--seed", type=int, help="this seed alone")
+    group.addoption("--step", help="kill:N, kill:N+ or broker:N alone, or `all` crash points")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     SERVICES.open()
 

@@ -1,4 +1,4 @@
-"""A place in memory for the simulation's files."""
+"""The simulation's own words on the command line, and a place in memory for its files."""
 
 from __future__ import annotations
 

@@ -79,6 +79,7 @@ class Qemu:
 
     def belong(self, world: World, pid: int) -> None:
         self._world, self._pid, self._steps = world, pid, 0
+        self._leaving: dict[str, float] = {}
 
     def begin(self, world: World, pid: int) -> None:
         self.belong(world, pid)
@@ -103,6 +104,11 @@ class Qemu:
 
     def execute(self, name: str, arguments: dict[str, Any]) -> Any:
         """Raises QmpRefused."""
+        # Whoever waits for the guest's consent asks again, and lets time pass in between.
+        for device, consent in list(self._leaving.items()):
+            if consent <= self._world.clock.elapsed:
+                self.devices.discard(device)
+                del self._leaving[device]
         match name:
             case "query-status":
                 return {"status": self.state}
@@ -130,8 +136,8 @@ class Qemu:
                 if arguments["id"] not in self.devices:
                     raise QmpRefused(f"no device {arguments['id']}")
                 if self.guest is Guest.UP:
-                    gone = arguments["id"]
-                    self._later(CONSENT_SECONDS, Guest.UP, lambda: self.devices.discard(gone))
+                    consent = self._world.clock.elapsed + CONSENT_SECONDS
+                    self._leaving.setdefault(arguments["id"], consent)
             case "netdev_add":
                 self._add_netdev({key: str(value) for key, value in arguments.items()})
             case "netdev_del":

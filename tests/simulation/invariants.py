@@ -52,7 +52,7 @@ def _of_inventory() -> Iterator[str]:
     for action in Action.objects.filter(status="error", error_code=""):
         yield f"action {action.command} {action.pk} failed without a code"
     for replica in Replica.objects.filter(converged=False):
-        yield f"network {replica.network_id} on host {replica.host_id} is not as it should be"
+        yield f"network {replica.network_id} on host {replica.host_id} is not as it should be: {replica.failure_message}"
     for address in Address.objects.filter(state=Address.State.QUARANTINE):
         yield f"address {address} is in quarantine"
     for address in Address.objects.filter(
@@ -78,7 +78,6 @@ class _Wanted:
     vms: dict[int, VM]
     running: dict[int, tuple[NicSpec, ...]]
     networks: dict[int, bool]
-    left_networks: frozenset[int]
     macs: frozenset[str]
     images: frozenset[str]
 
@@ -97,7 +96,6 @@ class _Wanted:
                 if vm.goal == PowerGoal.RUNNING
             },
             networks=networks,
-            left_networks=frozenset(one.network_id for one in replicas if not one.wanted),
             macs=frozenset(
                 Nic.objects.filter(network__in=networks).values_list("mac", flat=True)
             ),
@@ -285,9 +283,8 @@ def _may_be(path: str, wanted: _Wanted) -> bool:
             case "vms":
                 return int(parts[1]) in wanted.vms and name == "qemu.log"
             case "networks":
-                return name.endswith(".removed.json") and (
-                    int(name.partition(".")[0]) in wanted.left_networks
-                )
+                number = int(name.lstrip(".").partition(".")[0])
+                return name.endswith(".removed.json") and number not in wanted.networks
         return False
     match first:
         case "monitor":

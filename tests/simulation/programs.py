@@ -61,7 +61,8 @@ class Programs:
         if words[0].startswith("qemu-system"):
             machine.start_qemu(words, log)
         elif words[:2] == ["unshare", "--net"]:
-            machine.world.processes.start(machine, words[2:])
+            keeper = machine.world.processes.start(machine, words[2:])
+            machine.kernel.add("lo", "loopback", keeper.pid)
         elif words[1:3] == ["-m", "networks.host.outside"]:
             _start_outlet(machine, words)
         elif words[1:3] == ["-m", "vms.host.fetch"]:

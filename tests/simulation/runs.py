@@ -157,10 +157,12 @@ async def _at_rest(world: World) -> None:
 async def _settled(world: World) -> list[str]:
     """What is still wrong after a while; most often nothing, and then it ends at once."""
     deadline = world.clock.elapsed + SETTLE_SECONDS
+    wrong: list[str] = []
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        wrong = violations(world)
+        before, wrong = wrong, violations(world)
         over = world.clock.elapsed > deadline or bool(world.complaints)
+        if not wrong and world.clock.elapsed > deadline - SETTLE_SECONDS + 20: print("LAST", before)
         if not wrong or over:
             return wrong
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloud.models import Host
-from networks.models import Firewall, FloatingIp, IpType, PrivateNetwork
+from networks.models import Firewall, FloatingIp, IpType, PrimaryIp, PrivateNetwork
 from networks.public_ips import IpOrder
 from tests import factories as make
 from tests.simulation.world import Plan, World
@@ -170,7 +170,7 @@ def _address_taken(stage: Stage) -> None:
 
 def _address_given_back(stage: Stage) -> None:
     vm = stage.vm()
-    assign_primary_ip(make.project().primary_ips.filter(type="ipv4").first(), vm)
+    assign_primary_ip(PrimaryIp.objects.get(address__ip__family=4), vm)
 
 
 def _ports(*guest_ports: int) -> Act:
