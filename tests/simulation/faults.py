@@ -1,8 +1,9 @@
 """What goes wrong in one run: a plan that is told from its name, so that it can be repeated.
 
 `kill:12` kills whoever is about to have the twelfth effect, `kill:12+` right after it; `broker:12`
-stops the broker at that moment, empties its queues, and brings it back; `seed:7` is a bad time in
-which several things happen, as that seed's dice fall.
+stops the broker at that moment, empties its queues, and brings it back; `storm:3` doubles most
+messages and delays them by up to ten seconds, which mixes them; `seed:7` is a bad time in which
+several things happen, as that seed's dice fall.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 BROKER_SECONDS = 20.0
 BAD_SECONDS = 20.0
+SILENT_SECONDS = 8.0
 _EFFECTS = 250
+STORM = Weather(doubled=0.8, delay=10.0)
 
 
 class BadName(ValueError):
@@ -42,7 +45,7 @@ class Faults:
 
     @property
     def seconds(self) -> float:
-        return BAD_SECONDS if self.kind == "seed" else 0.0
+        return BAD_SECONDS if self.kind in ("seed", "storm") else 0.0
 
     def begin(self, world: World) -> None:
         """From here on things go wrong. Raises BadName."""
@@ -53,14 +56,18 @@ class Faults:
                 self._kill_one(world)
             case "broker":
                 self._stop_broker(world)
+            case "storm":
+                world.random.seed(self.number)
+                world.bus.weather = STORM
+                world.effects.begin(merciful)
             case "seed":
                 self._throw_dice(world)
             case _:
-                raise BadName(f"{self.name!r} is not none, kill:N, kill:N+, broker:N or seed:N")
+                raise BadName(f"{self.name!r} is not none, kill:N, kill:N+, broker:N, storm:N or seed:N")
 
     def end(self, world: World) -> None:
         """Nothing goes wrong any more."""
-        if self.kind == "seed":
+        if self.seconds:
             world.effects.judge = merciful
             world.bus.weather = CALM
             world.bus.return_()
@@ -103,10 +110,13 @@ class Faults:
             _one_event(world, dice)
 
 
+_EVENTS = ("broker", "reboot", "agent", "monitor", "control", "program", "silence")
+
+
 def _one_event(world: World, dice: Random) -> None:
     when = dice.uniform(0.0, BAD_SECONDS / 2)
     name = dice.choice(sorted(world.machines))
-    match dice.choice(("broker", "reboot", "agent", "monitor", "control", "program")):
+    match dice.choice(_EVENTS):
         case "broker":
             seconds = dice.uniform(1.0, BAD_SECONDS)
             world.later(when, lambda: _lose_broker(world, seconds, purge=dice.random() < 0.5))
@@ -114,6 +124,8 @@ def _one_event(world: World, dice: Random) -> None:
             world.later(when, world.programs[name].reboot)
         case "control":
             world.later(when, world.control.kill)
+        case "silence":
+            world.later(when, lambda: _silence(world, name))
         case "program":
             world.later(when, lambda: _end_a_program(world, name, dice))
         case kind:
@@ -124,6 +136,11 @@ def _end_a_program(world: World, name: str, dice: Random) -> None:
     running = world.machines[name].processes
     if running:
         world.processes.end(dice.choice(running))
+
+
+def _silence(world: World, name: str) -> None:
+    for qemu in world.machines[name].guests:
+        qemu.fall_silent(SILENT_SECONDS)
 
 
 def _lose_broker(world: World, seconds: float, *, purge: bool = True) -> None:

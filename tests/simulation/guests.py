@@ -13,7 +13,7 @@ from qemu.qmp import ConnectError
 
 from tests.simulation import actors
 from vms.host import qmp
-from vms.host.qmp import Command, QmpAbsent, QmpRefused
+from vms.host.qmp import Command, QmpAbsent, QmpRefused, QmpSilent
 
 if TYPE_CHECKING:
     from tests.simulation.actors import Effects
@@ -80,6 +80,7 @@ class Qemu:
     def belong(self, world: World, pid: int) -> None:
         self._world, self._pid, self._steps = world, pid, 0
         self._leaving: dict[str, float] = {}
+        self.silent_until = 0.0
 
     def begin(self, world: World, pid: int) -> None:
         self.belong(world, pid)
@@ -97,6 +98,14 @@ class Qemu:
     @property
     def alive(self) -> bool:
         return self._world.processes.get(self._pid) is not None
+
+    def fall_silent(self, seconds: float) -> None:
+        """It lives, and answers nobody."""
+        self.silent_until = self._world.clock.elapsed + seconds
+
+    @property
+    def silent(self) -> bool:
+        return self._world.clock.elapsed < self.silent_until
 
     @property
     def state(self) -> str:
@@ -251,6 +260,9 @@ def ask(effects: Effects, socket: Path, *commands: str | Command) -> list[Any]:
         qemu = actors.machine().qemu_at(Path(socket))
         if qemu is None:
             raise QmpAbsent(f"nobody listens on {socket}")
+        if qemu.silent:
+            actors.machine().world.clock.sleep(qmp.EXECUTE_SECONDS)
+            raise QmpSilent(f"no answer on {socket}")
         arguments = dict(command.arguments)
         if command.name in _READING:
             answers.append(qemu.execute(command.name, arguments))

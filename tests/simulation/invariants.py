@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 from cloud.models import Action, Host
@@ -30,12 +31,30 @@ def violations(world: World) -> list[str]:
     """Complaints of the world first, as they stay; then the inventory; then each host."""
     if world.complaints:
         return list(world.complaints)
+    _watch_addresses(world)
     found = list(_of_inventory())
     if found:
         return found
     for machine in world.machines.values():
         found += _of_machine(machine, _Wanted.of(machine))
     return found
+
+
+def _watch_addresses(world: World) -> None:
+    """At no moment is an address one server's in the inventory, and led to another one."""
+    lent = {
+        str(network): nic.vm_id
+        for nic in Nic.objects.filter(vm__deleting=False, network=None)
+        for ip in nic.primary_ips
+        for network in [ip_network(str(ip.address))]
+    }
+    taps = {tap: pk for pk in set(lent.values()) for tap in [tap_name(pk, 0)]}
+    for machine in world.machines.values():
+        names = {one.index: one.name for one in machine.kernel.links.values()}
+        for way in machine.kernel.ways.values():
+            name = names.get(way.oif or 0, "")
+            if way.dst in lent and name.startswith("cu") and taps.get(name) != lent[way.dst]:
+                world.complain(f"{way.dst} is lent to server {lent[way.dst]} and led to {name}")
 
 
 def _of_inventory() -> Iterator[str]:

@@ -198,6 +198,14 @@ def _ended(program: str) -> Act:
     return act
 
 
+def _silent(stage: Stage) -> None:
+    """QEMU answers nobody for a while, just when its guest is to be reset."""
+    for machine in stage.world.machines.values():
+        for qemu in machine.guests:
+            qemu.fall_silent(8.0)
+    power(stage.vm(), PowerCommand.RESET)
+
+
 def _rebooted(name: str) -> Act:
     return lambda stage: stage.world.programs[name].reboot()
 
@@ -284,6 +292,7 @@ SCENES = (
     Scene("reboot-host", _rebooted("h1"), (lambda stage: stage.server(on="h1"),)),
     Scene("reboot-member", _rebooted("h1"), (_two_members,)),
     Scene("qemu-ends", _ended(_QEMU), (_server,)),
+    Scene("qemu-is-silent", _silent, (_server,)),
     Scene("gateway-ends", _ended("tail"), (_two_members,)),
     Scene("user-create", _user_server, plan=USER),
     Scene("user-create-private", _plugged, plan=USER),

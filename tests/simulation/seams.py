@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import random as random_module
 import select
@@ -36,7 +37,6 @@ from networks.host import (
     switch_console,
 )
 from tests.simulation import actors, guests, netfilter, programs
-from tests.simulation.actors import Effects
 from tests.simulation.netlink import Netlink
 from vms.host import accelerator, fetch, kernel_links, networks, qemu, qmp, user_mode
 from vms.host import host as host_module
@@ -57,7 +57,7 @@ def replaced(world: World) -> Iterator[None]:
     with ExitStack() as stack:
         for target, name, value in (
             *_time(world),
-            *_files(world.effects),
+            *_files(world),
             *_processes(world),
             *_network(world),
             *_guests(world),
@@ -83,8 +83,9 @@ def _time(world: World) -> Iterator[Seam]:
     yield random_module, "_urandom", world.random.randbytes
 
 
-def _files(effects: Effects) -> Iterator[Seam]:
+def _files(world: World) -> Iterator[Seam]:
     """Only of programs on hosts; a lock file that is there already is no effect."""
+    effects = world.effects
 
     def counted(what: str, act: Callable[..., Any]) -> Callable[..., Any]:
         def acted(path: Any, *arguments: Any, **more: Any) -> Any:
@@ -99,6 +100,8 @@ def _files(effects: Effects) -> Iterator[Seam]:
         """What is put in place has the time of the simulation."""
 
         def acted(source: Any, target: Any, **more: Any) -> Any:
+            if _name(target) == "spec.json":
+                _watch_documents(world, Path(source), Path(target))
             act(source, target, **more)
             now = time.time()
             os.utime(target, (now, now))
@@ -136,6 +139,17 @@ def _files(effects: Effects) -> Iterator[Seam]:
     yield os, "rmdir", counted("rmdir", os.rmdir)
     yield shutil, "copyfile", counted("copy", shutil.copyfile)
     yield shutil, "disk_usage", lambda path: _DISK
+
+
+def _watch_documents(world: World, new: Path, old: Path) -> None:
+    """At no moment does a host go back to an older document, or to a server that it removed."""
+    document = json.loads(new.read_bytes())
+    uuid, generation = document["uuid"], document["generation"]
+    tombstones = old.parent.parent.parent / "tombstones"
+    if (tombstones / f"{uuid}.json").exists():
+        world.complain(f"server {uuid} was removed and is made again")
+    if old.exists() and json.loads(old.read_bytes())["generation"] > generation:
+        world.complain(f"server {uuid} goes back to generation {generation}")
 
 
 def _name(path: Any) -> str:
