@@ -88,12 +88,15 @@ Act = Callable[[Stage], object]
 
 @dataclass(frozen=True)
 class Scene:
-    """`before`: what there is, made step by step, each to its end; `act`: the request."""
+    """`before`: what there is, made step by step, each to its end; `act`: the request, whose
+    consequences take so many `seconds` at least.
+    """
 
     name: str
     act: Act
     before: tuple[Act, ...] = ()
     plan: Plan = field(default=ROOT)
+    seconds: float = 0.0
 
 
 def joined(world: World) -> None:
@@ -287,13 +290,13 @@ SCENES = (
     Scene("delete-network", lambda stage: delete_network(stage.network()), (_two_members,)),
     Scene("delete-member", lambda stage: delete_vm(stage.vm()), (_two_members,)),
     Scene("fetch-image", lambda stage: stage.image("debian")),
-    Scene("restart-agent", _killed("agent", "h1"), (_server,)),
-    Scene("restart-monitor", _killed("monitor", "h1"), (_two_members,)),
+    Scene("restart-agent", _killed("agent", "h1"), (_server,), seconds=3.0),
+    Scene("restart-monitor", _killed("monitor", "h1"), (_two_members,), seconds=3.0),
     Scene("reboot-host", _rebooted("h1"), (lambda stage: stage.server(on="h1"),)),
     Scene("reboot-member", _rebooted("h1"), (_two_members,)),
-    Scene("qemu-ends", _ended(_QEMU), (_server,)),
+    Scene("qemu-ends", _ended(_QEMU), (_server,), seconds=3.0),
     Scene("qemu-is-silent", _silent, (_server,)),
-    Scene("gateway-ends", _ended("tail"), (_two_members,)),
+    Scene("gateway-ends", _ended("tail"), (_two_members,), seconds=3.0),
     Scene("user-create", _user_server, plan=USER),
     Scene("user-create-private", _plugged, plan=USER),
     Scene("user-poweroff", _pressed(PowerCommand.POWEROFF), (_user_server,), USER),
@@ -321,8 +324,8 @@ SCENES = (
     ),
     Scene("user-delete-member", lambda stage: delete_vm(stage.vm()), (_plugged,), USER),
     Scene("user-reboot-host", _rebooted("u1"), (_user_server,), USER),
-    Scene("user-switch-ends", _ended("vde_switch"), (_plugged,), USER),
-    Scene("user-outlet-ends", _ended("networks.host.outside"), (_user_server,), USER),
-    Scene("user-restart-monitor", _killed("monitor", "u1"), (_plugged,), USER),
+    Scene("user-switch-ends", _ended("vde_switch"), (_plugged,), USER, 3.0),
+    Scene("user-outlet-ends", _ended("networks.host.outside"), (_user_server,), USER, 3.0),
+    Scene("user-restart-monitor", _killed("monitor", "u1"), (_plugged,), USER, 3.0),
 )
 BY_NAME = {scene.name: scene for scene in SCENES}

@@ -1,0 +1,19 @@
+import cProfile, pstats, time
+import pytest
+from tests.simulation.runs import Studio, CALM
+from tests.simulation.scenes import BY_NAME
+from tests.simulation.faults import Faults, points
+pytestmark = pytest.mark.django_db
+def test_prof(place):
+    studio = Studio(place)
+    with studio.scene(BY_NAME["create"]) as rehearsed:
+        run = rehearsed.play(CALM)
+        prof = cProfile.Profile()
+        c=time.process_time(); 
+        prof.enable()
+        for one in points(run.trace)[::6]:
+            rehearsed.play(Faults(one))
+        prof.disable()
+        n=len(points(run.trace)[::6])
+        print(n, "runs", (time.process_time()-c)/n)
+        pstats.Stats(prof).sort_stats("cumtime").print_stats(75)
