@@ -59,7 +59,8 @@ def current() -> Actor | None:
 def machine() -> Machine:
     """The machine of whoever acts."""
     actor = _current.get()
-    assert actor is not None and actor.machine is not None, "only programs of hosts ask"
+    assert actor is not None, "only programs ask"
+    assert actor.machine is not None, "only programs of hosts ask"
     return actor.machine
 
 

@@ -1,4 +1,4 @@
-"""The broker: it loses, doubles, delays and reorders, is away for a while, and forgets everything."""
+"""The broker: it loses, doubles, delays and reorders, is away for a while, and forgets all."""
 
 from __future__ import annotations
 

@@ -63,7 +63,9 @@ class Faults:
             case "seed":
                 self._throw_dice(world)
             case _:
-                raise BadName(f"{self.name!r} is not none, kill:N, kill:N+, broker:N, storm:N or seed:N")
+                raise BadName(
+                    f"{self.name!r} is not none, kill:N, kill:N+, broker:N, storm:N or seed:N"
+                )
 
     def end(self, world: World) -> None:
         """Nothing goes wrong any more."""

@@ -6,6 +6,7 @@ import asyncio
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ class Qemu:
 
     @classmethod
     def of(cls, argv: list[str]) -> Qemu:
-        words = list(zip(argv, argv[1:], strict=False))
+        words = list(pairwise(argv))
         netdevs = [_netdev(text) for option, text in words if option == "-netdev"]
         devices = {
             part.removeprefix("id=")

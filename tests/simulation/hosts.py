@@ -1,4 +1,4 @@
-"""A host's two programs as they run on a machine: the agent that takes messages, and the monitor."""
+"""A host's two programs on a machine: the agent, which takes messages, and the monitor."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ class HostPrograms:
         if not self._up:
             return
         actor = Actor(f"{kind}@{self._machine.name}", self._machine)
-        actor.ended = lambda: self._world.later(RESTART_SECONDS, lambda: self._start_again(kind, actor))
+        actor.ended = lambda: self._world.later(
+            RESTART_SECONDS, lambda: self._start_again(kind, actor)
+        )
         self._running[kind] = actor
         actors.start(actor, self._take_messages() if kind == "agent" else self._watch())
 

@@ -49,7 +49,7 @@ def violations(world: World, *, thorough: bool = True) -> list[str]:
 def _watch_addresses(world: World) -> None:
     """At no moment is an address one server's in the inventory, and led to another one."""
     rows = Nic.objects.filter(vm__deleting=False, ipv4__isnull=False).order_by()
-    lent = {f"{ip.ip}/32": pk for pk, ip in rows.values_list("vm", "ipv4__address__ip")}
+    lent = {f"{ip}/32": pk for pk, ip in rows.values_list("vm", "ipv4__address__ip")}
     taps = {tap: pk for pk in set(lent.values()) for tap in [tap_name(pk, 0)]}
     for machine in world.machines.values():
         names = {one.index: one.name for one in machine.kernel.links.values()}
@@ -73,7 +73,8 @@ def _of_inventory() -> Iterator[str]:
     for action in Action.objects.filter(status="error", error_code=""):
         yield f"action {action.command} {action.pk} failed without a code"
     for replica in Replica.objects.filter(converged=False):
-        yield f"network {replica.network_id} on host {replica.host_id} is not as it should be: {replica.failure_message}"
+        where = f"network {replica.network_id} on host {replica.host_id}"
+        yield f"{where} is not as it should be: {replica.failure_message}"
     for address in Address.objects.filter(state=Address.State.QUARANTINE):
         yield f"address {address} is in quarantine"
     for address in Address.objects.filter(
@@ -117,18 +118,14 @@ class _Wanted:
                 if vm.goal == PowerGoal.RUNNING
             },
             networks=networks,
-            macs=frozenset(
-                Nic.objects.filter(network__in=networks).values_list("mac", flat=True)
-            ),
+            macs=frozenset(Nic.objects.filter(network__in=networks).values_list("mac", flat=True)),
             images=frozenset(copy.image.sha256 for copy in copies),
         )
 
     @property
     def nics(self) -> list[tuple[str, NicSpec]]:
         """By interface."""
-        return [
-            (tap_name(pk, nic.index), nic) for pk, nics in self.running.items() for nic in nics
-        ]
+        return [(tap_name(pk, nic.index), nic) for pk, nics in self.running.items() for nic in nics]
 
 
 def _of_machine(machine: Machine, wanted: _Wanted) -> Iterator[str]:

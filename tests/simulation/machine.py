@@ -7,7 +7,6 @@ lab's hosts do.
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -72,9 +71,7 @@ class Processes:
         for one in kept:
             machine = world.machines[one.machine]
             qemu = one.qemu.twin() if one.qemu else None
-            process = Process(
-                one.pid, machine, list(one.argv), qemu, set(one.ports), one.heed
-            )
+            process = Process(one.pid, machine, list(one.argv), qemu, set(one.ports), one.heed)
             self._alive[one.pid] = process
             if qemu is not None:
                 qemu.belong(world, one.pid)
@@ -204,4 +201,4 @@ class Machine:
 
 def write_pid(path: Path, pid: int) -> None:
     path.write_text(f"{pid}\n")
-    os.chmod(path, 0o644)
+    path.chmod(0o644)

@@ -77,7 +77,7 @@ class _Reader:
                 self._existing(key, line).chains.add(words[4])
             case "delete", "chain":
                 self._delete_chain(self._existing(key, line), words[4], line)
-            case ("add" | "delete"), "element":
+            case (("add" | "delete"), "element"):
                 self._change(self._existing(key, line), verb, words[4], line)
             case _:
                 raise Refused(f"not understood: {line}")

@@ -87,7 +87,10 @@ class Netlink:
 
     def addr(self, verb: str, index: int, address: str, prefixlen: int, **_: Any) -> None:
         self.effects.do(
-            f"address {verb} {address}", self._change_address, verb, Entry(index, address, prefixlen)
+            f"address {verb} {address}",
+            self._change_address,
+            verb,
+            Entry(index, address, prefixlen),
         )
 
     def get_default_routes(self, family: int) -> list[Message]:
@@ -192,9 +195,7 @@ class Netlink:
         key = self._namespace, str(ip_network(facts["dst"]))
         if verb == "replace":
             self._kernel.link(facts["oif"])
-            self._kernel.ways[key] = Way(
-                key[1], facts["oif"], facts["proto"], facts.get("gateway")
-            )
+            self._kernel.ways[key] = Way(key[1], facts["oif"], facts["proto"], facts.get("gateway"))
             return
         known = self._kernel.ways.get(key)
         if known is None or facts.get("oif") not in (None, known.oif):
@@ -238,7 +239,8 @@ class Netlink:
             rivals = {
                 one
                 for one in kernel.fdb
-                if one[1] == mac and one[3] == placed
+                if one[1] == mac
+                and one[3] == placed
                 and (kernel.link(one[0]).master == master if placed else one[0] == index)
             }
             kernel.fdb -= rivals

@@ -194,5 +194,3 @@ def _start_fetch(machine: Machine, words: list[str]) -> None:
             machine.world.processes.end(process)
 
     actors.start(actor, work())
-
-

@@ -36,9 +36,7 @@ ROOT = Plan(routed=("h1", "h2"))
 USER = Plan(routed=(), user=("u1",))
 NOWHERE = PublicNet(ipv4=False, ipv6=False)
 _IMAGE_BYTES = 4096
-_RULES = [
-    {"direction": "in", "protocol": "tcp", "port": "80", "source_ips": ["0.0.0.0/0", "::/0"]}
-]
+_RULES = [{"direction": "in", "protocol": "tcp", "port": "80", "source_ips": ["0.0.0.0/0", "::/0"]}]
 
 
 @dataclass

@@ -1,8 +1,8 @@
-"""The simulation can fail: a guard that is taken out of the code is missed within a few schedules."""
+"""The simulation can fail: a guard that is taken out of the code is missed in a few schedules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,8 +126,8 @@ MUTATIONS = (
 
 
 @pytest.fixture
-def studio(place: Path) -> Iterator[Studio]:
-    yield Studio(place)
+def studio(place: Path) -> Studio:
+    return Studio(place)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.name)

@@ -18,7 +18,6 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection, connections, transaction
 
 from cloud.errors import CumuletError
-
 from tests.simulation import actors, control, seams
 from tests.simulation.actors import Actor, Effects, Killed
 from tests.simulation.bus import Bus
