@@ -87,7 +87,7 @@ def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
         with IPRoute() as netlink:
             seen = [tap for tap in taps if links.index_of(netlink, tap.name) is not None]
             ruled = [tap for tap in taps if _is_ruled(tap)]
-            if not seen and not ruled:
+            if not seen and not ruled and not _are_remembered(taps):
                 return Presence.NONE
             uplink = find_uplink(netlink, around)
             if uplink is None or len(ruled) < len(taps):
@@ -311,6 +311,14 @@ def _is_ruled(tap: Tap) -> bool:
     with nft.asking(nft.INET) as passing, nft.asking(nft.NETDEV) as sent:
         filtered = tap.private or nft.chain_exists(passing, table, firewall.arriving(tap.name))
         return filtered and nft.chain_exists(sent, rules.nic_table(tap.name), rules.ENTRY)
+
+
+def _are_remembered(taps: Sequence[Tap]) -> bool:
+    """Whether there are rules without an interface: a crash came while the NICs were removed.
+
+    The chain that takes what a guest sends goes with the interface, its table does not.
+    """
+    return bool(nft.tables_of(rules.nic_table(tap.name) for tap in taps))
 
 
 def _dropped(netfilter: Any, tap: Tap) -> dict[str, int]:

@@ -277,7 +277,7 @@ def _files(machine: Machine, wanted: _Wanted) -> tuple[set[str], set[str]]:
     seen = {f"state/{one}" for one in _listing(state)} | {f"run/{one}" for one in _listing(run)}
     needed = {f"state/images/{sha}" for sha in wanted.images}
     for pk in wanted.vms:
-        names = ("spec.json", "state.json", "seed.iso", "seed.sha256", "disk-0.qcow2")
+        names = ("spec.json", "state.json", "seed.iso", "disk-0.qcow2")
         needed |= {f"state/vms/{pk}/{name}" for name in names}
     needed |= {f"state/networks/{pk}.json" for pk in wanted.networks}
     return needed, {one for one in seen if one in needed or not _may_be(one, wanted)}
@@ -299,7 +299,7 @@ def _may_be(path: str, wanted: _Wanted) -> bool:
                 uuids = {str(vm.uuid) for vm in wanted.vms.values()}
                 return not name.startswith(".") and name.removesuffix(".json") not in uuids
             case "vms":
-                return int(parts[1]) in wanted.vms and name == "qemu.log"
+                return int(parts[1]) in wanted.vms and name in ("qemu.log", "seed.sha256")
             case "networks":
                 number = int(name.lstrip(".").partition(".")[0])
                 return name.endswith(".removed.json") and number not in wanted.networks

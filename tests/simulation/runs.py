@@ -20,7 +20,7 @@ from tests.simulation.scenes import Scene, Stage
 from tests.simulation.world import Kept, Plan, World, running
 
 # How much virtual time the cloud has after the last fault; most runs need a few seconds.
-SETTLE_SECONDS = 200.0
+SETTLE_SECONDS = 120.0
 _LOOK_SECONDS = 1.0
 CALM = Faults("none")
 

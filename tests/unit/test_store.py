@@ -131,3 +131,20 @@ def test_what_is_remembered_of_a_vm_survives(host: Host) -> None:
 def test_documents_with_secrets_are_for_root_alone(host: Host) -> None:
     store.accept(host, SPEC)
     assert host.paths.vm(7).spec.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_crash_left_of_a_removed_vm_goes_and_what_has_a_document_stays(host: Host) -> None:
+    paths = host.paths.vm(7)
+    store.accept(host, SPEC)
+    assert not store.clear_away(paths)
+    store.remember(paths, VmMemory(seq=5))
+    paths.spec.unlink()
+    assert store.clear_away(paths)
+    assert not paths.state.exists()
+
+
+def test_a_lock_without_a_vm_is_seen(host: Host) -> None:
+    store.accept(host, SPEC)
+    for vm_id in (7, 8):
+        host.paths.vm(vm_id).lock.touch()
+    assert store.half_forgotten_ids(host) == [8]

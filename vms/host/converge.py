@@ -46,7 +46,7 @@ def converge(host: Host, vm_id: int, send: Send, *, insist: bool = True) -> None
                     return
                 paths.kick.unlink(missing_ok=True)
                 report = _round(host, paths, insist=insist)
-                if report is None and not paths.state.exists():
+                if report is None and store.clear_away(paths):
                     paths.unsent.unlink(missing_ok=True)
                     paths.lock.unlink()
             if report:

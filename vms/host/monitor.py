@@ -142,7 +142,7 @@ class Monitor:
         vm_ids = store.vm_ids(self._host)
         for vm_id in vm_ids:
             self._watch(vm_id)
-        await asyncio.gather(*map(look, vm_ids))
+        await asyncio.gather(*map(look, (*vm_ids, *store.half_forgotten_ids(self._host))))
         trim.trim(self._host.paths.outlet_log)
 
     async def _tend_images(self) -> None:

@@ -117,9 +117,31 @@ def forget(paths: VmPaths) -> None:
         paths.store_lock.unlink()
 
 
+def clear_away(paths: VmPaths) -> bool:
+    """Whether no document is here; what is left of a VM that was being forgotten goes for good.
+
+    A crash may have come between its last document and the rest of its directory.
+    """
+    if paths.removal.exists() or paths.spec.exists():
+        return False
+    with files.locked(paths.store_lock):
+        if paths.removal.exists() or paths.spec.exists():
+            return False
+        shutil.rmtree(paths.state, ignore_errors=True)
+        paths.store_lock.unlink()
+    return True
+
+
 def vm_ids(host: Host) -> list[int]:
     """Every VM that the host has documents of."""
     return sorted(int(path.name) for path in host.paths.vms.iterdir() if path.name.isdigit())
+
+
+def half_forgotten_ids(host: Host) -> list[int]:
+    """VMs that are gone, and of whose locks a crash has left one."""
+    locked = {path.name.partition(".")[0] for path in host.paths.locks.glob("[0-9]*.vm")}
+    known = set(vm_ids(host))
+    return sorted(vm_id for vm_id in map(int, locked) if vm_id not in known)
 
 
 def _check_alive(host: Host, spec: VmSpec) -> None:
