@@ -20,7 +20,7 @@ from tests import guards
 
 TESTS = Path(__file__).parent
 # Quick ones first: a typing mistake shows before the first guest boots.
-_ORDER = ("unit", "test_architecture.py", "db", "api", "host", "web", "e2e")
+_ORDER = ("unit", "test_architecture.py", "db", "simulation", "api", "host", "web", "e2e")
 
 SERVICES = Services()
 os.environ.update(SERVICES.environment())

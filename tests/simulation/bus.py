@@ -119,15 +119,12 @@ class Bus:
                 continue
             message.deliveries += 1
             message.due = float("inf")
-            done = False
             try:
                 yield message
-                done = True
+                self._effects.do(f"ack {message.task}", self._remove, message)
             finally:
-                # Closed in the midst: whoever had it died.
-                if not done:
-                    message.due = self._clock.now
-            self._effects.do(f"ack {message.task}", self._remove, message)
+                # Not taken away: whoever had it died.
+                message.due = self._clock.now
 
     def take(self, name: str) -> Message | None:
         """One message that is due, for somebody who acknowledges at once."""
