@@ -12,12 +12,11 @@ from unittest import mock
 import pytest
 
 from networks.host import outlets
-from networks.querysets import AddressQuerySet
 from tests.simulation.faults import Faults
 from tests.simulation.runs import Studio
 from tests.simulation.scenes import BY_NAME
 from vms import dispatch, reconcile, reports
-from vms.host import files, observe, store
+from vms.host import converge, files, observe, store
 from vms.host.plan import Guest
 
 pytestmark = [pytest.mark.django_db, pytest.mark.faults]
@@ -43,8 +42,8 @@ def _own_draft(path: Path, content: bytes, **more: Any) -> None:
     draft.replace(path)
 
 
-def _all_are_free(rows: AddressQuerySet) -> AddressQuerySet:
-    return rows.all()
+def _no_steps(*_: Any) -> list[Any]:
+    return []
 
 
 _guest, _write = observe.guest, files.write
@@ -87,10 +86,10 @@ MUTATIONS = (
         ("none",),
     ),
     Mutation(
-        "an address is lent again before its host let go of it",
+        "a host says that a server is gone and has removed nothing",
         "delete-and-create",
-        (AddressQuerySet, "provably_free", _all_are_free),
-        ("none", *_many("kill", 12, 3)),
+        (converge, "removal_steps", _no_steps),
+        ("none",),
     ),
     Mutation(
         "hosts are told before the transaction has ended",
