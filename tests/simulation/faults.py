@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 BROKER_SECONDS = 20.0
-BAD_SECONDS = 20.0
+BAD_SECONDS = 12.0
 SILENT_SECONDS = 8.0
 _EFFECTS = 250
 STORM = Weather(doubled=0.8, delay=10.0)

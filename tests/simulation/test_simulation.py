@@ -16,7 +16,7 @@ from tests.simulation.tally import Tally
 pytestmark = [pytest.mark.django_db, pytest.mark.faults]
 
 # Of each scene in a run of all tests; `deploy/test simulation` asks for more, or for one.
-CRASHES, BROKERS, SEEDS = 14, 2, 3
+CRASHES, BROKERS, SEEDS = 15, 2, 3
 # One run with violations takes long to end, and a few tell enough.
 _ENOUGH = 5
 
