@@ -26,18 +26,31 @@ def test_every_schedule_ends_as_it_should(place: Path, pytestconfig: pytest.Conf
     studio = Studio(place)
     for scene in _scenes(pytestconfig):
         with studio.scene(scene) as rehearsed:
-            for faults in _plans(rehearsed, pytestconfig, tally):
-                tally.add(rehearsed.play(faults))
-                if len(tally.wrong) >= _ENOUGH:
-                    break
+            _play(rehearsed, pytestconfig, tally)
+        print(f"{scene.name}: {tally}", flush=True)
         if len(tally.wrong) >= _ENOUGH:
             break
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n{tally}")
+    _say(pytestconfig, f"\n{tally}")
     tally.record(time.perf_counter() - began)
     assert not tally.wrong, "\n" + "\n".join(map(str, tally.wrong))
     if not _is_narrowed(pytestconfig):
         assert len(tally.played) >= 1000
+
+
+def _play(rehearsed: Rehearsed, config: pytest.Config, tally: Tally) -> None:
+    for faults in _plans(rehearsed, config, tally):
+        run = rehearsed.play(faults)
+        tally.add(run)
+        if run.wrong:
+            _say(config, f"\n{run}")
+        if len(tally.wrong) >= _ENOUGH:
+            return
+
+
+def _say(config: pytest.Config, text: str) -> None:
+    """To whoever looks on, although all goes well."""
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(text, flush=True)
 
 
 def _scenes(config: pytest.Config) -> list[Scene]:
