@@ -22,7 +22,7 @@ from celery.signals import setup_logging
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from cloud import logsearch
+from cloud import intake, logsearch
 from cloud import taskcontext as taskcontext  # binds the request of each task
 from cloud.hostconfig import HostConfig
 from cloud.logs import logging_config
@@ -47,7 +47,9 @@ def app() -> Celery:
 
 def make_app(host: HostConfig) -> Celery:
     """The Celery app of one host."""
-    app = Celery("host", broker=host.broker_url, fixups=[], set_as_current=True)
+    # An error of the machine (a full disk) says nothing about the message, which comes again.
+    base = intake.task_class(passing=(OSError,))
+    app = Celery("host", broker=host.broker_url, fixups=[], set_as_current=True, task_cls=base)
     # Without the queue argument Celery would ask for a global QoS, which quorum queues refuse.
     queues = [
         Queue(name, no_declare=True, queue_arguments={"x-queue-type": "quorum"})
@@ -65,6 +67,7 @@ def make_app(host: HostConfig) -> Celery:
         accept_content=["json"],
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
+        worker_consumer="cloud.worker:HostConsumer",
         worker_hijack_root_logger=False,
         worker_detect_quorum_queues=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -128,29 +131,12 @@ def _keep_our_logging(**_: Any) -> None:
     """Having a receiver stops Celery from replacing what `start_logging` configured."""
 
 
-def _consumer() -> type[Any]:
-    """The worker's consumer without the step that declares 28 queues for delayed tasks.
-
-    There are no delayed tasks, and a host may declare nothing. Made here because the monitor,
-    which imports this module too, has no use for a worker.
-    """
-    from celery.worker.consumer import Consumer
-
-    class Blueprint(Consumer.Blueprint):  # type: ignore[valid-type, misc]  # a nested class
-        default_steps = tuple(
-            step for step in Consumer.Blueprint.default_steps if "DelayedDelivery" not in str(step)
-        )
-
-    return type("HostConsumer", (Consumer,), {"Blueprint": Blueprint})
-
-
 def main() -> None:
     start_logging("agent")
     # A machine that cannot be a host says so now, not at its first task.
     host = import_module(TASKS).host()
     # What outlives this process logs there; `manage.py trace` asks the agent for it.
     os.environ[logsearch.PATHS] = f"{os.environ.get(logsearch.PATHS, '')}:{host.paths.logs}"
-    app().conf.worker_consumer = _consumer()
     app().worker_main(
         [
             "--quiet",

@@ -22,7 +22,7 @@ REPORTS = "reports"
 DEAD = "dead"
 
 # How often a message may be redelivered before it goes to the dead-letter queue.
-_DELIVERY_LIMIT = 5
+DELIVERY_LIMIT = 5
 
 
 class BrokerRefused(CumuletError):
@@ -37,9 +37,17 @@ def quorum() -> dict[str, Any]:
     """Arguments of a durable, replicated queue that ends poison messages in the dead queue."""
     return {
         "x-queue-type": "quorum",
-        "x-delivery-limit": _DELIVERY_LIMIT,
+        "x-delivery-limit": DELIVERY_LIMIT,
         "x-dead-letter-exchange": DEAD,
     }
+
+
+def dead_queue() -> Queue:
+    """Where messages end that nobody could take; it has no dead-letter queue of its own.
+
+    How long it may grow is in a policy: arguments of a queue that is there cannot be changed.
+    """
+    return Queue(DEAD, Exchange(DEAD, "topic"), "#", queue_arguments={"x-queue-type": "quorum"})
 
 
 def broker_user(host: str) -> str:
@@ -51,10 +59,7 @@ def declare_cloud(url: str) -> None:
     with _connected(url) as connection:
         channel = connection.default_channel
         Exchange(HOSTS_EXCHANGE, "topic", channel=channel).declare()
-        dead = Exchange(DEAD, "topic")
-        Queue(
-            DEAD, dead, "#", channel=channel, queue_arguments={"x-queue-type": "quorum"}
-        ).declare()
+        dead_queue()(channel).declare()
         for name, key in (("control", "control"), (REPORTS, "report")):
             exchange = Exchange(name, "topic")
             Queue(name, exchange, key, channel=channel, queue_arguments=quorum()).declare()
@@ -95,6 +100,19 @@ def permissions(host: str) -> dict[str, str]:
     }
 
 
+# A flood of dead letters, or nobody who reads them, must not fill the broker's disk: the oldest go.
+_DEAD_POLICY: dict[str, Any] = {
+    "pattern": f"^{DEAD}$",
+    "definition": {
+        "max-length": 10_000,
+        "max-length-bytes": 64 * 2**20,
+        "overflow": "drop-head",
+    },
+    "apply-to": "queues",
+    "priority": 10,
+}
+
+
 class Administration:
     """RabbitMQ's management API, for the virtual host of the broker URL."""
 
@@ -104,20 +122,30 @@ class Administration:
         self._base = f"{parts.scheme}://{parts.hostname}:{parts.port or 15672}/api"
         self._vhost = quote(urlsplit(broker_url).path[1:] or "/", safe="")
 
+    def ensure_policies(self) -> None:
+        """Bound the dead-letter queue, also one that is there already; raises BrokerRefused."""
+        self._put(f"/policies/{self._vhost}/cumulet-dead", _DEAD_POLICY)
+
     def ensure_host_user(self, host: str, password: str) -> None:
         """Make the host's user, or give it this password; raises BrokerRefused."""
         user = quote(broker_user(host), safe="")
         self._put(f"/users/{user}", {"password": password, "tags": ""})
         self._put(f"/permissions/{self._vhost}/{user}", permissions(host))
 
+    def hosts(self) -> set[str]:
+        """Names of all hosts that have a user; raises BrokerRefused."""
+        users = (str(one["name"]) for one in self._ask("GET", "/users").json())
+        prefix = broker_user("")
+        return {name.removeprefix(prefix) for name in users if name.startswith(prefix)}
+
     def remove_host_user(self, host: str) -> None:
         """Forget the host's user, which ends its connections; raises BrokerRefused."""
         self._ask("DELETE", f"/users/{quote(broker_user(host), safe='')}")
 
-    def _put(self, path: str, body: dict[str, str]) -> None:
+    def _put(self, path: str, body: dict[str, Any]) -> None:
         self._ask("PUT", path, body)
 
-    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> None:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         try:
             answer = httpx.request(
                 method, self._base + path, json=body, auth=self._auth, timeout=10
@@ -129,3 +157,4 @@ class Administration:
                 f"RabbitMQ's management API refused {path} ({error}): check CUMULET_BROKER_API_URL"
                 " and that the plugin rabbitmq_management is on"
             ) from error
+        return answer

@@ -1,38 +1,63 @@
 """The control plane's Celery app: its queues, its periodic sweep, and how messages leave it.
 
 Messages carry work, they are not the truth: `hint` may lose one, and `vms.reconcile` makes up
-for it. Only this module, `cloud.agent` and `cloud.inspection` know Celery; everybody else
-sends by task name.
+for it. Only this module, `cloud.agent` and what surrounds their tasks know Celery; everybody
+else sends by task name.
 """
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from amqp.exceptions import AMQPError
 from celery import Celery
-from celery.signals import setup_logging, task_postrun
+from celery.signals import setup_logging, task_postrun, worker_ready, worker_shutdown
 from kombu import Exchange, Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import OperationalError as BrokerAway
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
 
-from cloud import metrics
+from cloud import intake, metrics
 from cloud import taskcontext as taskcontext  # binds the request of each task
-from cloud.broker import DEAD, HOSTS_EXCHANGE, REPORTS, quorum
+from cloud.broker import HOSTS_EXCHANGE, REPORTS, quorum
 
 log = structlog.get_logger(__name__)
 
-app = Celery("control", broker=settings.BROKER_URL, include=["vms.tasks"])
+# Seconds that a message is held while the database is away, far below the broker's own limit for
+# unanswered messages, and between two looks whether it is back.
+_DATABASE_PATIENCE, _DATABASE_PAUSE = 120.0, 0.5
+
+
+def _wait_for_database() -> None:
+    """Hold a message while the database is away, instead of wearing it out by redelivery."""
+    until = time.monotonic() + _DATABASE_PATIENCE
+    while time.monotonic() < until:
+        time.sleep(_DATABASE_PAUSE)
+        connection.close()
+        try:
+            connection.ensure_connection()
+        except (OperationalError, InterfaceError):
+            continue
+        return
+
+
+app = Celery(
+    "control",
+    broker=settings.BROKER_URL,
+    include=["vms.tasks"],
+    task_cls=intake.task_class((OperationalError, InterfaceError), pause=_wait_for_database),
+)
 app.conf.update(
     task_queues=[
         Queue("control", Exchange("control", "topic"), "control", queue_arguments=quorum()),
         Queue(REPORTS, Exchange(REPORTS, "topic"), "report", queue_arguments=quorum()),
-        Queue(DEAD, Exchange(DEAD, "topic"), "#", queue_arguments={"x-queue-type": "quorum"}),
     ],
     task_default_queue="control",
     task_default_exchange="control",
@@ -46,6 +71,7 @@ app.conf.update(
     accept_content=["json"],
     worker_prefetch_multiplier=4,
     worker_send_task_events=True,
+    worker_consumer="cloud.worker:CarefulConsumer",
     broker_native_delayed_delivery_queue_type="classic",
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
@@ -62,6 +88,18 @@ app.conf.update(
     },
 )
 app.Task.Request = "cloud.inspection:SummaryRequest"
+
+
+def beside_worker(start: Callable[[], Callable[[], None]]) -> None:
+    """Run something in the worker's process while the worker runs; `start` answers what ends it."""
+    running: list[Callable[[], None]] = []
+    worker_ready.connect(lambda **_: running.append(start()), weak=False)
+
+    def end(**_: Any) -> None:
+        while running:
+            running.pop()()
+
+    worker_shutdown.connect(end, weak=False)
 
 
 @setup_logging.connect
@@ -91,7 +129,7 @@ def hint(queue: str, task: str, document: dict[str, Any], *, summary: str) -> bo
             retry=True,
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},
         )
-    except (OperationalError, AMQPError, OSError) as error:
+    except (BrokerAway, AMQPError, OSError) as error:
         log.warning("broker away, the sweep will send again", queue=queue, error=str(error))
         return False
     return True

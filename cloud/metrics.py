@@ -58,7 +58,8 @@ TASKS = Counter(
 )
 DEAD_LETTERS = Counter(
     "cumulet_dead_letters_total",
-    "Messages that a host could not take at all.",
+    "Messages that nobody could take, by kind of queue (host, reports, control) and reason.",
+    ["queue", "reason"],
     registry=REGISTRY,
 )
 

@@ -7,11 +7,14 @@ from datetime import datetime, timedelta
 from django.contrib.auth.models import User
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
-from django.db.models import CheckConstraint, Q, UniqueConstraint
+from django.db.models import CheckConstraint, F, Q, UniqueConstraint
 from django.utils import timezone
 
 from cloud.actor import Kind
 from cloud.authority import Authority  # noqa: F401  (a model of this app)
+from cloud.deadletter import DeadLetter as DeadLetter
+from cloud.drift import Drift, Survey  # noqa: F401  (models of this app)
+from cloud.firstanswer import IdempotencyKey as IdempotencyKey
 from cloud.querysets import (
     MESH_MODES,
     USER_MODE,
@@ -23,6 +26,7 @@ from cloud.querysets import (
 from cloud.snapshots import Policy, audited
 from cloud.wire import StepName
 
+_DAY = timedelta(days=1)
 # A name that fits a network namespace, a RabbitMQ user and a queue name alike.
 host_name = RegexValidator(
     r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z",
@@ -125,6 +129,7 @@ class Location(models.Model):
             "cables",
             "cable_endpoint",
             "problems",
+            "unverified_since",
         ),
     )
 )
@@ -188,6 +193,8 @@ class Host(models.Model):
     revoked_at = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="No other host talks to it since then."
     )
+    # The inventory was restored since then, and the host has not said yet what it has.
+    unverified_since = models.DateTimeField(null=True, editable=False)
     refused_uuid = models.UUIDField(
         null=True,
         blank=True,
@@ -266,6 +273,11 @@ class Action(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [
+            # No Action without an end, or with one that nobody lives to see.
+            CheckConstraint(
+                name="action_deadline_within_a_day",
+                condition=Q(deadline__gt=F("started"), deadline__lte=F("started") + _DAY),
+            ),
             CheckConstraint(
                 name="action_ended_has_finished",
                 condition=Q(status="running", finished=None)
@@ -331,28 +343,6 @@ class ActionStep(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.action_id}"
-
-
-class IdempotencyKey(models.Model):
-    """The first answer to a write that carried an Idempotency-Key, kept for a day.
-
-    Stored in the transaction of the write itself, so key and effect exist together or not at all.
-    """
-
-    project = models.ForeignKey(Project, models.CASCADE)
-    key = models.CharField(max_length=255)
-    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of method, path and body.")
-    status = models.PositiveSmallIntegerField(default=0)
-    response = models.TextField(blank=True, help_text="Encrypted: it may hold a password.")
-    created = models.DateTimeField(default=timezone.now, db_index=True)
-
-    class Meta:
-        constraints = [
-            UniqueConstraint(fields=["project", "key"], name="idempotency_key_unique"),
-        ]
-
-    def __str__(self) -> str:
-        return self.key
 
 
 class AuditEntry(models.Model):

@@ -100,6 +100,14 @@ class HostQuerySet(models.QuerySet["Host"]):
         """Hosts that can be the hub of a network's cables."""
         return self.taking_members().filter(cables=True).exclude(cable_endpoint="")
 
+    def unverified(self) -> Self:
+        """Hosts that have not said yet what they hold since the inventory was restored."""
+        return self.exclude(unverified_since=None)
+
+    def obeying(self, now: datetime, after_seconds: float) -> Self:
+        """Hosts that may be told what should be: they speak, and the inventory knows what is."""
+        return self.speaking(now, after_seconds).filter(unverified_since=None)
+
     def speaking(self, now: datetime, after_seconds: float) -> Self:
         limit = now - timedelta(seconds=after_seconds)
         return self.filter(last_heartbeat__gte=limit)
@@ -120,6 +128,10 @@ class ActionQuerySet(models.QuerySet["Action"]):
 
     def overdue(self, now: datetime) -> Self:
         return self.open().filter(deadline__lt=now)
+
+    def with_course(self) -> Self:
+        """With their steps, in order, and what they are about."""
+        return self.prefetch_related("steps", "resources")
 
     def of_request(self, request_id: str) -> Self:
         return self.filter(request_id=request_id)

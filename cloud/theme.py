@@ -79,7 +79,15 @@ _SIDEBAR = [
         "separator": True,
         "items": [
             _page("Hosts", "host", "cloud_host_changelist"),
+            _page(
+                "Drift",
+                "difference",
+                "cloud_drift_changelist",
+                badge="vms.admin.drift.standing_count",
+                badge_variant="warning",
+            ),
             _page("Locations", "location_on", "cloud_location_changelist"),
+            _page("Dead letters", "mark_email_unread", "cloud_deadletter_changelist"),
         ],
     },
     {

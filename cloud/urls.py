@@ -11,11 +11,13 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from cloud.admin.recording import OwnPassword
 from cloud.api.views import NotOffered, UnknownRoute
+from cloud.deadletter_views import DeadLetters
 from cloud.scrape import scrape
 from cloud.views import Actions, AuditEntries, Hosts, Locations, ResourceActions
 from networks.address_views import AddressHistory
 from networks.models import FloatingIp, PrimaryIp
 from vms.actions import PowerCommand
+from vms.drift.views import Differences
 from vms.firewalls.views import Firewalls
 from vms.gauges import Inventory
 from vms.ip_views import FloatingIps, IpActions, PrimaryIps, PublicIps
@@ -163,8 +165,12 @@ api: list[URLPattern | URLResolver] = [
     path("hosts", Hosts.as_view(LIST)),
     path("hosts/<int:pk>", Hosts.as_view(ONE)),
     path("hosts/<int:owner>/nics", HostNics.as_view(LIST)),
+    path("drift", Differences.as_view(LIST)),
+    path("drift/<int:pk>", Differences.as_view(ONE)),
     path("audit", AuditEntries.as_view(LIST)),
     path("audit/<int:pk>", AuditEntries.as_view(ONE)),
+    path("dead_letters", DeadLetters.as_view(LIST)),
+    path("dead_letters/<int:pk>", DeadLetters.as_view(ONE)),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema")),
     *(

@@ -8,11 +8,15 @@ from typing import Annotated, ClassVar
 
 import typer
 
+from cloud import shell
 from cloud.errors import CumuletError
 from deploy import control, host_commands, start, state, stop
 from deploy.guests import Guest
 from deploy.lab import MAX_HOSTS, MAX_ROOTLESS
 from deploy.supervise import Supervisor
+
+# A large inventory on a slow disk.
+_RESTORE_SECONDS = 2 * 3600.0
 
 
 class NoCloud(CumuletError):
@@ -68,6 +72,12 @@ def manage(context: typer.Context) -> None:
         raise NoCloud(f"the cloud in {directory} is stopped: start it with deploy/up")
     environment = {**os.environ, **control.environment(instance), "CUMULET_LOG_FORMAT": "text"}
     program = [sys.executable, str(state.CHECKOUT / "manage.py"), *context.args]
+    if context.args[:1] == ["restore"] and "--help" not in context.args:
+        # Nobody may be connected to the database meanwhile.
+        with control.stopped(instance):
+            result = shell.run(program, timeout=_RESTORE_SECONDS, env=environment, ok=range(256))
+        typer.echo(result.stdout + result.stderr, nl=False)
+        raise typer.Exit(result.code)
     os.execve(sys.executable, program, environment)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +20,7 @@ from cloud import shell
 from cloud.errors import CumuletError
 from deploy import accounts, broker, postgres, sites
 from deploy.state import Instance
-from deploy.supervise import SYSTEM_PATH, Program
+from deploy.supervise import SYSTEM_PATH, Program, Supervisor
 
 WEB, WORKER, BEAT, FLOWER = "web", "control", "beat", "flower"
 ADMIN, FLOWER_USER = "admin", "flower"
@@ -82,7 +83,7 @@ def programs(instance: Instance, release: Path) -> list[Program]:
     worker = ["worker", "--pool", "threads", "--concurrency", "4", "-n", "control@%h"]
     commands = {
         WEB: [sys.executable, "-m", "cloud.asgi", "--port", str(instance.ports.web)],
-        WORKER: [*celery, *worker, "-Q", "control,reports,dead", "-E", "--loglevel", "INFO"],
+        WORKER: [*celery, *worker, "-Q", "control,reports", "-E", "--loglevel", "INFO"],
         BEAT: [*celery, "beat", "-s", str(_home(instance) / "beat-schedule"), "--pidfile="],
         FLOWER: [sys.executable, "-m", "cloud.flower", "--address=127.0.0.1", flower_port],
     }
@@ -102,6 +103,17 @@ def programs(instance: Instance, release: Path) -> list[Program]:
         )
         for name, argv in commands.items()
     ]
+
+
+@contextmanager
+def stopped(instance: Instance) -> Iterator[None]:
+    """Nothing of the control plane runs meanwhile; hosts and their servers go on."""
+    supervisor, names = Supervisor(instance), (WEB, WORKER, BEAT, FLOWER)
+    supervisor.stop(*names)
+    try:
+        yield
+    finally:
+        supervisor.start(*names)
 
 
 def web_ready(instance: Instance) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import ClassVar
 
 from django.conf import settings
@@ -16,7 +16,7 @@ from django.conf import settings
 from cloud.errors import CumuletError, LimitExceeded
 from cloud.locks import hold_project
 from cloud.models import Host, Location, Project
-from networks.addressing import IpNetwork, first_free
+from networks.addressing import IpNetwork, first_free, unit_of
 from networks.ledger import end_tenures
 from networks.models import (
     Address,
@@ -30,6 +30,8 @@ from networks.models import (
 from networks.querysets import NetworkQuerySet
 
 EVERY_MODE: Collection[str] = (Network.Mode.ROUTED, Network.Mode.BRIDGED)
+# No host proves this generation: the address is reserved until it says that it has it no more.
+_NEVER = 2**53 - 1
 _VERSIONS = {IpType.IPV4: 4, IpType.IPV6: 6}
 
 
@@ -38,6 +40,12 @@ class NoFreeAddress(CumuletError):
 
     code: ClassVar[str] = "unavailable"
     status: ClassVar[int] = 412
+
+
+class Unverified(NoFreeAddress):
+    """The inventory was restored, and it is not known yet what is in use (HTTP 412)."""
+
+    code: ClassVar[str] = "inventory_not_verified"
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,12 @@ class Wish:
 
 
 def lend(wish: Wish) -> Address:
-    """The lowest free address that fits the wish; raises NoFreeAddress.
+    """The lowest free address that fits the wish; raises NoFreeAddress or Unverified.
 
     Locking the pools' rows makes parallel claims wait for each other; the unique constraint on
     held addresses is the guarantee behind it.
     """
+    _check_verified(wish.location)
     for pool in pools_for(wish).filter(dhcp=False).select_for_update(of=("self",), no_key=True):
         held = pool.addresses.held().order_by("ip").values_list("ip", flat=True)
         free = first_free(
@@ -80,6 +89,17 @@ def lend(wish: Wish) -> Address:
         f"no free public {wish.type.label} address in location {wish.location}: delete one that is"
         f" not needed, {_more_addresses(wish.location)}"
     )
+
+
+def _check_verified(location: Location) -> None:
+    """What looks free may be in use on a host that has not been asked since the restore."""
+    silent = Host.objects.unverified().filter(location=location, revoked_at=None)
+    if names := ", ".join(silent.values_list("name", flat=True)):
+        raise Unverified(
+            f"the inventory was restored: no address of location {location} is lent until these"
+            f" hosts have said what they have: {names}. One that is gone for good is cut off with"
+            " `manage.py host_revoke NAME`"
+        )
 
 
 def leads_nowhere(pool: Network) -> bool:
@@ -151,6 +171,32 @@ def quarantine(address_ids: Iterable[int]) -> int:
     """Note that these addresses are to be given back."""
     held = Address.objects.filter(pk__in=list(address_ids), state=Address.State.HELD)
     return held.update(state=Address.State.QUARANTINE)
+
+
+def reserve(text: str, server_id: int) -> bool:
+    """A server that the inventory does not know has this address: nobody else gets it.
+
+    False if it is of no pool, and so lent to nobody. `release_reserved` takes it back.
+    """
+    ip = unit_of(ip_interface(text).ip)
+    pools = Network.objects.public().filter(ip_range__net_contains_or_equals=str(ip))
+    pool = pools.select_for_update(of=("self",), no_key=True).first()
+    if pool is None:
+        return False
+    address = Address.objects.held().filter(ip=str(ip)).first() or Address.objects.create(
+        network=pool, ip=str(ip), state=Address.State.QUARANTINE
+    )
+    Withdrawal.objects.get_or_create(address=address, server_id=server_id, generation=_NEVER)
+    return True
+
+
+def release_reserved(server_id: int, now: datetime) -> None:
+    """The server has nothing of what was reserved for it any more."""
+    reserved = Withdrawal.objects.filter(server_id=server_id, generation=_NEVER)
+    addresses = set(reserved.values_list("address_id", flat=True))
+    if addresses:
+        reserved.delete()
+        release_proven(addresses, now)
 
 
 def withdrawn(server_id: int, generation: int | None, now: datetime) -> set[int]:

@@ -176,11 +176,15 @@ def delete_vm(vm: VM) -> Action:
     """
     with locked_vm(vm) as vm, changing(vm, "delete") as change:
         if vm.deleting:
-            under_way = open_actions(vm).filter(command=_DELETE.command).first()
-            return under_way or open_errand(vm, _DELETE)
+            if under_way := open_actions(vm).filter(command=_DELETE.command).first():
+                return under_way
+            again = open_errand(vm, _DELETE)
+            steps.begin((again,), vm.host.name)
+            return again
         if vm.delete_protection:
             raise Protected(f"server {vm.name} is protected from deletion: remove the protection")
         vm.deleting = True
+        vm.held_back = ""
         let_go(vm)
         unguard(vm)
         change.action = ask(vm, PowerGoal.OFF, _DELETE)

@@ -212,6 +212,7 @@ def _candidates(hosts: Iterable[Any], offer: _Offer) -> list[Candidate]:
             led_away=bool(offer.local(host)) and not offer.reaching(host),
             takes_members=host.takes_members,
             revoked=host.revoked_at is not None,
+            unverified=host.unverified_since is not None,
             free_ports=ports.get(host.pk, {}),
             problems={one["code"]: one["message"] for one in host.problems},
         )

@@ -31,10 +31,18 @@ from networks.allocation import (
     withdrawn,
 )
 from networks.ledger import Bearer, pass_to
-from networks.models import Address, FloatingIp, IpType, Network, PrimaryIp, Withdrawal
+from networks.models import (
+    Address,
+    FloatingIp,
+    IpType,
+    Network,
+    PrimaryIp,
+    PublicIp,
+    Withdrawal,
+)
 from networks.public_ips import IpOrder, locked, new_ip
 from vms.interfaces import PUBLIC_INDEX
-from vms.models import VM, FloatingAssignment, Nic
+from vms.models import VM, FloatingAssignment, Holding, Nic
 from vms.placement import public_modes
 from vms.ports import SSH, Forward, lead
 
@@ -46,6 +54,13 @@ class PrimaryIpAssigned(CumuletError):
     """The primary IP named for a new server is another server's (HTTP 422)."""
 
     code: ClassVar[str] = "primary_ip_assigned"
+
+
+class HeldElsewhere(CumuletError):
+    """A host leads the address to another server, which a restored inventory forgot (HTTP 409)."""
+
+    code: ClassVar[str] = "address_held_elsewhere"
+    status: ClassVar[int] = 409
 
 
 class VersionMismatch(CumuletError):
@@ -134,6 +149,7 @@ def claim_primary_ip(vm: VM, ip: PrimaryIp, kind: IpType) -> PrimaryIp:
     if ip.server_id is not None:
         raise PrimaryIpAssigned(f"primary IP {ip} is assigned to server #{ip.server_id}")
     check_place(vm, ip)
+    _check_unheld(vm, ip)
     return ip
 
 
@@ -176,6 +192,7 @@ def attach_primary_ip(vm: VM, ip: PrimaryIp) -> None:
     """The server has this primary IP from now on."""
     nic = vm.nics.filter(index=PUBLIC_INDEX).first() or Nic(vm=vm, index=PUBLIC_INDEX)
     check_mode(nic, ip.address.network, "assignee_id")
+    _check_unheld(vm, ip)
     if ip.type == IpType.IPV4:
         nic.ipv4 = ip
     else:
@@ -203,6 +220,7 @@ def attach_floating_ip(vm: VM, ip: FloatingIp) -> None:
             "server", f"server {vm} has {MOST_FLOATING} floating IPs, and can have none more"
         )
     check_mode(nic, ip.address.network, "server")
+    _check_unheld(vm, ip)
     FloatingAssignment.objects.create(nic=nic, floating_ip=ip)
     pass_to(ip, bearer_of(vm))
 
@@ -257,6 +275,16 @@ def _outlive_server(ip: PrimaryIp, now: datetime) -> None:
         ip.forget_nic()
         Address.objects.filter(pk=ip.address_id).update(state=Address.State.HELD)
         pass_to(ip, None)
+
+
+def _check_unheld(vm: VM, ip: PublicIp) -> None:
+    """Raises HeldElsewhere while a server has it of which a restored inventory knows nothing."""
+    holder = Holding.objects.holder_of(str(ip.address), but=vm.pk)
+    if holder is not None:
+        raise HeldElsewhere(
+            f"{ip.address} is still that of {holder}, as the inventory was restored from a backup:"
+            " see the list of drift"
+        )
 
 
 def bearer_of(vm: VM) -> Bearer:

@@ -97,6 +97,7 @@ def spec_of(vm: VM) -> VmSpec:
         root_password_hash=vm.root_password_hash or None,
         reset_serial=vm.reset_serial,
         reboot_serial=vm.reboot_serial,
+        provisioned=vm.provisioned,
         cause=cause_of(vm),
     )
 

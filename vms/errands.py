@@ -9,22 +9,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from django.db import transaction
 
 from cloud import steps
 from cloud.actions import Aim, Resource, done_at_once, open_action
-from cloud.errors import Locked
+from cloud.errors import CumuletError, Locked
 from cloud.models import Action
 from cloud.querysets import ActionQuerySet
 from vms.intent import want
-from vms.lifecycle import ActionGoal
+from vms.lifecycle import ActionGoal, HeldBack
 from vms.models import VM
 from vms.querysets import EXCLUSIVE_COMMANDS
 from vms.spec import PowerGoal
 
 # Seconds until an Action that did not get there is an error.
 USUAL_SECONDS = 90
+
+
+class NotVerified(CumuletError):
+    """The inventory was restored, and the host has not said yet what it has of the server."""
+
+    code: ClassVar[str] = "server_not_verified"
+    status: ClassVar[int] = 423
+
+
+class NotOnHost(CumuletError):
+    """The inventory was restored, and the host has nothing of the server."""
+
+    code: ClassVar[str] = "server_not_on_host"
 
 
 @dataclass(frozen=True)
@@ -65,11 +79,28 @@ def open_actions(vm: VM) -> ActionQuerySet:
 
 
 def ask(vm: VM, goal: PowerGoal, errand: Errand) -> Action:
-    """Open the Action and raise the generation that it waits for."""
+    """Open the Action and raise the generation that it waits for.
+
+    Raises NotVerified or NotOnHost, while it is held back since the inventory was restored. What a
+    host has otherwise than the inventory says gives way to what a user asks for.
+    """
+    _check_held_back(vm)
     action = open_errand(vm, errand, generation=vm.generation + 1)
     steps.begin((action,), vm.host.name)
     want(vm, goal, action)
     return action
+
+
+def _check_held_back(vm: VM) -> None:
+    if not vm.deleting:
+        if vm.held_back == HeldBack.UNVERIFIED:
+            raise NotVerified(
+                f"the inventory was restored, and host {vm.host} has not said yet what it has of"
+                f" server {vm.name}: wait until it speaks, or delete the server"
+            )
+        if vm.held_back == HeldBack.GONE:
+            raise NotOnHost(f"{vm.failure_message}")
+    vm.held_back = ""
 
 
 def open_errand(vm: VM, errand: Errand, *, generation: int | None = None) -> Action:

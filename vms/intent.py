@@ -20,7 +20,7 @@ from vms.spec import Power, PowerGoal
 
 
 def want(vm: VM, goal: PowerGoal, action: Action | None = None) -> None:
-    """Raise the generation and tell the host after the commit.
+    """Raise the generation and tell the host after the commit, unless it is held back.
 
     `action`: the one that was opened for it, by a user's request. Call with the row locked, in a
     transaction; other changed fields of the row are saved too.
@@ -32,13 +32,15 @@ def want(vm: VM, goal: PowerGoal, action: Action | None = None) -> None:
     vm.action = action
     vm.goal_since = now
     vm.converged = False
-    vm.failure_code = vm.failure_message = ""
+    if not vm.held_back:  # then they say why
+        vm.failure_code = vm.failure_message = ""
     vm.failure_final = False
     vm.attempts = 0
     vm.next_dispatch_at = now + HINT_PATIENCE
     set_status(vm)
     vm.save()
-    dispatch.on_commit(vm)
+    if not vm.held_back:
+        dispatch.on_commit(vm)
 
 
 def abandon(vm: VM) -> None:

@@ -25,6 +25,14 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
 
 
+class HeldBack(StrEnum):
+    """Why a host is not told of a server, after the inventory was restored from a backup."""
+
+    UNVERIFIED = "unverified"  # its host has not said yet what it holds
+    DIFFERS = "differs"  # the host has it with other addresses, which are kept
+    GONE = "gone"  # the host has nothing of it
+
+
 class ActionGoal(StrEnum):
     """Which observation ends an Action with success."""
 

@@ -19,8 +19,9 @@ from cloud.models import Action, Host, Project
 from cloud.snapshots import Policy, audited
 from networks.models import Firewall, FirewallSelector
 from vms.catalogue import Image, ImageCopy, ServerType, SshKey
+from vms.holdings import Holding
 from vms.interfaces import FloatingAssignment, ForwardedPort, Nic, PrivateAddress
-from vms.lifecycle import Status
+from vms.lifecycle import HeldBack, Status
 from vms.querysets import UsageQuerySet, VMQuerySet
 from vms.spec import Power, PowerGoal
 
@@ -30,6 +31,7 @@ __all__ = [
     "FirewallUse",
     "FloatingAssignment",
     "ForwardedPort",
+    "Holding",
     "Image",
     "ImageCopy",
     "Nic",
@@ -57,6 +59,7 @@ __all__ = [
             "guest_halted",  # the guest switched itself off
             "shutdown_ignored",  # the guest did not obey its power button
             "gone",  # its host proved that nothing is left
+            "verify",  # its host said what it has, after the inventory was restored
         ),
         secret=("root_password_hash",),
         digested=("user_data",),
@@ -72,6 +75,7 @@ __all__ = [
             "converged",
             "provisioned",
             "failure_final",
+            "held_back",
             "attempts",
             "next_dispatch_at",
         ),
@@ -128,6 +132,14 @@ class VM(models.Model):
     failure_code = models.CharField(max_length=64, blank=True)
     failure_message = models.TextField(blank=True)
     failure_final = models.BooleanField(default=False)
+
+    held_back = models.CharField(
+        max_length=16,
+        blank=True,
+        editable=False,
+        choices=[(one.value, one.value) for one in HeldBack],
+        help_text="Why its host is not told of it since the inventory was restored.",
+    )
 
     status = models.CharField(
         max_length=16, choices=[(s.value, s.value) for s in Status], default=Status.INITIALIZING

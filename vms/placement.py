@@ -65,6 +65,7 @@ class Candidate:
     led_away: bool = False
     takes_members: bool = True
     revoked: bool = False
+    unverified: bool = False
     free_ports: Mapping[str, int] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
 
@@ -131,6 +132,8 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
         return "is revoked"
     if not candidate.speaking:
         return "does not answer"
+    if candidate.unverified:
+        return "has not said yet what it has, since the inventory was restored"
     if reason := _unconnected(demand, candidate) or _unguarded(demand, candidate):
         return reason
     if demand.cores > candidate.cores:

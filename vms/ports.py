@@ -16,6 +16,7 @@ from django.db.models import Count, F
 
 from cloud.errors import LimitExceeded, ResourceUnavailable, invalid
 from cloud.models import Host
+from vms.holdings import Holding
 from vms.interfaces import ForwardedPort, Nic
 
 # The wire contract's bound of `NicSpec.forwards`.
@@ -106,7 +107,8 @@ def _lowest_free(host: Host, protocol: str, count: int) -> list[int]:
     if not count:
         return []
     rows = ForwardedPort.objects.filter(host=host, protocol=protocol)
-    taken = set(rows.values_list("port", flat=True))
+    held = Holding.objects.ports_of(host.pk, protocol)
+    taken = set(rows.values_list("port", flat=True)) | held
     free = [port for port in _range(host) if port not in taken][:count]
     if len(free) < count:
         raise ResourceUnavailable(

@@ -106,7 +106,8 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         """VMs to dispatch again: unmet or with a stale observation, and past their back-off."""
         unmet = Q(observed_generation__lt=F("generation")) | Q(converged=False)
         stale = Q(observed_at__lt=observed_before)
-        return self.filter(unmet | stale, next_dispatch_at__lte=now).order_by("next_dispatch_at")
+        due = self.filter(unmet | stale, next_dispatch_at__lte=now, held_back="")
+        return due.order_by("next_dispatch_at")
 
 
 class ImageQuerySet(LabelledQuerySet["Image"]):

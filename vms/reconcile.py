@@ -7,7 +7,9 @@ after it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from django.conf import settings
@@ -20,11 +22,14 @@ from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
 from cloud.patience import backoff
-from vms import dispatch, usage
+from vms import dead_letters, dispatch, overdue, usage
+from vms.drift.record import forget_closed
 from vms.intent import want
 from vms.lifecycle import Status
 from vms.models import VM, Image, ImageCopy
+from vms.overdue import Explainer
 from vms.private import replication
+from vms.restored.verify import ask_unverified
 from vms.spec import Power, PowerGoal
 
 log = structlog.get_logger(__name__)
@@ -38,16 +43,25 @@ KEEP_IDEMPOTENCY_KEYS = timedelta(days=1)
 
 
 def sweep() -> None:
-    """One round over everything that is not as it should be."""
+    """One round over everything that is not as it should be.
+
+    A part that fails keeps no other from its work. Raises what the first one raised.
+    """
     now = timezone.now()
-    mark_unknown(now)
-    forgive_ignored_shutdowns(now)
-    dispatch_due_vms(now)
-    replication.rewire_due(now)
-    replication.dispatch_due(now, observed_before=now - STALE)
-    replication.forget_deleted()
-    dispatch_due_images(now)
-    end_overdue_actions(now)
+    parts: tuple[Callable[[], object], ...] = (
+        partial(end_overdue_actions, now),
+        partial(mark_unknown, now),
+        partial(forgive_ignored_shutdowns, now),
+        partial(ask_unverified, now),
+        partial(dispatch_due_vms, now),
+        partial(replication.rewire_due, now),
+        partial(replication.dispatch_due, now, observed_before=now - STALE),
+        replication.forget_deleted,
+        partial(dispatch_due_images, now),
+    )
+    failures = [error for part in parts if (error := _tried(part)) is not None]
+    if failures:
+        raise failures[0]
 
 
 def mark_unknown(now: datetime) -> int:
@@ -78,6 +92,7 @@ def mark_unknown(now: datetime) -> int:
 def forgive_ignored_shutdowns(now: datetime) -> int:
     """A guest that ignored its power button runs on, and the status says so again."""
     ignoring = VM.objects.for_spec().filter(
+        held_back="",
         goal=PowerGoal.SHUTDOWN,
         observed_power=Power.RUNNING,
         deleting=False,
@@ -93,8 +108,8 @@ def forgive_ignored_shutdowns(now: datetime) -> int:
 
 def dispatch_due_vms(now: datetime) -> int:
     """Send again what a speaking host has not confirmed, with a back-off in the row."""
-    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
-    due = VM.objects.for_spec().due(now, observed_before=now - STALE).filter(host__in=speaking)
+    obeying = Host.objects.obeying(now, settings.HOST_SILENT_SECONDS)
+    due = VM.objects.for_spec().due(now, observed_before=now - STALE).filter(host__in=obeying)
     with transaction.atomic():
         vms = list(due.select_for_update(of=("self",), skip_locked=True)[:BATCH])
         for vm in vms:
@@ -129,16 +144,15 @@ def dispatch_due_images(now: datetime) -> int:
 
 
 def end_overdue_actions(now: datetime) -> int:
-    """No Action stays open for ever; the VM stays usable and deletable."""
+    """No Action stays open for ever, however many are late; the VM stays usable and deletable."""
     ended = 0
-    for action in Action.objects.overdue(now)[:BATCH]:
-        ended += end_action(
-            action,
-            now,
-            code="timeout",
-            message=f"{action.command} was not done within its time: look at the server's failure"
-            " and its host, then ask again",
-        )
+    while batch := list(Action.objects.overdue(now).with_course()[:BATCH]):
+        explainer = Explainer(batch, now)
+        for action in batch:
+            message = explainer.explain(action)
+            if end_action(action, now, code=overdue.CODE, message=message):
+                log.warning("action overdue", action_id=action.pk, reason=message)
+                ended += 1
     return ended
 
 
@@ -146,8 +160,19 @@ def tidy(now: datetime) -> int:
     """Forget what has served its time."""
     usage.condense(now)
     usage.forget(now)
+    dead_letters.tidy(now)
+    forget_closed(now)
     deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()
     return deleted
+
+
+def _tried(part: Callable[[], object]) -> Exception | None:
+    try:
+        part()
+    except Exception as error:
+        log.exception("a part of the sweep failed, the others go on")
+        return error
+    return None
 
 
 def _plan_copies() -> None:

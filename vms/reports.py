@@ -7,7 +7,6 @@ logged. A missing report never means anything.
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 import structlog
 from django.db import transaction
@@ -20,7 +19,7 @@ from cloud.actor import Actor, acting
 from cloud.audit import changing
 from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, record_heartbeat
-from cloud.metrics import DEAD_LETTERS, observe_step
+from cloud.metrics import observe_step
 from cloud.models import Action
 from networks.allocation import withdrawn
 from vms import ports
@@ -135,29 +134,6 @@ def image_report(report: ImageReport, sender: str) -> None:
             )
 
 
-def dead_letter(document: dict[str, Any]) -> None:
-    """A host could not take a message at all, again and again: end what waits for it.
-
-    Its worker died on every delivery, so nothing is known about the VM itself.
-    """
-    now = timezone.now()
-    DEAD_LETTERS.inc()
-    log.error(
-        "message to a host died",
-        vm=document.get("vm_id"),
-        network=document.get("network_id"),
-        host=document.get("host_uuid"),
-    )
-    for action in Action.objects.open().of("server", int(document.get("vm_id") or 0)):
-        if action.generation <= int(document.get("generation") or 0):
-            end_action(
-                action,
-                now,
-                code="host_failed",
-                message="the host's agent failed on this every time: see its log, then ask again",
-            )
-
-
 def _acceptable(vm: VM, report: VmReport, sender: str) -> bool:
     return (
         sender == broker_user(vm.host.name)
@@ -186,8 +162,9 @@ def _observe(vm: VM, report: VmReport) -> None:
     if report.present and report.converged:
         vm.provisioned = True
         vm.applied_generation = report.generation
-    vm.failure_code = failure.code if failure else ""
-    vm.failure_message = failure.message if failure else ""
+    if not vm.held_back:  # then they say why
+        vm.failure_code = failure.code if failure else ""
+        vm.failure_message = failure.message if failure else ""
     vm.failure_final = failure is not None and not failure.retryable
     if vm.converged:
         vm.attempts = 0

@@ -94,7 +94,8 @@ class VmSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
     `generation` grows with every change; a host refuses lower ones. `reset_serial` and
     `reboot_serial` count the resets and reboots ever asked for: the host acts when they grow
-    while the guest runs, and a fresh start satisfies both.
+    while the guest runs, and a fresh start satisfies both. `provisioned`: it was whole at least
+    once, so a disk that is not there is lost, and no empty one may be made in its place.
     """
 
     vm_id: RowId
@@ -113,6 +114,7 @@ class VmSpec(Struct, frozen=True, forbid_unknown_fields=True):
     root_password_hash: Annotated[str, Meta(pattern=r"^\$[ -~]{10,200}\Z")] | None = None
     reset_serial: Serial = 0
     reboot_serial: Serial = 0
+    provisioned: bool = False
     cause: Cause | None = None
     version: Version = WIRE_VERSION
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.utils import timezone
 
-from cloud.celery import app
+from cloud.celery import app, beside_worker
+from cloud.deadqueue import DeadQueue
 from cloud.wire import decode
 from networks.spec import NetworkReport
-from vms import reconcile, reports, usage
+from vms import dead_letters, reconcile, reports, usage
+from vms.drift.record import host_inventory
+from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
 from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
@@ -39,14 +43,9 @@ def report_network(self: Any, document: dict[str, Any]) -> None:
     network_report(decode(document, NetworkReport), _sender(self))
 
 
-@app.task(name="vms.ensure")
-@app.task(name="vms.remove")
-@app.task(name="images.fetch")
-@app.task(name="networks.ensure")
-@app.task(name="networks.remove")
-def dead_letter(document: dict[str, Any]) -> None:
-    """Host tasks reach control only through the dead-letter queue, under their own names."""
-    reports.dead_letter(document)
+@app.task(name="reports.inventory", bind=True)
+def report_inventory(self: Any, document: dict[str, Any]) -> None:
+    host_inventory(decode(document, HostInventory), _sender(self))
 
 
 @app.task(name="control.sweep")
@@ -57,6 +56,9 @@ def sweep() -> None:
 @app.task(name="control.tidy")
 def tidy() -> None:
     reconcile.tidy(timezone.now())
+
+
+beside_worker(lambda: DeadQueue(settings.BROKER_URL, dead_letters.keep).start())
 
 
 def _sender(task: Any) -> str:

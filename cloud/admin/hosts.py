@@ -18,6 +18,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 from unfold.decorators import display
 
 from cloud.admin.base import FactsAdmin
+from cloud.admin.differences import drift_table
 from cloud.admin.display import (
     Tone,
     ago,
@@ -268,7 +269,7 @@ class HostAdmin(FactsAdmin):
                 ),
                 *user_mode_cards(row),
             ],
-            tables=[_servers(row), _images(row), _leftovers(row)],
+            tables=[_servers(row), _images(row), drift_table(row), _leftovers(row)],
             reload_seconds=5,
         )
 

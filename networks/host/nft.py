@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import errno
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
 
 from pyroute2 import NetlinkError
-from pyroute2.netlink import NLM_F_REQUEST, nla
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST, nla
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_GETCHAIN,
     NFT_MSG_GETOBJ,
+    NFT_MSG_GETRULE,
     NFT_MSG_GETSETELEM,
     NFT_MSG_GETTABLE,
     NFT_MSG_NEWOBJ,
     nft_chain_msg,
+    nft_rule_msg,
     nft_set_elem_list_msg,
     nft_table_msg,
 )
@@ -88,6 +91,18 @@ def asking(family: int) -> Iterator[Any]:
 def chain_exists(netfilter: Any, table: str, chain: str) -> bool:
     wanted = {"NFTA_CHAIN_TABLE": table, "NFTA_CHAIN_NAME": chain}
     return _exists(netfilter, nft_chain_msg(), NFT_MSG_GETCHAIN, **wanted)
+
+
+def rule_counts(netfilter: Any, table: str, chain: str | None = None) -> dict[str, int]:
+    """By chain, how many rules a table has, or one `chain` of it; none of those that have none."""
+    request = nft_rule_msg()
+    request["attrs"] = [("NFTA_RULE_TABLE", table)]
+    if chain:
+        request["attrs"].append(("NFTA_RULE_CHAIN", chain))
+    found: Counter[str] = Counter()
+    for rule in netfilter.request_get(request, NFT_MSG_GETRULE, NLM_F_REQUEST | NLM_F_DUMP):
+        found[str(rule.get_attr("NFTA_RULE_CHAIN"))] += 1
+    return dict(found)
 
 
 def chain_led_to(netfilter: Any, table: str, name: str, key: str) -> str | None:

@@ -6,8 +6,8 @@ A guest can send nothing before its rules are in place, because its interface is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,6 +28,7 @@ from networks.host import (
     private,
     routes,
     rules,
+    written,
 )
 from networks.host.addresses import Network
 from networks.host.bridge_firewall import Leads
@@ -84,18 +85,31 @@ def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
     ALL: they are as `taps` say, and not as an older document or an older release said.
     """
     try:
-        with IPRoute() as netlink:
+        with IPRoute() as netlink, _filters() as filters:
             seen = [tap for tap in taps if links.index_of(netlink, tap.name) is not None]
-            ruled = [tap for tap in taps if _is_ruled(tap)]
+            ruled = [tap for tap in taps if _is_ruled(filters, tap)]
             if not seen and not ruled and not _are_remembered(taps):
                 return Presence.NONE
             uplink = find_uplink(netlink, around)
             if uplink is None or len(ruled) < len(taps):
                 return Presence.PART
             complete = all(_is_complete(netlink, uplink, around, tap) for tap in taps)
+            complete = complete and not any(_flaw(filters, uplink, tap) for tap in taps)
     except (NetlinkError, OSError) as error:
         raise _refused(error) from error
     return Presence.ALL if complete else Presence.PART
+
+
+def flaws(taps: Sequence[Tap], around: Surroundings) -> dict[str, str]:
+    """By interface, what its rules lack, in words; raises NetworkRefused."""
+    try:
+        with IPRoute() as netlink, _filters() as filters:
+            uplink = find_uplink(netlink, around)
+            ruled = [tap for tap in taps if _is_ruled(filters, tap)] if uplink else []
+            found = {tap.name: _flaw(filters, uplink, tap) for tap in ruled if uplink}
+    except (NetlinkError, OSError) as error:
+        raise _refused(error) from error
+    return {name: text for name, text in found.items() if text}
 
 
 def any_exists(names: Iterable[str]) -> bool:
@@ -306,11 +320,37 @@ def _digest(uplink: Uplink, around: Surroundings, tap: Tap) -> str:
     return hashlib.sha256(json.encode(tap.nic) + text.encode()).hexdigest()[:32]
 
 
-def _is_ruled(tap: Tap) -> bool:
-    table = bridge_firewall.HOST_TABLE if tap.bridged else firewall.HOST_TABLE
+@dataclass(frozen=True)
+class _Filters:
+    """Sockets to ask by: of what passes between guests and others, and of what guests send."""
+
+    passing: Any
+    sent: Any
+
+
+@contextmanager
+def _filters() -> Iterator[_Filters]:
     with nft.asking(nft.INET) as passing, nft.asking(nft.NETDEV) as sent:
-        filtered = tap.private or nft.chain_exists(passing, table, firewall.arriving(tap.name))
-        return filtered and nft.chain_exists(sent, rules.nic_table(tap.name), rules.ENTRY)
+        yield _Filters(passing, sent)
+
+
+def _is_ruled(filters: _Filters, tap: Tap) -> bool:
+    table = bridge_firewall.HOST_TABLE if tap.bridged else firewall.HOST_TABLE
+    chain = firewall.arriving(tap.name)
+    filtered = tap.private or nft.chain_exists(filters.passing, table, chain)
+    return filtered and nft.chain_exists(filters.sent, rules.nic_table(tap.name), rules.ENTRY)
+
+
+def _flaw(filters: _Filters, uplink: Uplink, tap: Tap) -> str:
+    """Whether as many rules are there as were written; a table that lost one is written anew."""
+    must = written.counts(nic_texts(uplink, [tap]))
+    own = rules.nic_table(tap.name)
+    there = {(own, chain): count for chain, count in nft.rule_counts(filters.sent, own).items()}
+    for table, chain in must:
+        if table != own:
+            found = nft.rule_counts(filters.passing, table, chain)
+            there |= {(table, name): count for name, count in found.items()}
+    return written.flaw(must, there)
 
 
 def _are_remembered(taps: Sequence[Tap]) -> bool:

@@ -8,7 +8,7 @@ there; what is there is read from the kernel each time, and only the difference 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -169,20 +169,31 @@ def _tunnel(netlink: Any, name: str) -> Tunnel | None:
     return Tunnel(made.get_attr("IFLA_VXLAN_ID"), address, link.get_attr("IFLA_MTU"))
 
 
-def _seen(netlink: Any, name: Names, ports: set[str]) -> Forwarding:
-    """What was entered: the kernel's own entries, for the ports themselves, are another kind."""
-    indices = {index_of(netlink, port): port for port in ports}
-    tunnel = index_of(netlink, name.tunnel)
+def sorted_out(
+    written: Iterable[Any],
+    ports: Mapping[int, str],
+    tunnel: int | None,
+    neighbours: frozenset[tuple[str, str]],
+) -> Forwarding:
+    """What of all the kernel's entries was written for one network, whose `ports` these are.
+
+    The kernel's own entries, for the ports themselves, are another kind.
+    """
     tunnels, placed = set(), set()
-    for entry in netlink.fdb("dump"):
+    for entry in written:
         mac = str(entry.get_attr("NDA_LLADDR"))
         if entry.get_attr("NDA_MASTER"):
-            if entry["ifindex"] in indices and entry["state"] == _NOARP:
-                placed.add((mac, indices[entry["ifindex"]]))
+            if entry["ifindex"] in ports and entry["state"] == _NOARP:
+                placed.add((mac, ports[entry["ifindex"]]))
         elif entry["ifindex"] == tunnel and entry.get_attr("NDA_DST"):
             tunnels.add((mac, str(entry.get_attr("NDA_DST"))))
-    found = neighbours(netlink, name.bridge)
-    return Forwarding(frozenset(tunnels), frozenset(placed), found)
+    return Forwarding(frozenset(tunnels), frozenset(placed), neighbours)
+
+
+def _seen(netlink: Any, name: Names, ports: set[str]) -> Forwarding:
+    indices = {index: port for port in ports if (index := index_of(netlink, port)) is not None}
+    tunnel = index_of(netlink, name.tunnel)
+    return sorted_out(netlink.fdb("dump"), indices, tunnel, neighbours(netlink, name.bridge))
 
 
 def _make(netlink: Any, name: Names, change: Change) -> None:

@@ -70,6 +70,17 @@ def names(network_id: int) -> Names:
     return Names(*(f"{kind}{number}" for kind in (BRIDGES, TUNNELS, GATEWAYS, EXITS, CABLES)))
 
 
+def network_of(interface: str) -> int | None:
+    """Whose bridge, tunnel, gateway, exit or port of cables it is by its name."""
+    kind, number = interface[:2], interface[2:]
+    if kind not in (BRIDGES, TUNNELS, GATEWAYS, EXITS, CABLES):
+        return None
+    if not number or set(number) - set(_DIGITS) or number.startswith("0"):
+        return None
+    network_id = int(number, 36)
+    return network_id if network_id < 2**53 else None
+
+
 def gateway_mac(network_id: int) -> str:
     """The same on every host. Its first byte is not that of a TAP (`links.host_mac`)."""
     number = network_id & (1 << 40) - 1

@@ -25,8 +25,8 @@ from networks.host.links import TAP_PREFIX, Tap, Uplink, index_of, set_sysctl, s
 
 # "cu" on a telephone's keys. Not among those of iproute2's rt_protos.
 PROTOCOL = 28
-_KERNEL = 2  # RTPROT_KERNEL, rtnetlink(7)
-_MAIN = 254  # RT_TABLE_MAIN
+KERNEL = 2  # RTPROTKERNEL, rtnetlink(7)
+MAIN = 254  # RT_TABLEMAIN
 _SCOPE_LINK, _ANY_SCOPE = 253, 255  # RT_SCOPE_LINK, RT_SCOPE_NOWHERE
 _ANY_PROTOCOL = 0  # RTPROT_UNSPEC
 _INTERFACES6 = Path("/proc/sys/net/ipv6/conf")
@@ -76,8 +76,8 @@ def routed(netlink: Any, name: str) -> list[Network]:
         return []
     return [
         ip_network((route.get_attr("RTA_DST"), route["dst_len"]))
-        for route in netlink.get_routes(oif=index, table=_MAIN)
-        if route["proto"] != _KERNEL
+        for route in netlink.get_routes(oif=index, table=MAIN)
+        if route["proto"] != KERNEL
     ]
 
 

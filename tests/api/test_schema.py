@@ -11,6 +11,7 @@ from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
+from cloud.drift import Drift
 from cloud.models import AuditEntry, Host
 from networks.models import IpType
 from networks.public_ips import IpOrder
@@ -52,6 +53,7 @@ def test_the_document_and_its_page_are_served_to_everybody(lab: None) -> None:
         "/v1/server_types/{id}", "/v1/locations", "/v1/locations/{id}", "/v1/ssh_keys",
         "/v1/servers/{id}/metrics", "/v1/datacenters/{id}", "/v1/hosts", "/v1/hosts/{id}",
         "/v1/hosts/{owner}/nics", "/v1/pricing", "/v1/audit", "/v1/audit/{id}",
+        "/v1/drift", "/v1/drift/{id}",
         "/v1/primary_ips", "/v1/primary_ips/{id}", "/v1/floating_ips", "/v1/floating_ips/{id}",
         "/v1/floating_ips/{owner}/actions", "/v1/addresses/{ip}/history",
         "/v1/firewalls", "/v1/firewalls/{id}", "/v1/firewalls/{owner}/actions",
@@ -69,6 +71,9 @@ def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any],
     targets = (Target(server=ordered.vm.pk), Target(selector="env"))
     rule = {"direction": "in", "protocol": "icmp", "source_ips": ["::/0"]}
     web = FirewallOrder("web", rules=[rule], apply_to=targets)
+    drift = Drift.objects.create(
+        host=ordered.vm.host, kind="tap", name="tap-1", direction="extra", verb="quarantine"
+    )
     ids = {
         "firewalls": create_firewall(make.project(), web)[0].pk,
         "servers": ordered.vm.pk,
@@ -77,6 +82,7 @@ def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any],
         "server_types": ordered.vm.server_type_id,
         "hosts": ordered.vm.host_id,
         "audit": AuditEntry.objects.latest("id").pk,
+        "drift": drift.pk,
         "primary_ips": ordered.vm.nics.get(index=0).ipv4_id,
         "networks": network.pk,
         "floating_ips": floating.pk,

@@ -150,6 +150,7 @@ class Told:
 
     networks: list[tuple[str, NetworkSpec | NetworkRemoval]] = field(default_factory=list)
     servers: list[tuple[str, VmSpec]] = field(default_factory=list)
+    others: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
 
     @property
     def hosts(self) -> list[str]:
@@ -199,8 +200,9 @@ def listening() -> Iterator[Told]:
         hint("end", "end", {}, summary="end")
         for message in _until_end(queue):
             task = message.headers["task"]
-            if task not in _INTO:
-                continue
             name = message.delivery_info["routing_key"].removeprefix("host.")
+            if task not in _INTO:
+                told.others.append((name, task, message.payload[0][0]))
+                continue
             document = decode(message.payload[0][0], _INTO[task])
             (told.servers if task == "vms.ensure" else told.networks).append((name, document))

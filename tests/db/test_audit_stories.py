@@ -24,7 +24,14 @@ from cloud.models import ApiToken, AuditEntry, Host, Location, Project
 from cloud.tokens import issue_token, revoke_token
 from networks.models import Firewall, FloatingIp, Network, PrimaryIp, PrivateNetwork
 from tests import factories as make
-from tests.db import firewall_stories, network_stories, private_stories, user_stories
+from tests.db import (
+    drift_stories,
+    firewall_stories,
+    network_stories,
+    private_stories,
+    restored_stories,
+    user_stories,
+)
 from tests.db.stories import running, stories, story, told
 from vms import actions, images, reconcile, reports, ssh_keys
 from vms.actions import PowerCommand, change_protection, create_vm, delete_vm, power, update_vm
@@ -43,6 +50,8 @@ MODULES = (
     *firewall_stories.MODULES,
     *private_stories.MODULES,
     *user_stories.MODULES,
+    *drift_stories.MODULES,
+    *restored_stories.MODULES,
 )
 # They compute, write what was seen and what the cloud keeps for itself, or call one with a story.
 SILENT: tuple[Callable[..., Any], ...] = (
@@ -54,10 +63,11 @@ SILENT: tuple[Callable[..., Any], ...] = (
     reconcile.mark_unknown,
     reconcile.sweep,
     reconcile.tidy,
-    reports.dead_letter,
     reports.host_report,
     reports.image_report,
     ssh_keys.fingerprint_of,
+    *drift_stories.SILENT,
+    *restored_stories.SILENT,
     tokens.find_token,
     tokens.note_use,
     hosts.forget_broker_user,
@@ -319,7 +329,7 @@ def _() -> None:
 
 @pytest.mark.parametrize("verb", stories)
 def test_what_is_done_leaves_its_entry(verb: str, request: pytest.FixtureRequest) -> None:
-    if verb in ("host.add", "host.rejoin"):
+    if verb in ("host.add", "host.rejoin", "drift.repair"):
         request.getfixturevalue("rabbitmq")
     stories[verb]()
     entry = AuditEntry.objects.filter(verb=verb).latest("id")

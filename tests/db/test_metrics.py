@@ -130,9 +130,3 @@ def test_an_action_is_counted_when_its_end_is_committed_and_once(
         assert not end_action(again, timezone.now(), code="timeout")
         assert ended("stop_server", "error") == before
     assert ended("stop_server", "error") == before + 1
-
-
-def test_a_message_that_died_is_counted(vm: VM) -> None:
-    before = REGISTRY.get_sample_value("cumulet_dead_letters_total") or 0.0
-    reports.dead_letter({"vm_id": vm.pk, "generation": 1})
-    assert REGISTRY.get_sample_value("cumulet_dead_letters_total") == before + 1

@@ -13,12 +13,11 @@ from django.utils import timezone
 
 from cloud.errors import CumuletError
 from cloud.models import Host
-from cloud.wire import encode
 from networks.models import PrivateNetwork, Replica
 from networks.spec import NetworkRemoval, NetworkSpec
 from tests import factories as make
 from tests.db import mesh
-from vms import reconcile, reports
+from vms import reconcile
 from vms.actions import create_vm, delete_vm, update_vm
 from vms.models import VM
 from vms.private import replication
@@ -223,16 +222,6 @@ def test_reports_that_are_late_foreign_or_of_the_future_change_nothing(
     mesh.host_says(replica, generation=newest - 1)
     replica.refresh_from_db()
     assert (replica.observed_generation, replica.converged) == (newest, False)
-
-
-def test_a_document_that_kills_its_host_ends_in_the_log(
-    hosts: list[Host], network: PrivateNetwork, caplog: pytest.LogCaptureFixture
-) -> None:
-    with mesh.listening() as told:
-        add_subnet(network, SubnetOrder("cloud", "local"))
-    reports.dead_letter(encode(told.of(hosts[1])))
-    assert f"'network': {network.pk}" in caplog.text
-    assert Replica.objects.filter(converged=False).count() == 2  # the sweep goes on
 
 
 def test_a_deleted_network_stays_until_every_host_let_go_of_it(

@@ -35,6 +35,7 @@ from networks.spec import (
 )
 from tests.documents import a_removal
 from tests.host.world import World, until
+from vms.drift.spec import HostInventory
 from vms.host.host import Host
 from vms.host.paths import HostPaths
 from vms.spec import HostReport, ImageReport, ImageSpec, UsageReport, VmReport, VmSpec
@@ -46,6 +47,7 @@ REPORTS = {
     "image": ImageReport,
     "usage": UsageReport,
     "network": NetworkReport,
+    "inventory": HostInventory,
 }
 # Of the broker that a rootless host is told of: outside, and in no network that hosts are in.
 BROKER = "203.0.113.250"
@@ -198,6 +200,7 @@ class RootlessWorld(World):
             "image": self._image,
             "usage": self._usage,
             "network": self.hear,
+            "inventory": self._count,
         }
         if "uuid" in message:
             self._uuid.set_result(message["uuid"])

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from cloud.hostconfig import HostConfig
 from cloud.wire import decode, encode
 from networks.spec import NetworkRemoval, NetworkSpec
-from vms.host import facts, inbox
+from vms.host import census, facts, inbox
 from vms.host.host import Host
 from vms.host.monitor import Monitor
 from vms.host.outbox import Outbox
@@ -67,9 +67,12 @@ class Agent:
     def facts(self) -> dict[str, Any]:
         return encode(facts.host_report(self._host))
 
+    def census(self) -> dict[str, Any]:
+        return encode(census.look(self._host))
+
     def watch(self) -> None:
         """Run the monitor until `unwatch`."""
-        kinds = ("vm", "host", "image", "usage", "network")
+        kinds = ("vm", "host", "image", "usage", "network", "inventory")
         monitor = Monitor(self._host, Outbox(*map(self._sender, kinds)), usage_seconds=0.5)
         ready = threading.Event()
 

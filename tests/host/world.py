@@ -21,6 +21,7 @@ from deploy.images.image import ImageFile
 from deploy.lab import Lab
 from networks.spec import ForwardSpec, NetworkRemoval, NetworkReport, NetworkSpec
 from tests.documents import a_removal, a_spec
+from vms.drift.spec import HostInventory
 from vms.host import bridging, converge, inbox, qemu
 from vms.host.host import Host
 from vms.host.monitor import Monitor
@@ -72,6 +73,7 @@ class World:
     heartbeats: list[HostReport] = field(default_factory=list)
     usage_reports: list[UsageReport] = field(default_factory=list)
     network_reports: list[NetworkReport] = field(default_factory=list)
+    inventories: list[HostInventory] = field(default_factory=list)
     broker_away: bool = False
     number: int = 1
 
@@ -189,7 +191,7 @@ class World:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """A monitor runs beside the test."""
-        outbox = Outbox(self.send, self._beat, self._image, self._usage, self.hear)
+        outbox = Outbox(self.send, self._beat, self._image, self._usage, self.hear, self._count)
         ready = threading.Event()
         loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
 
@@ -223,6 +225,11 @@ class World:
     def _usage(self, report: UsageReport) -> bool:
         if not self.broker_away:
             self.usage_reports.append(report)
+        return not self.broker_away
+
+    def _count(self, inventory: HostInventory) -> bool:
+        if not self.broker_away:
+            self.inventories.append(inventory)
         return not self.broker_away
 
     def hear(self, report: NetworkReport) -> bool:

@@ -36,10 +36,10 @@ CALM = Weather()
 @dataclass(eq=False)
 class Message:
     number: int
+    queue: str
     task: str
     document: dict[str, Any]
     sender: str
-    headers: dict[str, Any]
     due: float
     expires: float | None = None
     deliveries: int = 0
@@ -92,7 +92,7 @@ class Bus:
             due = now + self._random.uniform(0, self.weather.delay)
             number = next(self._numbers)
             twin = copy.deepcopy(document)
-            self._put(queue, Message(number, task, twin, sender, {}, due, expires))
+            self._put(queue, Message(number, queue, task, twin, sender, due, expires))
 
     def purge(self) -> None:
         for queue in self._queues.values():

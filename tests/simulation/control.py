@@ -8,6 +8,7 @@ commit is done, with a place to be killed before, between and after.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,17 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import connection, transaction
 
-from cloud import requestid
+from cloud import poison, requestid
+from cloud.broker import HOSTS_EXCHANGE
+from cloud.deadqueue import DeadMessage
 from cloud.wire import MalformedDocument, decode
 from networks.spec import NetworkReport
 from tests.simulation import actors
 from tests.simulation.actors import Actor, Effects, Killed
-from tests.simulation.bus import DEAD, Message
-from vms import reconcile, reports, usage
+from tests.simulation.bus import DEAD, REDELIVERIES, Message
+from vms import dead_letters, reconcile, reports, usage
+from vms.drift.record import host_inventory
+from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
 from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
@@ -37,6 +42,7 @@ _REPORTS: dict[str, tuple[Any, Callable[[Any, str], None]]] = {
     "reports.host": (HostReport, lambda *said: reports.host_report(*said)),
     "reports.image": (ImageReport, lambda *said: reports.image_report(*said)),
     "reports.usage": (UsageReport, lambda *said: usage.usage_report(*said)),
+    "reports.inventory": (HostInventory, lambda *said: host_inventory(*said)),
     "reports.network": (NetworkReport, lambda *said: network_report(*said)),
 }
 
@@ -133,7 +139,21 @@ def handle(message: Message) -> None:
     elif message.task == "control.sweep":
         reconcile.sweep()
     else:
-        reports.dead_letter(message.document)
+        dead_letters.keep(_dead(message))
+
+
+def _dead(message: Message) -> DeadMessage:
+    """As the broker hands over what was delivered too often."""
+    body = json.dumps([[message.document], {}, {}]).encode()
+    headers = {"task": message.task, "id": str(message.number)}
+    return DeadMessage(
+        message=poison.Message(body, "application/json", "utf-8", headers, HOSTS_EXCHANGE),
+        queue=message.queue,
+        reason="delivery_limit",
+        deliveries=REDELIVERIES,
+        sender=message.sender,
+        raised="",
+    )
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from tests.simulation import actors
 from tests.simulation.actors import Actor, Killed
 from tests.simulation.bus import Message
 from tests.simulation.machine import Machine
+from vms.drift.spec import InventoryRequest, StrayRemoval
 from vms.host import bridging, inbox
 from vms.host.host import Host
 from vms.host.monitor import Monitor
@@ -117,5 +118,9 @@ def handle(host: Host, message: Message) -> None:
             inbox.network(host, decode(document, NetworkSpec), BROKER.network, BROKER.vm)
         case "networks.remove":
             inbox.network(host, decode(document, NetworkRemoval), BROKER.network, BROKER.vm)
+        case "hosts.look":
+            inbox.look(host, decode(document, InventoryRequest), BROKER.inventory)
+        case "strays.remove":
+            inbox.remove_strays(host, decode(document, StrayRemoval), BROKER.inventory)
         case _:
             raise AssertionError(f"nobody sends {message.task} to hosts")

@@ -58,9 +58,11 @@ class Way:
 
 @dataclass
 class Table:
-    """Of nftables. `elements`: by map, key and the chain that it leads to."""
+    """Of nftables. `chains`: how many rules each has; `elements`: by map, key and the chain that it
+    leads to.
+    """
 
-    chains: set[str] = field(default_factory=set)
+    chains: dict[str, int] = field(default_factory=dict)
     elements: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
@@ -123,7 +125,7 @@ class Kernel:
         # The hook of a table for one device goes with the device; what else it holds stays.
         table = self.tables.get((0, "netdev", f"cumulet_{gone.name}"))
         if table is not None:
-            table.chains.discard("from_guest")
+            table.chains.pop("from_guest", None)
         if gone.peer in self.links:
             self.remove(gone.peer)
 

@@ -53,14 +53,21 @@ class _Reader:
                 return
             if not words or words[0] not in ("chain", "set", "map"):
                 continue
+            body = self._body(lines) if line.count("{") > line.count("}") else []
             if words[0] == "chain":
-                table.chains.add(words[1])
+                table.chains[words[1]] = table.chains.get(words[1], 0) + len(body)
             else:
                 table.elements.setdefault(words[1], {})
-            if line.count("{") > line.count("}"):
-                for inner in lines:
-                    if inner.strip() == "}":
-                        break
+
+    def _body(self, lines: Iterator[str]) -> list[str]:
+        """The rules of a chain, to its end."""
+        found = []
+        for line in map(str.strip, lines):
+            if line == "}":
+                break
+            if line and not line.startswith("type "):
+                found.append(line)
+        return found
 
     def _statement(self, words: list[str], line: str) -> None:
         verb, kind, family, name = words[:4]
@@ -71,10 +78,15 @@ class _Reader:
             case "delete", "table":
                 if self._tables.pop(key, None) is None:
                     raise Refused(line)
-            case "flush", _:
+            case "flush", "table":
+                table = self._existing(key, line)
+                table.chains = dict.fromkeys(table.chains, 0)
+            case "flush", "chain":
+                self._existing(key, line).chains[words[4]] = 0
+            case "flush", "set":
                 self._existing(key, line)
             case "add", "chain":
-                self._existing(key, line).chains.add(words[4])
+                self._existing(key, line).chains.setdefault(words[4], 0)
             case "delete", "chain":
                 self._delete_chain(self._existing(key, line), words[4], line)
             case (("add" | "delete"), "element"):
@@ -95,7 +107,7 @@ class _Reader:
             raise Refused(line)
         if any(chain in led.values() for led in table.elements.values()):
             raise Refused(f"in use: {line}")
-        table.chains.discard(chain)
+        del table.chains[chain]
 
     def _change(self, table: Table, verb: str, name: str, line: str) -> None:
         known = table.elements.setdefault(name, {})
@@ -146,6 +158,12 @@ def chain_exists(netfilter: Netfilter, table: str, chain: str) -> bool:
 def chain_led_to(netfilter: Netfilter, table: str, name: str, key: str) -> str | None:
     found = netfilter.table(table)
     return found.elements.get(name, {}).get(key) if found else None
+
+
+def rule_counts(netfilter: Netfilter, table: str, chain: str | None = None) -> dict[str, int]:
+    found = netfilter.table(table)
+    chains = found.chains if found else {}
+    return {name: count for name, count in chains.items() if count and chain in (None, name)}
 
 
 def counters(netfilter: Netfilter, table: str) -> dict[str, int]:

@@ -25,6 +25,7 @@ from django.utils import timezone
 from cloud import agent, celery, shell
 from networks.host import (
     announce,
+    census,
     gateway,
     leftovers,
     links,
@@ -222,11 +223,11 @@ def _network(world: World) -> Iterator[Seam]:
         return link.index
 
     socket_class = type("SimulatedNetlink", (Netlink,), {"effects": effects})
-    for module in (nics, leftovers, gateway, networks, user_mode, prepared_tap):
+    for module in (nics, leftovers, census, gateway, networks, user_mode, prepared_tap):
         yield module, "IPRoute", socket_class
     for name in (
-        *("asking", "tables", "tables_of", "chain_exists", "chain_led_to", "counters"),
-        *("elements", "jumps"),
+        *("asking", "tables", "tables_of", "chain_exists", "chain_led_to", "rule_counts"),
+        *("counters", "elements", "jumps"),
     ):
         yield nft, name, getattr(netfilter, name)
     yield links, "_SYSCTL", _NOWHERE

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vms.host.paths import HostPaths, PathTooLong, tap_name
+from networks.host import plan
+from vms.host.paths import HostPaths, PathTooLong, server_of, tap_name
 
 PATHS = HostPaths(Path("/var/lib/cumulet/hosts/h1"), Path("/run/cumulet/h1"))
 ROW_IDS = st.integers(min_value=1, max_value=2**53 - 1)
@@ -46,3 +47,28 @@ def test_a_run_directory_that_is_too_deep_for_sockets_is_refused_with_the_settin
         _ = deep.vm(7).qmp
     with pytest.raises(PathTooLong, match="CUMULET_HOST_RUN"):
         deep.switch(5)
+
+
+@given(ROW_IDS, NIC_INDEXES)
+def test_a_tap_says_whose_it_is(vm_id: int, index: int) -> None:
+    assert server_of(tap_name(vm_id, index)) == vm_id
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tap-0", "cu-0", "cu7", "cu7-8", "cu7-", "cu07-0", "cuA-0", "cu7-0-0", "eth0", "cuz-\u0661"],
+)
+def test_a_name_that_is_no_tap_of_ours_is_nobody_s(name: str) -> None:
+    assert server_of(name) is None
+
+
+@given(ROW_IDS)
+def test_an_interface_of_a_private_network_says_whose_it_is(network_id: int) -> None:
+    name = plan.names(network_id)
+    for interface in (name.bridge, name.tunnel, name.gateway, name.exit, name.cables):
+        assert plan.network_of(interface) == network_id
+
+
+@pytest.mark.parametrize("name", ["br0", "cb", "cb0", "cb-1", "cw6cac60b57f2d", "cuz-0", "cbZ"])
+def test_other_interfaces_are_of_no_network(name: str) -> None:
+    assert plan.network_of(name) is None

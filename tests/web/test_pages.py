@@ -32,6 +32,7 @@ LISTS = (
     "cloud/action",
     "cloud/apitoken",
     "cloud/auditentry",
+    "cloud/drift",
     "cloud/host",
     "cloud/location",
     "cloud/project",

@@ -139,6 +139,8 @@ def _bring(host: Host, spec: VmSpec, memory: VmMemory) -> tuple[VmReport, VmMemo
         steps.listen(time.time())
     rest = plan(spec, steps.memory, seen, now)
     memory = steps.memory
+    if seen.provisioned and not memory.provisioned:
+        memory = structs.replace(memory, provisioned=True)
     if seen.guest is Guest.RUNNING and rest.done and spec.power is PowerGoal.RUNNING:
         memory = memory.serving(spec)
     report = VmReport(

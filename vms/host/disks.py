@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from cloud import shell
+from cloud.errors import CumuletError
 from vms.host.host import Host
 from vms.host.paths import VmPaths
 from vms.spec import DiskSpec, VmSpec
 
 GIB = 2**30
 _SECONDS = 30.0
+
+
+class DiskLost(CumuletError):
+    """A disk that held data is gone."""
+
+    code: ClassVar[str] = "disk_lost"
 
 
 def ensure_disks(host: Host, spec: VmSpec, paths: VmPaths, image_bytes: int) -> None:
@@ -20,6 +29,18 @@ def ensure_disks(host: Host, spec: VmSpec, paths: VmPaths, image_bytes: int) -> 
     for disk in spec.disks:
         if not paths.disk(disk.index).exists():
             _create(host, spec, paths, disk, image_bytes)
+
+
+def require_disks(spec: VmSpec, paths: VmPaths) -> None:
+    """Of a VM that had them all. Raises DiskLost."""
+    for disk in spec.disks:
+        path = paths.disk(disk.index)
+        if not path.exists():
+            raise DiskLost(
+                f"disk {disk.index} of server #{spec.vm_id} was made once and is not there any"
+                f" more, so its data is lost: put {path} back from a backup, or delete the server;"
+                " an empty disk is not made in its place"
+            )
 
 
 def disks_exist(spec: VmSpec, paths: VmPaths) -> bool:

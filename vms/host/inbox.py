@@ -8,9 +8,12 @@ from contextlib import AbstractContextManager
 import structlog
 
 from cloud import logs
+from cloud.shell import CommandError
 from cloud.wire import Failure
+from networks.host.nics import NetworkRefused
 from networks.spec import NetworkRemoval, NetworkSpec
-from vms.host import bell, documents, images, netstore, networks, store
+from vms.drift.spec import InventoryRequest, StrayRemoval
+from vms.host import bell, documents, images, netstore, networks, store, strays, surveyor
 from vms.host.converge import Send, converge, gone
 from vms.host.host import Host
 from vms.host.networks import Tell
@@ -76,6 +79,21 @@ def network(host: Host, document: NetworkSpec | NetworkRemoval, send: Tell, send
     # What a network says about its members is a part of what their NICs are made from.
     for vm_id in networks.members(host, network_id):
         converge(host, vm_id, send_vm, insist=False)
+
+
+def look(host: Host, request: InventoryRequest, tell: surveyor.Tell) -> None:
+    """Control wants to know what is here now. Raises WrongHost or DamagedStore."""
+    documents.check_host(host.uuid, request.host_uuid)
+    surveyor.tell(host, tell, request)
+
+
+def remove_strays(host: Host, removal: StrayRemoval, tell: surveyor.Tell) -> None:
+    """What no document names and is proven to be ours must go. Raises WrongHost or DamagedStore."""
+    try:
+        strays.remove(host, removal)
+    except (NetworkRefused, CommandError) as error:
+        log.warning("strays not removed", reason=str(error))
+    surveyor.tell(host, tell)
 
 
 def _about(document: VmSpec | VmRemoval) -> AbstractContextManager[None]:

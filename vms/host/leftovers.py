@@ -40,7 +40,7 @@ class Leftovers:
         around = self._host.surroundings
         try:
             seen = leftovers.look(around)
-            found = frozenset(leftovers.find(seen, self._wanted()))
+            found = frozenset(leftovers.find(seen, wanted_taps(self._host)))
             for one in found - self._before:
                 log.warning("left over", what=str(one))
             again = [one for one in found & self._before if one.ours]
@@ -51,6 +51,11 @@ class Leftovers:
         except CumuletError as error:
             log.warning("leftovers not looked for", reason=error.message)
 
-    def _wanted(self) -> list[Tap]:
-        specs = (store.spec(self._host.paths.vm(vm_id)) for vm_id in store.vm_ids(self._host))
-        return [tap for spec in specs if spec for tap in self._host.taps(spec)]
+
+def wanted_taps(host: Host) -> list[Tap]:
+    """Of all documents, so that without a full view of them nothing is nobody's.
+
+    Raises DamagedStore.
+    """
+    specs = (store.spec(host.paths.vm(vm_id)) for vm_id in store.vm_ids(host))
+    return [tap for spec in specs if spec for tap in host.taps(spec)]

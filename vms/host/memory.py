@@ -24,7 +24,8 @@ class VmMemory(Struct, frozen=True):
     the power button was pressed, when it was first and last. reset_serial, reboot_serial: the
     last ones done. started_at: when QEMU was started, 0 if it was ended on purpose since;
     started_boot: in which boot of the host. crashes, crashed_at: quick ends in a row, and when
-    the last was seen. told: the last report. Times are Unix seconds.
+    the last was seen. told: the last report. provisioned: its disks and seed were seen. Times are
+    Unix seconds.
     """
 
     seq: int = 0
@@ -45,6 +46,7 @@ class VmMemory(Struct, frozen=True):
     guest_since: float = 0.0
     guest_frames: int = 0
     log_read: int = 0
+    provisioned: bool = False
 
     def starting(self, spec: VmSpec, boot_id: str, now: float) -> VmMemory:
         """Noted before QEMU starts, so that a start which nobody saw the end of counts."""
@@ -84,6 +86,10 @@ class VmMemory(Struct, frozen=True):
         quick = 0 <= now - self.started_at < QUICK_CRASH_SECONDS
         crashes = self.crashes + 1 if quick else 1
         return structs.replace(self, started_at=0.0, crashes=crashes, crashed_at=now)
+
+    def had_disks(self, spec: VmSpec) -> bool:
+        """Whether its disks were made once, so that one that is not there is lost."""
+        return self.provisioned or spec.provisioned or self.carried_out > 0
 
     def pausing(self, now: float) -> bool:
         """Whether it crashed so often that the next start has to wait."""

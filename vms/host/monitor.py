@@ -35,6 +35,7 @@ from vms.host.outbox import BROKER, Outbox
 from vms.host.plugs_keeping import Plugs
 from vms.host.qmp import QmpAbsent
 from vms.host.scrape import serving
+from vms.host.surveyor import Surveyor
 from vms.host.watch import Watch
 from vms.spec import HostReport
 
@@ -62,6 +63,7 @@ class Monitor:
         self._heard_at = time.monotonic()
         self._gallery = Gallery(host, outbox.image)
         self._leftovers = Leftovers(host)
+        self._surveyor = Surveyor(host, outbox.inventory)
         self._networks = Networks(host, outbox.network, self._look)
         self._watches: dict[int, Watch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,6 +130,7 @@ class Monitor:
             await self._networks.look_at_all(insist=insist)
             await self._look_at_all(insist=insist)
             await asyncio.to_thread(self._leftovers.sweep)
+            await asyncio.to_thread(self._surveyor.sweep)
             rounds += 1
             await asyncio.sleep(SWEEP_SECONDS)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cloud.agent import publish
 from cloud.wire import encode
 from networks.spec import NetworkReport
+from vms.drift.spec import HostInventory
 from vms.spec import HostReport, ImageReport, UsageReport, VmReport
 
 
@@ -20,6 +21,7 @@ class Outbox:
     image: Callable[[ImageReport], bool]
     usage: Callable[[UsageReport], bool]
     network: Callable[[NetworkReport], bool]
+    inventory: Callable[[HostInventory], bool]
 
 
 def send_vm(report: VmReport) -> bool:
@@ -49,4 +51,9 @@ def send_network(report: NetworkReport) -> bool:
     return publish("reports.network", encode(report), summary=summary)
 
 
-BROKER = Outbox(send_vm, send_host, send_image, send_usage, send_network)
+def send_inventory(inventory: HostInventory) -> bool:
+    summary = f"{len(inventory.things)} things of {len(inventory.servers)} servers"
+    return publish("reports.inventory", encode(inventory), summary=summary)
+
+
+BROKER = Outbox(send_vm, send_host, send_image, send_usage, send_network, send_inventory)

@@ -162,6 +162,11 @@ class HostPaths:
         return self.run / "unsent"
 
     @property
+    def inventory_seq(self) -> Path:
+        """The number of the last inventory that this host made of itself."""
+        return self.run / "inventory-seq"
+
+    @property
     def bell(self) -> Path:
         """The monitor's datagram socket: who changes a VM says so here."""
         return checked_socket(self.run / "monitor")
@@ -285,6 +290,17 @@ class VmPaths:
 def tap_name(vm_id: int, index: int) -> str:
     """The TAP interface of a VM's NIC: at most 15 bytes for every possible id."""
     return f"cu{_base36(vm_id)}-{index}"
+
+
+def server_of(tap: str) -> int | None:
+    """Whose NIC a TAP is by its name; None if it is none of ours."""
+    number, dash, index = tap.removeprefix("cu").rpartition("-")
+    if not (tap.startswith("cu") and dash and index in _DIGITS[:MOST_NICS] and index):
+        return None
+    if not number or set(number) - set(_DIGITS) or number.startswith("0"):
+        return None
+    vm_id = int(number, 36)
+    return vm_id if vm_id < 2**53 else None
 
 
 def unit_name(uuid: str) -> str:

@@ -145,6 +145,8 @@ class Steps:
             raise images.ImageUnusable(problem)
 
     def _provision(self) -> None:
+        if self.memory.had_disks(self._spec):
+            disks.require_disks(self._spec, self._paths)
         base = self._host.paths.image(self._spec.image.disk.sha256)
         disks.ensure_disks(self._host, self._spec, self._paths, imagecheck.virtual_bytes(base))
         seed.ensure_seed(self._host, self._spec, self._paths)

@@ -8,9 +8,10 @@ from typing import Any
 from cloud.agent import config, task
 from cloud.wire import decode
 from networks.spec import NetworkRemoval, NetworkSpec
+from vms.drift.spec import InventoryRequest, StrayRemoval
 from vms.host import bridging, inbox
 from vms.host.host import Host
-from vms.host.outbox import send_network, send_vm
+from vms.host.outbox import send_inventory, send_network, send_vm
 from vms.spec import ImageFetch, VmRemoval, VmSpec
 
 
@@ -44,3 +45,13 @@ def ensure_network(document: dict[str, Any]) -> None:
 @task("networks.remove")
 def remove_network(document: dict[str, Any]) -> None:
     inbox.network(host(), decode(document, NetworkRemoval), send_network, send_vm)
+
+
+@task("hosts.look")
+def look(document: dict[str, Any]) -> None:
+    inbox.look(host(), decode(document, InventoryRequest), send_inventory)
+
+
+@task("strays.remove")
+def remove_strays(document: dict[str, Any]) -> None:
+    inbox.remove_strays(host(), decode(document, StrayRemoval), send_inventory)

@@ -20,7 +20,7 @@ from networks.addressing import first_free
 from networks.models import PrivateNetwork
 from networks.private.layout import Layout, first_address, overlap, parse_address, parse_network
 from vms.interfaces import LAST_INDEX, PUBLIC_INDEX
-from vms.models import VM, Nic, PrivateAddress
+from vms.models import VM, Holding, Nic, PrivateAddress
 
 MOST_NETWORKS: Final = 3
 # The wire contract's bounds of `MemberSpec.addresses`, of which one is the server's own, and of
@@ -168,6 +168,7 @@ def _lowest_free(
     network: PrivateNetwork, layout: Layout, subnets: Sequence[IPv4Network]
 ) -> IPv4Address:
     reserved = [IPv4Network(first_address(one)) for one in (layout.ip_range, *subnets)]
+    reserved += map(IPv4Network, Holding.objects.private_in(network.pk))
     for subnet in subnets:
         held = network.addresses.filter(ip__net_contained_or_equal=str(subnet)).order_by("ip")
         taken = (ip_address(str(ip)) for ip in held.values_list("ip", flat=True))
@@ -186,6 +187,10 @@ def _hold_aliases(nic: Nic, layout: Layout, texts: Sequence[str]) -> None:
 
 def _hold(nic: Nic, ip: IPv4Address, *, alias: bool = False) -> None:
     assert nic.network_id is not None
+    if str(ip) in Holding.objects.private_in(nic.network_id):
+        raise IpNotAvailable(
+            f"{ip} is that of a server which the inventory does not know: choose another address"
+        )
     with _held_once(ip), transaction.atomic():
         PrivateAddress.objects.create(network_id=nic.network_id, nic=nic, ip=str(ip), alias=alias)
 

@@ -57,9 +57,15 @@ def dispatch_due(now: datetime, observed_before: datetime) -> int:
 
     What they should know is made anew, so whatever was missed before is mended too.
     """
-    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
-    due = Replica.objects.due(now, observed_before).filter(host__in=speaking)
+    obeying = Host.objects.obeying(now, settings.HOST_SILENT_SECONDS)
+    due = Replica.objects.due(now, observed_before).filter(host__in=obeying)
     return _tell_again(due.values_list("network", flat=True), due, now)
+
+
+def tell_again(network_id: int, host: Host) -> int:
+    """Send a host its document of a network again, though it has confirmed it."""
+    replica = Replica.objects.filter(network=network_id, host=host, wanted=True)
+    return _tell_again(replica.values_list("network", flat=True), replica, timezone.now())
 
 
 def rewire_due(now: datetime) -> int:
@@ -174,6 +180,8 @@ def _send(messages: list[Message]) -> None:
 
 
 def _hint(replica: Replica, document: NetworkSpec | NetworkRemoval) -> bool:
+    if replica.host.unverified_since:  # what it has is not known yet, and might be taken away
+        return True
     gone = isinstance(document, NetworkRemoval)
     return hint(
         replica.host.queue,
