@@ -34,6 +34,7 @@ class Actor:
     dead: bool = False
     tasks: weakref.WeakSet[asyncio.Task[Any]] = field(default_factory=weakref.WeakSet)
     ended: Callable[[], None] = lambda: None
+    failed: Callable[[BaseException], None] = lambda error: None
 
     def die(self) -> None:
         """All that it had under way ends; `ended` tells whoever starts it again."""
@@ -77,19 +78,24 @@ def start(actor: Actor, work: Coroutine[Any, Any, None]) -> None:
     """Run it as this program."""
     token = _within.set(False)
     with acting_as(actor):
-        asyncio.get_running_loop().create_task(_run(work))
+        asyncio.get_running_loop().create_task(_run(actor, work))
     _within.reset(token)
 
 
-async def _run(work: Coroutine[Any, Any, None]) -> None:
+async def _run(actor: Actor, work: Coroutine[Any, Any, None]) -> None:
+    """What ends by an error of its own is told of, and started again like what was killed."""
     try:
         await work
     except (Killed, asyncio.CancelledError):
-        pass
+        return
     except BaseExceptionGroup as group:
         rest = group.split((Killed, asyncio.CancelledError))[1]
-        if rest is not None:
-            raise rest from None
+        if rest is not None and not actor.dead:
+            actor.failed(rest)
+            actor.die()
+    except Exception as error:
+        actor.failed(error)
+        actor.die()
 
 
 def task_factory(loop: Any, work: Any, **more: Any) -> asyncio.Task[Any]:

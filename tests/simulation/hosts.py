@@ -63,6 +63,7 @@ class HostPrograms:
         actor.ended = lambda: self._world.later(
             RESTART_SECONDS, lambda: self._start_again(kind, actor)
         )
+        actor.failed = lambda error: self._world.complain(f"{actor.name} ended: {_causes(error)}")
         self._running[kind] = actor
         actors.start(actor, self._take_messages() if kind == "agent" else self._watch())
 
@@ -102,6 +103,12 @@ class HostPrograms:
 
     async def _watch(self) -> None:
         await Monitor(self._open(), BROKER, usage_seconds=_NEVER).run()
+
+
+def _causes(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return repr(error)
 
 
 def handle(host: Host, message: Message) -> None:

@@ -305,7 +305,7 @@ def _may_be(path: str, wanted: _Wanted) -> bool:
                 return name.endswith(".removed.json") and number not in wanted.networks
         return False
     match first:
-        case "monitor":
+        case "monitor" | "inventory-seq":
             return True
         case "dhcp":
             return len(parts) == 2 or name in {tap for tap, _ in wanted.nics}

@@ -80,11 +80,11 @@ class Studio:
         self._before = transaction.savepoint()
         if self._joined is not None:
             self._joined.forget()
-        self._plan, self._joined = plan, None
+        self._plan = self._joined = None
         shutil.rmtree(self._place, ignore_errors=True)
         world = World(self._place, plan)
         play(world, _join(world))
-        self._joined = Kept(world, "joined")
+        self._plan, self._joined = plan, Kept(world, "joined")
 
 
 class NotReady(Exception):
