@@ -287,7 +287,7 @@ SCENES = (
     ),
     Scene("delete-network", lambda stage: delete_network(stage.network()), (_two_members,)),
     Scene("delete-member", lambda stage: delete_vm(stage.vm()), (_two_members,)),
-    Scene("fetch-image", lambda stage: stage.image("debian")),
+    Scene("fetch-image", lambda stage: stage.image("debian"), seconds=6.0),
     Scene("restart-agent", _killed("agent", "h1"), (_server,), seconds=3.0),
     Scene("restart-monitor", _killed("monitor", "h1"), (_two_members,), seconds=3.0),
     Scene("reboot-host", _rebooted("h1"), (lambda stage: stage.server(on="h1"),)),
