@@ -143,8 +143,10 @@ def test_what_a_crash_left_of_a_removed_vm_goes_and_what_has_a_document_stays(ho
     assert not paths.state.exists()
 
 
-def test_a_lock_without_a_vm_is_seen(host: Host) -> None:
+def test_a_lock_or_a_mark_without_a_vm_is_seen(host: Host) -> None:
     store.accept(host, SPEC)
     for vm_id in (7, 8):
         host.paths.vm(vm_id).lock.touch()
-    assert store.half_forgotten_ids(host) == [8]
+    host.paths.vm(9).kick.touch()
+    (host.paths.locks / "10.network").touch()
+    assert store.half_forgotten_ids(host) == [8, 9]

@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 Wanted = VmSpec | VmRemoval
 
+# Files among the locks that are of one VM, by what follows its number.
+_TRACES = ("vm", "documents", "kick")
+
 
 class Removed(Refused):
     """The VM was removed from this host, for ever."""
@@ -138,10 +141,10 @@ def vm_ids(host: Host) -> list[int]:
 
 
 def half_forgotten_ids(host: Host) -> list[int]:
-    """VMs that are gone, and of whose locks a crash has left one."""
-    locked = {path.name.partition(".")[0] for path in host.paths.locks.glob("[0-9]*.vm")}
-    known = set(vm_ids(host))
-    return sorted(vm_id for vm_id in map(int, locked) if vm_id not in known)
+    """VMs that are gone, and of which a crash has left a lock or a mark."""
+    traces = (path.name.partition(".") for path in host.paths.locks.iterdir())
+    ids = {int(name) for name, _, kind in traces if name.isdigit() and kind in _TRACES}
+    return sorted(ids - set(vm_ids(host)))
 
 
 def _check_alive(host: Host, spec: VmSpec) -> None:
