@@ -24,7 +24,7 @@ from kombu.exceptions import OperationalError
 
 from cloud import intake, logsearch
 from cloud import taskcontext as taskcontext  # binds the request of each task
-from cloud.hostconfig import HostConfig
+from cloud.hostconfig import HostConfig, report_key
 from cloud.logs import logging_config
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,14 @@ def make_app(host: HostConfig) -> Celery:
     """The Celery app of one host."""
     # An error of the machine (a full disk) says nothing about the message, which comes again.
     base = intake.task_class(passing=(OSError,))
-    app = Celery("host", broker=host.broker_url, fixups=[], set_as_current=True, task_cls=base)
+    app = Celery(
+        "host",
+        broker=host.broker_url,
+        fixups=[],
+        set_as_current=True,
+        task_cls=base,
+        amqp="cloud.reconnection:Amqp",
+    )
     # Without the queue argument Celery would ask for a global QoS, which quorum queues refuse.
     queues = [
         Queue(name, no_declare=True, queue_arguments={"x-queue-type": "quorum"})
@@ -102,7 +109,7 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
             task,
             args=[document],
             exchange=REPORTS_EXCHANGE,
-            routing_key="report",
+            routing_key=report_key(config().name),
             user_id=unquote(urlsplit(config().broker_url).username or ""),
             argsrepr=f"({summary})",
             ignore_result=True,
@@ -111,6 +118,7 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
             retry_policy={"max_retries": 1, "interval_start": 0, "interval_max": 0},
         )
     except (OperationalError, AMQPError, OSError) as error:
+        # Also where so many reports of this host wait already that the broker takes no further one.
         log.warning("broker away", report=summary, error=str(error))
         return False
     return True

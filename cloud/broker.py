@@ -1,21 +1,26 @@
 """RabbitMQ: the exchanges and queues of the cloud, and a broker user for every host.
 
 Control declares everything. A host's user may read its own queues and publish to the reports
-exchange, nothing else, so one host's credentials say nothing about another host.
+exchange, there under its own key, nothing else: so one host's credentials say nothing about another
+host. What each host reports waits in a lane of its own, which takes no more than it can hold, and
+control's workers serve all lanes in turns (`cloud.lanes`): however much one host says, others wait
+no longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from cloud.errors import CumuletError
+from cloud.hostconfig import report_key
 
 HOSTS_EXCHANGE = "hosts"
 REPORTS = "reports"
@@ -23,6 +28,11 @@ DEAD = "dead"
 
 # How often a message may be redelivered before it goes to the dead-letter queue.
 DELIVERY_LIMIT = 5
+_USER = "host-"
+# What a lane holds: hours of a quiet host's reports, or one each of more servers than it can have.
+_LANE = {"max-length": 10_000, "max-length-bytes": 64 * 2**20, "overflow": "reject-publish"}
+# A flood of dead letters, or nobody who reads them, must not fill the broker's disk: the oldest go.
+_DEAD = {"max-length": 10_000, "max-length-bytes": 64 * 2**20, "overflow": "drop-head"}
 
 
 class BrokerRefused(CumuletError):
@@ -51,7 +61,32 @@ def dead_queue() -> Queue:
 
 
 def broker_user(host: str) -> str:
-    return f"host-{host}"
+    return f"{_USER}{host}"
+
+
+def host_of(user: str) -> str:
+    """The host whose broker user this is; "" if it is nobody's."""
+    return user.removeprefix(_USER) if user.startswith(_USER) else ""
+
+
+def lane(host: str) -> str:
+    """The queue in which the host's reports wait."""
+    return f"{REPORTS}.{host}"
+
+
+def lane_queue(host: str) -> Queue:
+    exchange = Exchange(REPORTS, "topic")
+    return Queue(lane(host), exchange, report_key(host), queue_arguments=quorum())
+
+
+def is_host(user: str) -> bool:
+    """Whether a broker user is a host's."""
+    return bool(host_of(user))
+
+
+def user_of(url: str) -> str:
+    """Whom a broker URL logs in as: what RabbitMQ holds against a message's `user_id`."""
+    return unquote(urlsplit(url).username or "guest")
 
 
 def declare_cloud(url: str) -> None:
@@ -72,6 +107,7 @@ def declare_host(url: str, host: str) -> None:
         for name in (f"host.{host}", f"host.{host}.bulk"):
             queue = Queue(name, exchange, name, queue_arguments=quorum())
             queue(connection.default_channel).declare()
+        lane_queue(host)(connection.default_channel).declare()
 
 
 @contextmanager
@@ -100,17 +136,9 @@ def permissions(host: str) -> dict[str, str]:
     }
 
 
-# A flood of dead letters, or nobody who reads them, must not fill the broker's disk: the oldest go.
-_DEAD_POLICY: dict[str, Any] = {
-    "pattern": f"^{DEAD}$",
-    "definition": {
-        "max-length": 10_000,
-        "max-length-bytes": 64 * 2**20,
-        "overflow": "drop-head",
-    },
-    "apply-to": "queues",
-    "priority": 10,
-}
+def topic_permission(host: str) -> dict[str, str]:
+    """Under which keys the host's user may publish reports."""
+    return {"exchange": REPORTS, "write": rf"^report(\.{re.escape(host)})?$", "read": "^$"}
 
 
 class Administration:
@@ -123,29 +151,39 @@ class Administration:
         self._vhost = quote(urlsplit(broker_url).path[1:] or "/", safe="")
 
     def ensure_policies(self) -> None:
-        """Bound the dead-letter queue, also one that is there already; raises BrokerRefused."""
-        self._put(f"/policies/{self._vhost}/cumulet-dead", _DEAD_POLICY)
+        """Bound the lanes and the dead-letter queue, so that no host fills the broker.
+
+        Policies hold for queues that are there already, too. Raises BrokerRefused.
+        """
+        for name, pattern, limits in (
+            ("cumulet-lanes", rf"^{REPORTS}(\..*)?$", _LANE),
+            ("cumulet-dead", f"^{DEAD}$", _DEAD),
+        ):
+            policy = {"pattern": pattern, "apply-to": "queues", "definition": limits}
+            self._put(f"/policies/{self._vhost}/{name}", policy)
 
     def ensure_host_user(self, host: str, password: str) -> None:
         """Make the host's user, or give it this password; raises BrokerRefused."""
         user = quote(broker_user(host), safe="")
         self._put(f"/users/{user}", {"password": password, "tags": ""})
         self._put(f"/permissions/{self._vhost}/{user}", permissions(host))
+        self._put(f"/topic-permissions/{self._vhost}/{user}", topic_permission(host))
 
     def hosts(self) -> set[str]:
         """Names of all hosts that have a user; raises BrokerRefused."""
         users = (str(one["name"]) for one in self._ask("GET", "/users").json())
-        prefix = broker_user("")
-        return {name.removeprefix(prefix) for name in users if name.startswith(prefix)}
+        return {host for name in users if (host := host_of(name))}
 
     def remove_host_user(self, host: str) -> None:
         """Forget the host's user, which ends its connections; raises BrokerRefused."""
         self._ask("DELETE", f"/users/{quote(broker_user(host), safe='')}")
 
-    def _put(self, path: str, body: dict[str, Any]) -> None:
+    def _put(self, path: str, body: Mapping[str, object]) -> None:
         self._ask("PUT", path, body)
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, object] | None = None
+    ) -> httpx.Response:
         try:
             answer = httpx.request(
                 method, self._base + path, json=body, auth=self._auth, timeout=10

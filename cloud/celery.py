@@ -8,7 +8,6 @@ else sends by task name.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,37 +21,23 @@ from kombu.exceptions import OperationalError as BrokerAway
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
 
-from cloud import intake, metrics
+from cloud import intake, lanes, metrics, workerdb
 from cloud import taskcontext as taskcontext  # binds the request of each task
-from cloud.broker import HOSTS_EXCHANGE, REPORTS, quorum
+from cloud.broker import HOSTS_EXCHANGE, REPORTS, quorum, user_of
 
 log = structlog.get_logger(__name__)
 
-# Seconds that a message is held while the database is away, far below the broker's own limit for
-# unanswered messages, and between two looks whether it is back.
-_DATABASE_PATIENCE, _DATABASE_PAUSE = 120.0, 0.5
-
-
-def _wait_for_database() -> None:
-    """Hold a message while the database is away, instead of wearing it out by redelivery."""
-    until = time.monotonic() + _DATABASE_PATIENCE
-    while time.monotonic() < until:
-        time.sleep(_DATABASE_PAUSE)
-        connection.close()
-        try:
-            connection.ensure_connection()
-        except (OperationalError, InterfaceError):
-            continue
-        return
-
+# RabbitMQ verifies it, and `cloud.admission` takes control's own work from nobody else.
+_OWN_USER = user_of(settings.BROKER_URL)
 
 app = Celery(
     "control",
     broker=settings.BROKER_URL,
     include=["vms.tasks"],
-    task_cls=intake.task_class((OperationalError, InterfaceError), pause=_wait_for_database),
+    amqp="cloud.reconnection:Amqp",
+    fixups=["cloud.workerdb:fixup"],
+    task_cls=intake.task_class(workerdb.AWAY, pause=workerdb.wait),
 )
 app.conf.update(
     task_queues=[
@@ -69,22 +54,29 @@ app.conf.update(
     task_ignore_result=True,
     task_serializer="json",
     accept_content=["json"],
-    worker_prefetch_multiplier=4,
+    # Of each queue, and there is one for every host: what a worker holds of all of them is what
+    # the next sweep waits behind.
+    worker_prefetch_multiplier=1,
     worker_send_task_events=True,
-    worker_consumer="cloud.worker:CarefulConsumer",
     broker_native_delayed_delivery_queue_type="classic",
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_connection_timeout=2,
     broker_heartbeat=30,
+    worker_consumer="cloud.doorkeeper:ControlConsumer",
+    beat_scheduler="cloud.beat:Scheduler",
     # A sweep that could not run in its own interval is worthless: the next one does its work.
     beat_schedule={
         "sweep": {
             "task": "control.sweep",
             "schedule": settings.SWEEP_SECONDS,
-            "options": {"expires": settings.SWEEP_SECONDS},
+            "options": {"expires": settings.SWEEP_SECONDS, "user_id": _OWN_USER},
         },
-        "tidy": {"task": "control.tidy", "schedule": 3600.0, "options": {"expires": 3600.0}},
+        "tidy": {
+            "task": "control.tidy",
+            "schedule": 3600.0,
+            "options": {"expires": 3600.0, "user_id": _OWN_USER},
+        },
     },
 )
 app.Task.Request = "cloud.inspection:SummaryRequest"
@@ -107,6 +99,11 @@ def _keep_our_logging(**_: Any) -> None:
     """Having a receiver stops Celery from replacing what cloud.settings configured."""
 
 
+@worker_ready.connect
+def _open_lanes(sender: Any, **_: Any) -> None:
+    lanes.attach(sender)
+
+
 @task_postrun.connect
 def _count(task: Any, state: str, **_: Any) -> None:
     metrics.TASKS.labels(task.name, state).inc()
@@ -123,6 +120,7 @@ def hint(queue: str, task: str, document: dict[str, Any], *, summary: str) -> bo
             args=[document],
             exchange=HOSTS_EXCHANGE,
             routing_key=queue,
+            user_id=_OWN_USER,
             argsrepr=f"({summary})",
             ignore_result=True,
             # One more try mends a connection that the broker closed while it was idle.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import django_filters
 from rest_framework import serializers
 
@@ -28,7 +30,9 @@ class DeadLetterSerializer(serializers.Serializer[DeadLetter]):
     task = serializers.CharField(allow_blank=True)
     sender = serializers.CharField(allow_blank=True, help_text="The broker user, if it is known.")
     host = serializers.CharField(allow_blank=True)
-    resource = serializers.SerializerMethodField(help_text="What it was about, if that is known.")
+    resource = DeadLetterResourceSerializer(
+        source="*", allow_null=True, help_text="What it was about, if that is known."
+    )
     request_id = serializers.CharField(allow_blank=True)
     bytes = serializers.IntegerField()
     excerpt = serializers.CharField(allow_blank=True, help_text="Of its body, without secrets.")
@@ -37,10 +41,11 @@ class DeadLetterSerializer(serializers.Serializer[DeadLetter]):
     )
     asked_again = serializers.DateTimeField(source="asked_again_at", allow_null=True)
 
-    def get_resource(self, letter: DeadLetter) -> DeadLetterResourceSerializer | None:
-        if letter.resource_id is None:
-            return None
-        return DeadLetterResourceSerializer(letter).data  # type: ignore[return-value]  # its fields
+    def to_representation(self, instance: DeadLetter) -> dict[str, Any]:
+        shown = super().to_representation(instance)
+        if instance.resource_id is None:
+            shown["resource"] = None
+        return shown
 
 
 class DeadLetterFilter(django_filters.FilterSet):

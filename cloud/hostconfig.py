@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import (
@@ -29,6 +30,12 @@ HEARTBEAT_SECONDS = 5.0
 DEFAULT_METRICS = "127.0.0.1:9723"
 DEFAULT_FORWARD_PORTS = (30000, 30999)
 CABLE_PORT = 51821
+_BOOT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def report_key(host: str) -> str:
+    """Under which the host publishes reports. A host of before there were lanes says "report"."""
+    return f"report.{host}"
 
 
 class BadBundle(CumuletError):
@@ -73,7 +80,8 @@ class HostConfig:
     run in where a service manager starts it (None: the machine's own). protected: networks that
     guests must not call (None: all that the host is in). metrics: None: not served. bridge: the
     uplink becomes a port of a bridge, which guests with bridged addresses share. nat: other hosts
-    cannot call this one, it calls them. tls: None in bundles of before cables were.
+    cannot call this one, it calls them. tls: None in bundles of before cables were. boot_id: names
+    this start of the machine where its kernel's own id cannot, as in a container (None: it can).
 
     Of a host in user mode: forward_ports, first and last of those that lead to guests, on
     forward_ip (None: the uplink's address); tap: the interface that root prepared (None: the one
@@ -94,6 +102,7 @@ class HostConfig:
     bridge: bool = False
     nat: bool = False
     tls: TlsIdentity | None = None
+    boot_id: str | None = None
     forward_ip: IPv4Address | None = None
     forward_ports: tuple[int, int] = DEFAULT_FORWARD_PORTS
     tap: str | None = None
@@ -143,6 +152,7 @@ class HostConfig:
             bridge=_switch(env, "CUMULET_HOST_BRIDGE"),
             nat=_switch(env, "CUMULET_HOST_NAT"),
             tls=tls,
+            boot_id=_boot_id(env),
             forward_ip=_address(env, "CUMULET_HOST_FORWARD_IP"),
             forward_ports=_ports(env, "CUMULET_HOST_FORWARD_PORTS"),
             tap=env.get("CUMULET_HOST_TAP") or None,
@@ -165,6 +175,13 @@ def _whole(env: Mapping[str, str], name: str) -> int | None:
     if not text.isdigit() or int(text) == 0:
         raise BadBundle(f"{name}={text!r} is not a whole number above 0: correct or unset it")
     return int(text)
+
+
+def _boot_id(env: Mapping[str, str]) -> str | None:
+    text = env.get("CUMULET_HOST_BOOT_ID") or None
+    if text and not _BOOT_ID.fullmatch(text):
+        raise BadBundle(f"CUMULET_HOST_BOOT_ID={text!r} is no UUID: correct or unset it")
+    return text
 
 
 def _switch(env: Mapping[str, str], name: str) -> bool:

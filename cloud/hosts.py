@@ -23,6 +23,8 @@ from cloud.models import Host, Location
 
 log = structlog.get_logger(__name__)
 
+# Facts of which nobody has to hear when they change.
+_FLUCTUATING = ("disk_free_gb",)
 # Of PostgreSQL's advisory locks, of which there is no other one here.
 _AUTHORITY_LOCK = 1
 
@@ -37,7 +39,9 @@ def add_host(name: str, location: Location) -> dict[str, Any]:
     Host(name=name, location=location).clean_fields()
     password = secrets.token_urlsafe(32)
     declare_host(settings.BROKER_URL, name)
-    Administration(settings.BROKER_API_URL, settings.BROKER_URL).ensure_host_user(name, password)
+    administration = Administration(settings.BROKER_API_URL, settings.BROKER_URL)
+    administration.ensure_policies()
+    administration.ensure_host_user(name, password)
     with transaction.atomic():
         known = Host.objects.select_for_update().filter(name=name).first()
         host = known or Host(name=name)
@@ -103,6 +107,23 @@ class Heartbeat:
     facts: dict[str, Any]
 
 
+def note_heartbeat(heartbeat: Heartbeat, sender: str) -> bool:
+    """Note that the host lives, in one statement, if its heartbeat says nothing else that is new.
+
+    False: `record_heartbeat` has to look at it.
+    """
+    if sender != broker_user(heartbeat.name):
+        return False
+    now = timezone.now()
+    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
+    same = speaking.filter(name=heartbeat.name, uuid=heartbeat.uuid, revoked_at=None)
+    if heartbeat.facts.get("tunnel_key"):
+        same = same.exclude(tunnel_ip=None)
+    known = {name: fact for name, fact in heartbeat.facts.items() if name not in _FLUCTUATING}
+    fresh = {name: fact for name, fact in heartbeat.facts.items() if name in _FLUCTUATING}
+    return bool(same.filter(**known).update(last_heartbeat=now, **fresh))
+
+
 def record_heartbeat(heartbeat: Heartbeat, sender: str) -> tuple[Host, bool] | None:
     """Write the facts; answers the host and whether it had been silent, None if refused.
 
@@ -134,6 +155,36 @@ def record_heartbeat(heartbeat: Heartbeat, sender: str) -> tuple[Host, bool] | N
             _give_tunnel_ip(host)
             host.save(update_fields=["uuid", "last_heartbeat", "tunnel_ip", *heartbeat.facts])
     return host, returned
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """What is known of a host whose heartbeat control did not understand, and why it did not."""
+
+    name: str
+    uuid: str
+    agent_version: str
+    code: str
+    message: str
+
+
+def record_stranger(stranger: Stranger, sender: str) -> Host | None:
+    """Note it among the host's problems; answers the host, None if the sender is another one.
+
+    It claims nothing, and does not count as speaking.
+    """
+    if sender != broker_user(stranger.name):
+        log.error("heartbeat under a foreign name dropped", host=stranger.name, sender=sender)
+        return None
+    with transaction.atomic():
+        host = Host.objects.select_for_update(no_key=True).filter(name=stranger.name).first()
+        if host is None or host.revoked_at or str(host.uuid) not in ("None", stranger.uuid):
+            log.error("heartbeat of an unknown or revoked host dropped", host=stranger.name)
+            return None
+        host.agent_version = stranger.agent_version
+        host.problems = [{"code": stranger.code, "message": stranger.message}]
+        host.save(update_fields=["agent_version", "problems"])
+    return host
 
 
 def _credible(facts: dict[str, Any], host: Host) -> dict[str, Any]:

@@ -56,6 +56,23 @@ TASKS = Counter(
     ["task", "state"],
     registry=REGISTRY,
 )
+CLOSED_LANES = Counter(
+    "cumulet_closed_lanes_total",
+    "Moments in which a host was not listened to, because it sent too many reports.",
+    registry=REGISTRY,
+)
+LOGINS = Counter(
+    "cumulet_logins_total",
+    "Tries to log in to the admin, by result (success, failed, or refused: too many of them).",
+    ["result"],
+    registry=REGISTRY,
+)
+REFUSED_MESSAGES = Counter(
+    "cumulet_messages_refused_total",
+    "Messages to control that were dropped unread, by reason: see cloud/admission.py.",
+    ["reason"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Counter(
     "cumulet_dead_letters_total",
     "Messages that nobody could take, by kind of queue (host, reports, control) and reason.",

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from cloud.actor import Kind
 from cloud.authority import Authority  # noqa: F401  (a model of this app)
+from cloud.buckets import Bucket  # noqa: F401  (a model of this app)
 from cloud.deadletter import DeadLetter as DeadLetter
 from cloud.drift import Drift, Survey  # noqa: F401  (models of this app)
 from cloud.firstanswer import IdempotencyKey as IdempotencyKey
@@ -70,6 +71,9 @@ class ApiToken(models.Model):
     digest = models.CharField(max_length=64, unique=True, editable=False)
     read_only = models.BooleanField(default=False, help_text="May only GET.")
     operator = models.BooleanField(default=False, help_text="May also see hosts.")
+    requests_per_hour = models.PositiveIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1)], help_text="Empty: as all others."
+    )
     created = models.DateTimeField(default=timezone.now, editable=False)
     last_used = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -167,7 +171,8 @@ class Host(models.Model):
         editable=False,
         help_text="What its network holds beyond its servers, in words.",
     )
-    last_heartbeat = models.DateTimeField(null=True, blank=True, db_index=True, editable=False)
+    # Without an index: hosts are few, and without one a heartbeat is an update in place.
+    last_heartbeat = models.DateTimeField(null=True, blank=True, editable=False)
     # What makes it a part of the mesh that private networks go through; see `HostQuerySet.in_mesh`.
     tunnel_key = models.CharField(max_length=44, blank=True, editable=False)
     tunnel_endpoint = models.CharField(
@@ -238,8 +243,8 @@ class Host(models.Model):
 
     def is_silent(self, now: datetime, after_seconds: float) -> bool:
         """Like `HostQuerySet.silent`, of this row as it was read."""
-        limit = now - timedelta(seconds=after_seconds)
-        return self.last_heartbeat is None or self.last_heartbeat < limit
+        heard = self.last_heartbeat
+        return heard is None or abs(now - heard) > timedelta(seconds=after_seconds)
 
 
 class Action(models.Model):

@@ -11,6 +11,7 @@ from django.db.models import Count, Min, Q, Sum, Value
 from django.db.models.functions import Coalesce
 
 from cloud.labels import parse_selector
+from cloud.patience import LONGEST
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
@@ -24,6 +25,13 @@ ModelT = TypeVar("ModelT", bound=models.Model)
 MESH_MODES = ("routed", "bridged")
 # That of hosts without any privilege.
 USER_MODE = "vde"
+
+
+def waited(now: datetime) -> Q:
+    """Rows whose back-off is over: `next_dispatch_at` has come, or is further off than any back-off
+    leads. That one was written by a clock that has been set back since.
+    """
+    return Q(next_dispatch_at__lte=now) | Q(next_dispatch_at__gt=now + LONGEST)
 
 
 class LabelledQuerySet(models.QuerySet[ModelT]):
@@ -69,9 +77,12 @@ class HostQuerySet(models.QuerySet["Host"]):
         )
 
     def silent(self, now: datetime, after_seconds: float) -> Self:
-        """Hosts whose last heartbeat is older than `after_seconds`, or that never had one."""
-        limit = now - timedelta(seconds=after_seconds)
-        return self.filter(Q(last_heartbeat__lt=limit) | Q(last_heartbeat=None))
+        """Hosts whose last heartbeat is older than `after_seconds`, or that never had one.
+
+        One from the future tells nothing either: the clock has been set back since.
+        """
+        lately = (now - timedelta(seconds=after_seconds), now + timedelta(seconds=after_seconds))
+        return self.exclude(last_heartbeat__range=lately)
 
     def with_taps(self) -> Self:
         """Hosts in user mode that root prepared a TAP for, to which public addresses are led."""
@@ -108,9 +119,14 @@ class HostQuerySet(models.QuerySet["Host"]):
         """Hosts that may be told what should be: they speak, and the inventory knows what is."""
         return self.speaking(now, after_seconds).filter(unverified_since=None)
 
+    def deaf(self, now: datetime, after_seconds: float) -> Self:
+        """The others."""
+        return self.silent(now, after_seconds) | self.exclude(unverified_since=None)
+
     def speaking(self, now: datetime, after_seconds: float) -> Self:
-        limit = now - timedelta(seconds=after_seconds)
-        return self.filter(last_heartbeat__gte=limit)
+        """The others."""
+        lately = (now - timedelta(seconds=after_seconds), now + timedelta(seconds=after_seconds))
+        return self.filter(last_heartbeat__range=lately)
 
 
 class OpenActions(TypedDict):
@@ -128,6 +144,10 @@ class ActionQuerySet(models.QuerySet["Action"]):
 
     def overdue(self, now: datetime) -> Self:
         return self.open().filter(deadline__lt=now)
+
+    def begun_in_the_future(self, now: datetime) -> Self:
+        """Those of before the clock was set back."""
+        return self.open().filter(started__gt=now + timedelta(minutes=1))
 
     def with_course(self) -> Self:
         """With their steps, in order, and what they are about."""

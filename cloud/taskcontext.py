@@ -20,7 +20,9 @@ from cloud import logs, requestid, telemetry
 log = structlog.get_logger(__name__)
 
 # Tasks that come every few seconds and say little: their lines are for debugging.
-QUIET = frozenset({"reports.host", "reports.usage", "control.sweep"})
+QUIET = frozenset(
+    {"reports.host", "reports.unchanged", "reports.usage", "control.sweep", "control.watch"}
+)
 
 
 class Running:

@@ -17,9 +17,17 @@ TOKEN_LENGTH = 64
 
 
 def issue_token(
-    project: Project, name: str, *, read_only: bool = False, operator: bool = False
+    project: Project,
+    name: str,
+    *,
+    read_only: bool = False,
+    operator: bool = False,
+    requests_per_hour: int | None = None,
 ) -> str:
-    """A new token's secret, which nobody can read again; raises NotUnique."""
+    """A new token's secret, which nobody can read again; raises NotUnique.
+
+    `requests_per_hour`: its own limit, None: that of all tokens.
+    """
     secret = secrets.token_hex(TOKEN_LENGTH // 2)
     try:
         with transaction.atomic():
@@ -29,6 +37,7 @@ def issue_token(
                 digest=_digest(secret),
                 read_only=read_only,
                 operator=operator,
+                requests_per_hour=requests_per_hour,
             )
             created(token, "issue")
     except IntegrityError as error:
@@ -37,7 +46,12 @@ def issue_token(
 
 
 def find_token(secret: str) -> ApiToken | None:
-    """The usable token with this secret. Looked up by digest, so timing tells nothing."""
+    """The usable token with this secret.
+
+    No comparison here takes its time by how many characters are right: the database compares
+    digests, and whoever could measure how much of one was right would still have to find a secret
+    with that digest.
+    """
     return ApiToken.objects.usable().filter(digest=_digest(secret)).first()
 
 

@@ -9,6 +9,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from cloud.admin.login import login
 from cloud.admin.recording import OwnPassword
 from cloud.api.views import NotOffered, UnknownRoute
 from cloud.deadletter_views import DeadLetters
@@ -187,6 +188,7 @@ api: list[URLPattern | URLResolver] = [
 urlpatterns = [
     path("", RedirectView.as_view(url="/admin/")),
     path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view(), cacheable=True)),
+    path("admin/login/", login),
     path("admin/", admin.site.urls),
     path("metrics", scrape, {"collectors": (Inventory(),)}),
     path("v1/", include(api)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -15,7 +16,9 @@ from cloud.api.fields import is_id
 from cloud.api.filters import ActionFilter, AuditFilter, NameFilter
 from cloud.api.permissions import InProject, IsOperator
 from cloud.api.schema import wrapped
+from cloud.api.throttling import untouched
 from cloud.api.views import Collection
+from cloud.buckets import headers
 from cloud.errors import CumuletError, NotFound
 from cloud.models import Action, AuditEntry, Host, Location
 from cloud.querysets import ActionQuerySet
@@ -41,6 +44,7 @@ class Actions(Collection[Action]):
     serializer_class = ActionSerializer
     filterset_class = ActionFilter
     sort_keys = ("command", "status", "started", "finished")
+    always_paged = False
 
     def get_queryset(self) -> ActionQuerySet:
         return Action.objects.prefetch_related("resources").filter(project=self.project)
@@ -129,4 +133,5 @@ def _in_api(request: HttpRequest) -> bool:
 
 
 def _answer(error: CumuletError) -> JsonResponse:
-    return JsonResponse(body_of(error), status=error.status)
+    rate = headers(untouched(), time.time())
+    return JsonResponse(body_of(error), status=error.status, headers=rate)

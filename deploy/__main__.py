@@ -1,32 +1,26 @@
-"""`python -m deploy up|down|manage|host`, as deploy/up, deploy/down and so on start it."""
+"""`python -m deploy up|down|manage|host|lab`, as deploy/up, deploy/down and so on start it."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import typer
 
 from cloud import shell
 from cloud.errors import CumuletError
-from deploy import control, host_commands, start, state, stop
+from deploy import control, host_commands, lab_commands, start, state, stop
 from deploy.guests import Guest
 from deploy.lab import MAX_HOSTS, MAX_ROOTLESS
-from deploy.supervise import Supervisor
+from deploy.supervise import running_instance
 
 # A large inventory on a slow disk.
 _RESTORE_SECONDS = 2 * 3600.0
 
-
-class NoCloud(CumuletError):
-    """The state directory has no cloud."""
-
-    code: ClassVar[str] = "no_cloud"
-
-
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 app.add_typer(host_commands.app, name="host")
+app.add_typer(lab_commands.app, name="lab")
 
 
 @app.command()
@@ -64,12 +58,7 @@ def down(
 )
 def manage(context: typer.Context) -> None:
     """Run manage.py with the settings of this checkout's cloud."""
-    directory = state.default_state()
-    instance = state.load(directory)
-    if instance is None:
-        raise NoCloud(f"there is no cloud in {directory}: start one with deploy/up")
-    if not Supervisor(instance).running():
-        raise NoCloud(f"the cloud in {directory} is stopped: start it with deploy/up")
+    instance = running_instance(state.default_state())
     environment = {**os.environ, **control.environment(instance), "CUMULET_LOG_FORMAT": "text"}
     program = [sys.executable, str(state.CHECKOUT / "manage.py"), *context.args]
     if context.args[:1] == ["restore"] and "--help" not in context.args:

@@ -73,7 +73,13 @@ class Cloud:
         self.supervisor.start(*(program.name for program in programs))
 
     def migrate(self) -> None:
-        """The database's schema and what a new cloud offers; needs no broker."""
+        """The database's schema and what a new cloud offers; needs no broker.
+
+        Where the schema changes, control's programs of before end first: they would read and write
+        tables that they do not know. Hosts and guests go on meanwhile.
+        """
+        if self._schema_changes():
+            self.supervisor.stop(control.WEB, control.BEAT, control.WORKER)
         commands = [
             ["migrate", "--verbosity", "0"],
             ["collectstatic", "--noinput", "--verbosity", "0"],
@@ -126,6 +132,15 @@ class Cloud:
             return up >= {host.name for host in self.hosts}
 
         self.supervisor.wait(self.hosts[-1].monitor, joined, seconds=_SECONDS)
+
+    def _schema_changes(self) -> bool:
+        """Whether programs of an earlier release run, and this one has migrations of its own."""
+        if self.supervisor.states().get(control.WORKER) not in ("STARTING", "RUNNING"):
+            return False
+        if release.is_only(self.release):
+            return False
+        (plan,) = self.manage([["showmigrations", "--plan"]])
+        return "[ ]" in plan
 
     @property
     def _locations(self) -> list[str]:

@@ -172,7 +172,11 @@ class LabHost(CloudHost):
 
     @property
     def environment(self) -> dict[str, str]:
-        common = {**super().environment, "CUMULET_HOST_UPLINK": lab.UPLINK}
+        common = {
+            **super().environment,
+            "CUMULET_HOST_UPLINK": lab.UPLINK,
+            "CUMULET_HOST_BOOT_ID": Lab(self.instance.id).boot_id(self.name),
+        }
         if self.rootless:
             return common
         return {
@@ -188,10 +192,6 @@ class LabHost(CloudHost):
             accounts.own(self.run, accounts.ROOTLESS)
             accounts.let_read(self.log, accounts.ROOTLESS)
             accounts.write_for(self.bundle, super().bundle.read_text(), accounts.ROOTLESS)
-
-    @property
-    def _identity(self) -> str:
-        return f"{self.namespace.stat().st_ino} {super()._identity}"
 
     @property
     def _standing(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import socket
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ CONTROL = "192.0.2.2"
 PUBLIC_POOLS = ("198.51.100.0/24", "203.0.113.0/24", "2001:db8:a::/48")
 MAX_HOSTS, MAX_ROOTLESS = 200, 40
 _IFA_F_NODAD = 0x02  # linux/if_addr.h
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h, since Linux 5.14; never given again until a reboot
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,19 @@ class Lab:
         with ThreadPoolExecutor(1) as thread:
             thread.submit(self._ensure_links, uplinks).result()
 
-    def remove_host(self, number: int) -> None:
+    def remove_host(self, name: str) -> None:
+        """Take one host away, such as "h2", links and rules included; no process may be in it."""
         with _namespaces_locked():
-            _remove_namespace(self.host(number))
+            _remove_namespace(self.namespace(name))
+
+    def boot_id(self, host: str) -> str:
+        """What stands for the kernel's boot id on a host of the lab: another one whenever its
+        namespace was made anew, which is how such a host starts.
+        """
+        # In a thread of its own, which is the only one that enters the namespace.
+        with ThreadPoolExecutor(1) as thread:
+            cookie = thread.submit(_cookie, self.namespace(host)).result()
+        return str(uuid.uuid5(uuid.UUID(_BOOT_ID.read_text().strip()), str(cookie)))
 
     def remove(self) -> None:
         """Take the lab away; links and rules inside go with the namespaces."""
@@ -179,6 +192,13 @@ def _ensure_address(links: Any, index: int, address: str) -> None:
 
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _cookie(namespace: str) -> int:
+    """The number of a namespace among all that this kernel has ever had."""
+    netns.setns(namespace)
+    with socket.socket() as inside:
+        return int.from_bytes(inside.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
 
 
 def _ensure_namespace(name: str) -> None:

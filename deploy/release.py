@@ -38,6 +38,19 @@ def ensure(instance: Instance) -> Path:
     return release
 
 
+def newest(instance: Instance) -> Path:
+    """The release that the cloud runs from; raises FileNotFoundError if it never ran."""
+    found = sorted(instance.data.glob("release-*"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(f"no release in {instance.data}")
+    return found[-1]
+
+
+def is_only(release: Path) -> bool:
+    """Whether nothing can still run from an earlier one."""
+    return list(release.parent.glob("release-*")) == [release]
+
+
 def remove_others(release: Path) -> None:
     """Drop earlier releases, once nothing runs from them."""
     for path in release.parent.glob("release-*"):

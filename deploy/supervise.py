@@ -25,16 +25,23 @@ from supervisor.xmlrpc import SupervisorTransport
 from cloud import shell
 from cloud.errors import CumuletError
 from deploy import processes
-from deploy.state import CHECKOUT, Instance, make_private, write_private
+from deploy.state import CHECKOUT, Instance, load, make_private, write_private
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENDED = ("EXITED", "FATAL", "BACKOFF")
+_ALIVE = ("STARTING", "RUNNING", "STOPPING")
 
 
 class ServiceFailed(CumuletError):
     """A program of the cloud does not run."""
 
     code: ClassVar[str] = "service_failed"
+
+
+class NoCloud(CumuletError):
+    """The state directory has no cloud that runs."""
+
+    code: ClassVar[str] = "no_cloud"
 
 
 @dataclass(frozen=True)
@@ -185,6 +192,21 @@ class Supervisor:
             if states.get(name, "STOPPED") not in ("STOPPED", "EXITED", "FATAL"):
                 self._call("stopProcess", name)
 
+    def halt(self, *names: str) -> None:
+        """Let programs end without waiting for it; they are not started again."""
+        states = self.states()
+        for name in names:
+            if states.get(name, "STOPPED") not in ("STOPPED", "EXITED", "FATAL", "STOPPING"):
+                self._call("stopProcess", name, False)
+
+    def wait_ended(self, *names: str, seconds: float) -> None:
+        """Wait until none of the programs has a process; raises ServiceFailed."""
+        deadline = time.monotonic() + seconds
+        while alive := [n for n, s in self.states().items() if n in names and s in _ALIVE]:
+            if time.monotonic() > deadline:
+                raise ServiceFailed(f"{', '.join(alive)} did not end: look for hung storage")
+            time.sleep(0.05)
+
     def pid(self, name: str) -> int:
         return int(self._call("getProcessInfo", name)["pid"])
 
@@ -231,6 +253,16 @@ class Supervisor:
             "supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n\n"
             f"[include]\nfiles={_escaped(str(self._programs))}/[a-z]*.conf\n"
         )
+
+
+def running_instance(directory: Path) -> Instance:
+    """The cloud of a state directory; raises NoCloud unless it runs."""
+    instance = load(directory)
+    if instance is None:
+        raise NoCloud(f"there is no cloud in {directory}: start one with deploy/up")
+    if not Supervisor(instance).running():
+        raise NoCloud(f"the cloud in {directory} is stopped: start it with deploy/up")
+    return instance
 
 
 def _escaped(text: str) -> str:

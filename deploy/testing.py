@@ -12,12 +12,15 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
+from cloud import shell
 from deploy import broker, control, postgres, state, stop
 from deploy.cloud import Cloud
 
 _HOSTS, _ROOTLESS = 3, 2
 # No guest of the tests works for long, so cores can be promised many times.
 _OVERCOMMIT = "64"
+# Users of the tests ask more often than those of a project may.
+_REQUESTS = "360000"
 
 
 class Services:
@@ -46,7 +49,7 @@ class Services:
 
     def close(self) -> None:
         if self._running:
-            stop.remove_all(self.instance)
+            _remove(self.instance)
         self._lock.close()
         shutil.rmtree(self._home, ignore_errors=True)
 
@@ -67,6 +70,7 @@ class Services:
         """The whole cloud with its lab hosts."""
         if self._once("cloud"):
             os.environ["CUMULET_CPU_OVERCOMMIT"] = _OVERCOMMIT
+            os.environ["CUMULET_API_REQUESTS_PER_HOUR"] = _REQUESTS
             self.postgres()
             self.rabbitmq()
             _bring_up(self._cloud)
@@ -99,6 +103,15 @@ def _bring_up(cloud: Cloud) -> None:
     cloud.wait_until_up()
 
 
+def _remove(instance: state.Instance) -> None:
+    """Everything of the instance, and disks that a test gave to its hosts."""
+    stop.stop_all(instance)
+    mounts = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    for path in [Path(mount) for mount in mounts if Path(mount).is_relative_to(instance.data)]:
+        shell.run(["umount", path], timeout=30)
+    instance.remove_data()
+
+
 def clear_leftovers(sessions: Path) -> None:
     """Remove every session that nobody has locked any more."""
     for home in sessions.glob("session-*"):
@@ -106,7 +119,7 @@ def clear_leftovers(sessions: Path) -> None:
             with state.locked(home):
                 left = state.load(home)
                 if left is not None:
-                    stop.remove_all(left)
+                    _remove(left)
         except state.Busy:
             continue
         shutil.rmtree(home, ignore_errors=True)

@@ -12,6 +12,8 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import ClassVar
 
 from django.conf import settings
+from django.db.models import F, Value
+from django.db.models.functions import Greatest
 
 from cloud.errors import CumuletError, LimitExceeded
 from cloud.locks import hold_project
@@ -225,7 +227,9 @@ def release_proven(address_ids: Iterable[int], now: datetime) -> int:
     proved = Address.objects.provably_free().filter(pk__in=list(address_ids))
     free = list(proved.values_list("pk", flat=True))
     quarantined = Address.objects.filter(pk__in=free, state=Address.State.QUARANTINE)
-    return quarantined.update(state=Address.State.RELEASED, released_at=now)
+    # A clock that was set back releases nothing before it was held.
+    end = Greatest(F("held_since"), Value(now))
+    return quarantined.update(state=Address.State.RELEASED, released_at=end)
 
 
 def _more_addresses(location: Location) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import F, Value
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from networks.models import PublicIp, Tenure
@@ -45,4 +47,5 @@ def pass_to(ip: PublicIp, bearer: Bearer | None) -> Tenure:
 def end_tenures(address_ids: Iterable[int], now: datetime) -> int:
     """From now on nobody has these addresses."""
     current = Tenure.objects.filter(address__in=list(address_ids), until=None)
-    return current.update(until=now)
+    # A clock that was set back ends nothing before its beginning.
+    return current.update(until=Greatest(F("since"), Value(now)))

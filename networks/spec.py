@@ -8,11 +8,12 @@ which a host answers with a `NetworkReport`. Pure, no Django.
 from __future__ import annotations
 
 from enum import StrEnum
+from ipaddress import ip_address, ip_interface
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from cloud.wire import WIRE_VERSION, Cause, Failure, Generation, RowId, Uuid, Version
+from cloud.wire import WIRE_VERSION, Cause, Failure, Generation, Moment, RowId, Uuid, Version
 
 MacAddress = Annotated[str, Meta(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")]
 IpAddress = Annotated[str, Meta(pattern=r"^[0-9a-f.:]{2,45}\Z")]
@@ -26,7 +27,11 @@ WireguardKey = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]{43}=\Z")]
 Mbit = Annotated[int, Meta(ge=1, le=400_000)]
 HostName = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z")]
 
+Family = Literal[4, 6]
+
 MOST_LEARNED: Final = 16
+# What a counter of a day holds, with a lot to spare.
+MOST_FRAMES: Final = 2**63 - 1
 
 # The on-link next hops of every routed guest, answered by its host on the guest's own link.
 ROUTED_GATEWAY = "172.31.1.1"
@@ -40,7 +45,31 @@ USER_NETWORK = "100.127.2.0/24"
 USER_ADDRESS, USER_GATEWAY, USER_RESOLVER = "100.127.2.15", "100.127.2.2", "100.127.2.3"
 
 
-class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True):
+def check_addresses(*addresses: str | None, family: Family | None = None) -> None:
+    """Raises ValueError unless each is None or an address: patterns let `::::` pass."""
+    for address in addresses:
+        if address is not None and family not in (None, ip_address(address).version):
+            raise ValueError(f"{address} is no IPv{family} address")
+
+
+def check_networks(*networks: str | None, family: Family | None = None) -> None:
+    """Raises ValueError unless each is None, an address, or a network, or an address in one."""
+    for network in networks:
+        if network is not None and family not in (None, ip_interface(network).version):
+            raise ValueError(f"{network} is no IPv{family} network")
+
+
+def check_endpoints(*endpoints: str | None) -> None:
+    """Raises ValueError unless each is None, or an address and a port."""
+    for endpoint in endpoints:
+        if endpoint is not None:
+            address, _, port = endpoint.rpartition(":")
+            ip_address(address.removeprefix("[").removesuffix("]"))
+            if not 1 <= int(port) <= 65535:
+                raise ValueError(f"{endpoint} has no port from 1 to 65535")
+
+
+class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What one firewall rule lets pass.
 
     `networks`: the other side, of either family; `ports`: first and last, for TCP and UDP only.
@@ -51,8 +80,11 @@ class RuleSpec(Struct, frozen=True, forbid_unknown_fields=True):
     networks: Annotated[tuple[Cidr, ...], Meta(max_length=100)]
     ports: tuple[Port, Port] | None = None
 
+    def __post_init__(self) -> None:
+        check_networks(*self.networks)
 
-class FirewallSpec(Struct, frozen=True, forbid_unknown_fields=True):
+
+class FirewallSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """All firewalls of a NIC as one list. Without an `in` rule nothing comes in; without an
     `out` rule everything goes out; answers always pass.
     """
@@ -60,7 +92,7 @@ class FirewallSpec(Struct, frozen=True, forbid_unknown_fields=True):
     rules: Annotated[tuple[RuleSpec, ...], Meta(max_length=500)] = ()
 
 
-class ForwardSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class ForwardSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A port of the host that leads to a port of a guest in user mode."""
 
     protocol: Literal["tcp", "udp"]
@@ -68,7 +100,7 @@ class ForwardSpec(Struct, frozen=True, forbid_unknown_fields=True):
     guest_port: Port
 
 
-class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class NicSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One interface of a VM, as it must exist on the host.
 
     Private: in the network `network_id`, on the one switch that all its hosts make up; `ipv4` has
@@ -108,8 +140,16 @@ class NicSpec(Struct, frozen=True, forbid_unknown_fields=True):
     routes: Annotated[tuple[Cidr, ...], Meta(max_length=128)] = ()
     forwards: Annotated[tuple[ForwardSpec, ...], Meta(max_length=64)] = ()
 
+    def __post_init__(self) -> None:
+        check_addresses(self.ipv4, self.gateway, family=4)
+        check_addresses(self.gateway6, family=6)
+        check_addresses(*self.dns)
+        check_networks(self.leased_from, family=4)
+        check_networks(self.ipv6, family=6)
+        check_networks(*self.floating, *self.routes)
 
-class NicReport(Struct, frozen=True):
+
+class NicReport(Struct, frozen=True, omit_defaults=True):
     """What a host saw at a NIC: addresses that the guest got elsewhere, and what was dropped.
 
     `dropped` counts frames by reason (mac, ipv4, ipv6, arp, nd, dhcp_server, ra, protocol) since
@@ -118,10 +158,16 @@ class NicReport(Struct, frozen=True):
 
     index: Annotated[int, Meta(ge=0, le=7)]
     learned: Annotated[tuple[IpAddress, ...], Meta(max_length=MOST_LEARNED)] = ()
-    dropped: dict[str, int] = {}
+    dropped: Annotated[
+        dict[Annotated[str, Meta(max_length=32)], Annotated[int, Meta(ge=0, le=MOST_FRAMES)]],
+        Meta(max_length=32),
+    ] = {}
+
+    def __post_init__(self) -> None:
+        check_addresses(*self.learned)
 
 
-class PeerSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class PeerSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Another host that has members of a network, and how the tunnel to it is made.
 
     `tunnel_ip`: its address inside the mesh. `endpoint`: where it can be reached, such as
@@ -133,22 +179,34 @@ class PeerSpec(Struct, frozen=True, forbid_unknown_fields=True):
     tunnel_ip: IpAddress
     endpoint: Endpoint | None = None
 
+    def __post_init__(self) -> None:
+        check_addresses(self.tunnel_ip)
+        check_endpoints(self.endpoint)
 
-class SubnetSpec(Struct, frozen=True, forbid_unknown_fields=True):
+
+class SubnetSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A part of a network. Every host answers for `gateway`, everywhere with the same MAC."""
 
     ip_range: Cidr
     gateway: IpAddress
 
+    def __post_init__(self) -> None:
+        check_networks(self.ip_range)
+        check_addresses(self.gateway)
 
-class RouteSpec(Struct, frozen=True, forbid_unknown_fields=True):
+
+class RouteSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What gateways send on to a member: `gateway` is that member's address."""
 
     destination: Cidr
     gateway: IpAddress
 
+    def __post_init__(self) -> None:
+        check_networks(self.destination)
+        check_addresses(self.gateway)
 
-class MemberSpec(Struct, frozen=True, forbid_unknown_fields=True):
+
+class MemberSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A NIC in a network: where frames for its MAC go, and who answers ARP for its addresses.
 
     `host_uuid`: of one of the peers, or of the host that this is told.
@@ -158,15 +216,21 @@ class MemberSpec(Struct, frozen=True, forbid_unknown_fields=True):
     host_uuid: Uuid
     addresses: Annotated[tuple[IpAddress, ...], Meta(max_length=16)]
 
+    def __post_init__(self) -> None:
+        check_addresses(*self.addresses)
 
-class CableSpec(Struct, frozen=True, forbid_unknown_fields=True):
+
+class CableSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A cable that this host lays: TLS to `endpoint`, whose certificate must name `host`."""
 
     host: HostName
     endpoint: Endpoint
 
+    def __post_init__(self) -> None:
+        check_endpoints(self.endpoint)
 
-class CablesSpec(Struct, frozen=True, forbid_unknown_fields=True):
+
+class CablesSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How the switches of a network on several hosts are joined, as seen from one of them.
 
     Control lays out a star, which has no loop: its hub accepts a cable from each other host, which
@@ -179,7 +243,7 @@ class CablesSpec(Struct, frozen=True, forbid_unknown_fields=True):
     accepts: Annotated[tuple[HostName, ...], Meta(max_length=1000)] = ()
 
 
-class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A private network as one host must make it. Only hosts that have a member are told, and the
     one that cables of others end at.
 
@@ -210,8 +274,12 @@ class NetworkSpec(Struct, frozen=True, forbid_unknown_fields=True):
     cause: Cause | None = None
     version: Version = WIRE_VERSION
 
+    def __post_init__(self) -> None:
+        check_networks(self.ip_range)
+        check_addresses(self.tunnel_ip)
 
-class NetworkRemoval(Struct, frozen=True, forbid_unknown_fields=True):
+
+class NetworkRemoval(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The host has no member any more: nothing of the network may stay there."""
 
     network_id: RowId
@@ -221,7 +289,7 @@ class NetworkRemoval(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class NetworkReport(Struct, frozen=True):
+class NetworkReport(Struct, frozen=True, omit_defaults=True):
     """How far a host is with one network. `generation`: the newest document it holds."""
 
     network_id: RowId
@@ -229,7 +297,7 @@ class NetworkReport(Struct, frozen=True):
     generation: Generation
     present: bool
     converged: bool
-    at: float
+    at: Moment
     failure: Failure | None = None
     cause: Cause | None = None
     version: Version = WIRE_VERSION

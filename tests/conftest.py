@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
+from hypothesis import settings
 from pytest_django import DjangoDbBlocker
 
 from deploy.cloud import Cloud
@@ -19,6 +20,9 @@ from deploy.testing import Services
 from tests import guards
 
 TESTS = Path(__file__).parent
+# A machine that is busy makes no example wrong.
+settings.register_profile("cumulet", deadline=None)
+settings.load_profile("cumulet")
 # Quick ones first: a typing mistake shows before the first guest boots.
 _ORDER = ("unit", "test_architecture.py", "db", "simulation", "api", "host", "web", "e2e")
 

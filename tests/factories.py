@@ -38,6 +38,7 @@ def host(name: str = "h1", **facts: Any) -> Host:
         "cores": 4,
         "memory_mb": 8192,
         "disk_gb": 100,
+        "disk_free_gb": 90,
         "accelerator": "tcg",
         "last_heartbeat": timezone.now(),
     }

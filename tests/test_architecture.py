@@ -82,11 +82,14 @@ def test_only_the_two_apps_and_their_tasks_surroundings_know_celery() -> None:
     found = relative(p for p in modules("cloud", "vms", "networks") if "celery" in imports(p))
     assert found == {
         "cloud/agent.py",
+        "cloud/beat.py",
         "cloud/celery.py",
         "cloud/inspection.py",
         "cloud/intake.py",
+        "cloud/reconnection.py",
         "cloud/taskcontext.py",
         "cloud/worker.py",
+        "cloud/workerdb.py",
     }
 
 

@@ -215,6 +215,7 @@ def _candidates(hosts: Iterable[Any], offer: _Offer) -> list[Candidate]:
             unverified=host.unverified_since is not None,
             free_ports=ports.get(host.pk, {}),
             problems={one["code"]: one["message"] for one in host.problems},
+            disk_full=host.disk_free_gb < 1,
         )
         for host in hosts
     ]

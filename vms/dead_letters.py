@@ -27,13 +27,22 @@ from cloud.models import Action, DeadLetter
 from cloud.poison import document_of, unfit
 from cloud.querysets import ActionQuerySet
 from cloud.redaction import excerpt
-from cloud.wire import MalformedDocument, decode
+from cloud.wire import MalformedDocument, Refusal, convert, decode
 from networks.models import Replica
 from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
 from vms import dispatch
 from vms.drift.spec import HostInventory, InventoryRequest, StrayRemoval
 from vms.models import VM, ImageCopy
-from vms.spec import HostReport, ImageFetch, ImageReport, UsageReport, VmRemoval, VmReport, VmSpec
+from vms.spec import (
+    HostReport,
+    ImageFetch,
+    ImageReport,
+    UnchangedReport,
+    UsageReport,
+    VmRemoval,
+    VmReport,
+    VmSpec,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -49,11 +58,13 @@ DOCUMENTS: Final[Mapping[str, type[Struct]]] = {
     "networks.ensure": NetworkSpec,
     "networks.remove": NetworkRemoval,
     "reports.vm": VmReport,
+    "reports.unchanged": UnchangedReport,
     "reports.host": HostReport,
     "reports.image": ImageReport,
     "reports.usage": UsageReport,
     "reports.network": NetworkReport,
     "reports.inventory": HostInventory,
+    "reports.refused": Refusal,
     "hosts.look": InventoryRequest,
     "strays.remove": StrayRemoval,
 }
@@ -158,7 +169,7 @@ def _explain(dead: DeadMessage, document: dict[str, Any]) -> str:
         if not document:
             return "Its arguments are wrong: one document is expected"
         try:
-            decode(document, expected)
+            (convert if expected is Refusal else decode)(document, expected)
         except MalformedDocument as error:
             return error.message
     elif not dead.message.task.startswith("control."):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vms.compatibility import FOREIGN
+
 # Which pools a host can give addresses of, by its own network mode. One in user mode gives those
 # that are led to the TAP which root prepared for it.
 _PUBLIC_MODES = {
@@ -45,7 +47,8 @@ class Candidate:
 
     `pooled`: its location has pools for the VM's project; `pool_modes`: of those that reach the
     host and have what the VM's first address can be; `led_away`: none of them reaches it.
-    `free_ports` by protocol, `problems` by code: in user mode.
+    `free_ports` by protocol: in user mode. `problems` by code. `disk_full`: it sees itself no room
+    left, whatever was promised.
     """
 
     host_id: int
@@ -68,6 +71,7 @@ class Candidate:
     unverified: bool = False
     free_ports: Mapping[str, int] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    disk_full: bool = False
 
     @property
     def in_user_mode(self) -> bool:
@@ -130,8 +134,12 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
         return "is closed for new servers"
     if candidate.revoked:
         return "is revoked"
+    for code in FOREIGN & candidate.problems.keys():
+        return f"is not understood: {candidate.problems[code]}"
     if not candidate.speaking:
         return "does not answer"
+    if candidate.disk_full:
+        return "has less than 1 GiB left on its disk: make room there"
     if candidate.unverified:
         return "has not said yet what it has, since the inventory was restored"
     if reason := _unconnected(demand, candidate) or _unguarded(demand, candidate):

@@ -11,7 +11,7 @@ from django.db.models import Count, Exists, F, FloatField, Min, OuterRef, Q, Sum
 from django.db.models.functions import Extract, Floor, Greatest
 
 from cloud.models import ActionResource
-from cloud.querysets import LabelledQuerySet
+from cloud.querysets import LabelledQuerySet, waited
 
 if TYPE_CHECKING:
     from vms.models import VM, Image, SshKey, UsageSample  # noqa: F401  (names in base classes)
@@ -106,7 +106,7 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         """VMs to dispatch again: unmet or with a stale observation, and past their back-off."""
         unmet = Q(observed_generation__lt=F("generation")) | Q(converged=False)
         stale = Q(observed_at__lt=observed_before)
-        due = self.filter(unmet | stale, next_dispatch_at__lte=now, held_back="")
+        due = self.filter(waited(now), unmet | stale, held_back="")
         return due.order_by("next_dispatch_at")
 
 

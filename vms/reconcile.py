@@ -14,17 +14,19 @@ from functools import partial
 import structlog
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
-from cloud import steps
+from cloud import buckets, steps
 from cloud.actions import end_action
 from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
 from cloud.patience import backoff
+from cloud.querysets import HostQuerySet, waited
 from vms import dead_letters, dispatch, overdue, usage
 from vms.drift.record import forget_closed
-from vms.intent import want
+from vms.intent import set_status, want
 from vms.lifecycle import Status
 from vms.models import VM, Image, ImageCopy
 from vms.overdue import Explainer
@@ -51,6 +53,7 @@ def sweep() -> None:
     parts: tuple[Callable[[], object], ...] = (
         partial(end_overdue_actions, now),
         partial(mark_unknown, now),
+        partial(recognise, now),
         partial(forgive_ignored_shutdowns, now),
         partial(ask_unverified, now),
         partial(dispatch_due_vms, now),
@@ -64,6 +67,12 @@ def sweep() -> None:
         raise failures[0]
 
 
+def watch(now: datetime) -> None:
+    """What of a round needs neither the broker nor a host: hosts are silent, deadlines pass."""
+    mark_unknown(now)
+    end_overdue_actions(now)
+
+
 def mark_unknown(now: datetime) -> int:
     """VMs of hosts that do not speak are unknown: silence is neither "off" nor "gone".
 
@@ -71,6 +80,8 @@ def mark_unknown(now: datetime) -> int:
     seen before it, and one that comes later finds what is written here, and takes it back.
     """
     silent = Host.objects.silent(now, settings.HOST_SILENT_SECONDS)
+    if not silent.exists():
+        return 0
     with transaction.atomic():
         hosts = list(
             silent.select_for_update(of=("self",), no_key=True, skip_locked=True).values_list(
@@ -89,6 +100,28 @@ def mark_unknown(now: datetime) -> int:
         return VM.objects.filter(pk__in=free).update(status=Status.UNKNOWN)
 
 
+def recognise(now: datetime) -> int:
+    """VMs of hosts that speak are as they were seen last.
+
+    A heartbeat says so too, but a sweep that looked just before it came may have the last word.
+    """
+    taken_for_unknown = (
+        VM.objects.filter(status=Status.UNKNOWN, provisioned=True, deleting=False)
+        .exclude(observed_power=Power.UNKNOWN)
+        .exclude(host__in=_numbers(Host.objects.silent(now, settings.HOST_SILENT_SECONDS)))
+    )
+    with transaction.atomic():
+        vms = list(
+            taken_for_unknown.select_related("host").select_for_update(
+                of=("self",), skip_locked=True
+            )[:BATCH]
+        )
+        for vm in vms:
+            set_status(vm)
+            vm.save(update_fields=["status"])
+    return len(vms)
+
+
 def forgive_ignored_shutdowns(now: datetime) -> int:
     """A guest that ignored its power button runs on, and the status says so again."""
     ignoring = VM.objects.for_spec().filter(
@@ -98,6 +131,8 @@ def forgive_ignored_shutdowns(now: datetime) -> int:
         deleting=False,
         goal_since__lt=now - SHUTDOWN_PATIENCE,
     )
+    if not ignoring.exists():
+        return 0
     with acting(SWEEP), transaction.atomic():
         vms = list(ignoring.select_for_update(of=("self",), skip_locked=True)[:BATCH])
         for vm in vms:
@@ -108,10 +143,14 @@ def forgive_ignored_shutdowns(now: datetime) -> int:
 
 def dispatch_due_vms(now: datetime) -> int:
     """Send again what a speaking host has not confirmed, with a back-off in the row."""
-    obeying = Host.objects.obeying(now, settings.HOST_SILENT_SECONDS)
-    due = VM.objects.for_spec().due(now, observed_before=now - STALE).filter(host__in=obeying)
+    deaf = _numbers(Host.objects.deaf(now, settings.HOST_SILENT_SECONDS))
+    due = VM.objects.due(now, observed_before=now - STALE).exclude(host__in=deaf)
+    found = list(due.values_list("pk", flat=True)[:BATCH])
+    if not found:
+        return 0
+    again = VM.objects.for_spec().due(now, observed_before=now - STALE).filter(pk__in=found)
     with transaction.atomic():
-        vms = list(due.select_for_update(of=("self",), skip_locked=True)[:BATCH])
+        vms = list(again.select_for_update(of=("self",), skip_locked=True))
         for vm in vms:
             vm.attempts += 1
             vm.next_dispatch_at = now + backoff(vm.attempts)
@@ -123,15 +162,15 @@ def dispatch_due_vms(now: datetime) -> int:
 
 def dispatch_due_images(now: datetime) -> int:
     """Every host gets every image, so that a new server does not wait for a download."""
-    speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
     _plan_copies()
     due = (
-        ImageCopy.objects.filter(
-            ready=False, host__in=speaking, image__deleted_at=None, next_dispatch_at__lte=now
-        )
+        ImageCopy.objects.filter(waited(now), ready=False, image__deleted_at=None)
         .exclude(image__status=Image.Status.UNAVAILABLE)
+        .exclude(host__in=_numbers(Host.objects.silent(now, settings.HOST_SILENT_SECONDS)))
         .select_related("image", "host")
     )
+    if not due.exists():
+        return 0
     with transaction.atomic():
         copies = list(due.select_for_update(of=("self",), skip_locked=True)[:BATCH])
         for copy in copies:
@@ -144,7 +183,13 @@ def dispatch_due_images(now: datetime) -> int:
 
 
 def end_overdue_actions(now: datetime) -> int:
-    """No Action stays open for ever, however many are late; the VM stays usable and deletable."""
+    """No Action stays open for ever, however many are late; the VM stays usable and deletable.
+
+    One that began in the future gets its time anew, as nobody knows how much of it has passed.
+    """
+    Action.objects.begun_in_the_future(now).update(
+        started=now, deadline=now + (F("deadline") - F("started"))
+    )
     ended = 0
     while batch := list(Action.objects.overdue(now).with_course()[:BATCH]):
         explainer = Explainer(batch, now)
@@ -160,6 +205,7 @@ def tidy(now: datetime) -> int:
     """Forget what has served its time."""
     usage.condense(now)
     usage.forget(now)
+    buckets.tidy()
     dead_letters.tidy(now)
     forget_closed(now)
     deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()
@@ -173,6 +219,11 @@ def _tried(part: Callable[[], object]) -> Exception | None:
         log.exception("a part of the sweep failed, the others go on")
         return error
     return None
+
+
+def _numbers(hosts: HostQuerySet) -> list[int]:
+    """Not a subquery: what is due is found by its own indexes then, and not host by host."""
+    return list(hosts.order_by().values_list("pk", flat=True))
 
 
 def _plan_copies() -> None:

@@ -18,7 +18,7 @@ from cloud.actions import end_action
 from cloud.actor import Actor, acting
 from cloud.audit import changing
 from cloud.broker import broker_user
-from cloud.hosts import Heartbeat, record_heartbeat
+from cloud.hosts import Heartbeat, note_heartbeat, record_heartbeat
 from cloud.metrics import observe_step
 from cloud.models import Action
 from networks.allocation import withdrawn
@@ -85,17 +85,20 @@ def host_report(report: HostReport, sender: str) -> None:
         # A host without an address for a moment must not find it lent to a guest afterwards.
         facts["uplink_ip"] = report.uplink_ip
     heartbeat = Heartbeat(report.host, uuid.UUID(report.host_uuid), facts)
+    if note_heartbeat(heartbeat, sender):
+        return
     with transaction.atomic(), follow_tunnel(report.host) as change:
         recorded = record_heartbeat(heartbeat, sender)
         if recorded is None:
             return
         host, change.returned = recorded
         if change.returned:
-            vms = VM.objects.filter(host=host).select_related("host")
-            for vm in vms.select_for_update(of=("self",)):
+            vms = VM.objects.filter(host=host).select_related("host").order_by("pk")
+            own = list(vms.select_for_update(of=("self",)))
+            for vm in own:
                 set_status(vm)
                 vm.next_dispatch_at = timezone.now()
-                vm.save(update_fields=["status", "next_dispatch_at"])
+            VM.objects.bulk_update(own, ["status", "next_dispatch_at"])
 
 
 def image_report(report: ImageReport, sender: str) -> None:

@@ -1,7 +1,8 @@
 """The wire contract between control and hosts: what a VM must be, and what a host saw.
 
 Control sends `VmSpec` (the whole desired document, never a change to it) or `VmRemoval`;
-a host answers with `VmReport`, `HostReport`, `ImageReport` and `UsageReport`. Pure, no Django.
+a host answers with `VmReport`, `UnchangedReport`, `HostReport`, `ImageReport` and `UsageReport`.
+Pure, no Django.
 """
 
 from __future__ import annotations
@@ -14,15 +15,29 @@ from msgspec import Meta, Struct
 from cloud.wire import (
     MOST_STEPS,
     WIRE_VERSION,
+    BootId,
     Cause,
     Failure,
     Generation,
+    Moment,
     RowId,
     StepReport,
     Uuid,
     Version,
 )
-from networks.spec import Cidr, Endpoint, IpAddress, NicReport, NicSpec, Port, WireguardKey
+from networks.spec import (
+    Cidr,
+    Endpoint,
+    HostName,
+    IpAddress,
+    NicReport,
+    NicSpec,
+    Port,
+    WireguardKey,
+    check_addresses,
+    check_endpoints,
+    check_networks,
+)
 
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Hostname = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,126}[A-Za-z0-9])?\Z")]
@@ -33,12 +48,16 @@ PublicKey = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+\Z", max_length=SSH_KEY_LENGTH)
 ]
 Amount = Annotated[float, Meta(ge=0, le=1e15)]
+# Of anything that a host has, as PostgreSQL's integers hold it.
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 # More VMs than any host can run.
-MAX_USAGES: Final = 4096
+MAX_VMS: Final = 4096
 # So many things that belong to no VM are told of; more are seen on the host itself.
 MOST_LEFTOVERS: Final = 50
 # Public networks that are led to a TAP.
 MOST_RANGES: Final = 64
+MOST_PROBLEMS: Final = 20
+PROBLEM_LENGTH: Final = 1000
 DiskFormat = Literal["qcow2", "raw"]
 
 
@@ -58,7 +77,7 @@ class Power(StrEnum):
     UNKNOWN = "unknown"
 
 
-class FileSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class FileSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A file that a host downloads once and keeps under the name of its checksum."""
 
     url: Annotated[str, Meta(pattern=r"^(https?://|file:///)[!-~]+\Z", max_length=2048)]
@@ -66,7 +85,7 @@ class FileSpec(Struct, frozen=True, forbid_unknown_fields=True):
     bytes: Annotated[int, Meta(ge=1)]
 
 
-class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A base image. With a kernel it boots directly, without one by its own boot loader."""
 
     image_id: RowId
@@ -81,7 +100,7 @@ class ImageSpec(Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(part for part in (self.disk, self.kernel, self.initrd) if part)
 
 
-class DiskSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class DiskSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A disk of the VM; index 0 is an overlay on the base image. `size_gb` is in GiB."""
 
     disk_id: RowId
@@ -89,7 +108,7 @@ class DiskSpec(Struct, frozen=True, forbid_unknown_fields=True):
     size_gb: Annotated[int, Meta(ge=1, le=65536)]
 
 
-class VmSpec(Struct, frozen=True, forbid_unknown_fields=True):
+class VmSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything a host needs to make one VM as it should be.
 
     `generation` grows with every change; a host refuses lower ones. `reset_serial` and
@@ -119,7 +138,7 @@ class VmSpec(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class VmRemoval(Struct, frozen=True, forbid_unknown_fields=True):
+class VmRemoval(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The VM must be gone: process, disks, links, files. A tombstone stays on the host."""
 
     vm_id: RowId
@@ -130,7 +149,7 @@ class VmRemoval(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class ImageFetch(Struct, frozen=True, forbid_unknown_fields=True):
+class ImageFetch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The image must be in the host's store, whether or not a VM needs it yet."""
 
     host_uuid: Uuid
@@ -138,7 +157,7 @@ class ImageFetch(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class VmReport(Struct, frozen=True):
+class VmReport(Struct, frozen=True, omit_defaults=True):
     """What the host saw of one VM after it converged, or when something happened to it.
 
     `generation` is the newest document the host holds, `converged` whether it is fully
@@ -157,26 +176,54 @@ class VmReport(Struct, frozen=True):
     present: bool
     power: Power
     converged: bool
-    boot_id: str
-    at: float
+    boot_id: BootId
+    at: Moment
     guest_halted: bool = False
     button_pressed: bool = False
     failure: Failure | None = None
-    accepted_at: float | None = None
+    accepted_at: Moment | None = None
     steps: Annotated[tuple[StepReport, ...], Meta(max_length=MOST_STEPS)] = ()
     cause: Cause | None = None
     nics: Annotated[tuple[NicReport, ...], Meta(max_length=8)] = ()
     version: Version = WIRE_VERSION
 
 
-class Problem(Struct, frozen=True):
+class SeenVm(Struct, frozen=True, omit_defaults=True):
+    """A VM that is as its last report said, which had this `seq` and was delivered."""
+
+    vm_id: RowId
+    uuid: Uuid
+    seq: Serial
+
+
+class SeenNetwork(Struct, frozen=True, omit_defaults=True):
+    """A network that is here whole, as was told of this generation."""
+
+    network_id: RowId
+    generation: Generation
+
+
+class UnchangedReport(Struct, frozen=True, omit_defaults=True):
+    """All that a host has and has nothing new to say of, told once a minute.
+
+    A host of before this document sends a whole report of each instead, which does as well; a
+    control of before it drops it, and asks by itself once what it knows is too old.
+    """
+
+    host_uuid: Uuid
+    vms: Annotated[tuple[SeenVm, ...], Meta(max_length=MAX_VMS)] = ()
+    networks: Annotated[tuple[SeenNetwork, ...], Meta(max_length=MAX_VMS)] = ()
+    version: Version = WIRE_VERSION
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
     """Something that a host lacks, with the command that mends it in `message`."""
 
     code: Annotated[str, Meta(max_length=64)]
-    message: Annotated[str, Meta(max_length=1000)]
+    message: Annotated[str, Meta(max_length=PROBLEM_LENGTH)]
 
 
-class HostReport(Struct, frozen=True):
+class HostReport(Struct, frozen=True, omit_defaults=True):
     """A heartbeat: who the host is and what it has. Memory in MiB, disk in GiB.
 
     `leftovers`: what its network holds beyond its VMs, in words. `tunnel_key`: by which other
@@ -188,19 +235,21 @@ class HostReport(Struct, frozen=True):
     behind NAT.
     """
 
-    host: str
+    host: HostName
     host_uuid: Uuid
-    boot_id: str
-    agent_version: str
-    network_mode: str
-    cores: int
-    memory_mb: int
-    disk_gb: int
-    disk_free_gb: int
+    boot_id: BootId
+    agent_version: Annotated[str, Meta(max_length=32)]
+    network_mode: Annotated[str, Meta(max_length=16)]
+    cores: Count
+    memory_mb: Count
+    disk_gb: Count
+    disk_free_gb: Count
     accelerator: Literal["kvm", "tcg"]
-    accelerator_reason: str
+    accelerator_reason: Annotated[str, Meta(max_length=4000)]
     uplink_ip: IpAddress | None = None
-    leftovers: Annotated[tuple[str, ...], Meta(max_length=MOST_LEFTOVERS)] = ()
+    leftovers: Annotated[
+        tuple[Annotated[str, Meta(max_length=4000)], ...], Meta(max_length=MOST_LEFTOVERS)
+    ] = ()
     tunnel_key: WireguardKey | None = None
     tunnel_endpoint: Endpoint | None = None
     forward_ip: IpAddress | None = None
@@ -208,23 +257,28 @@ class HostReport(Struct, frozen=True):
     public_ranges: Annotated[tuple[Cidr, ...], Meta(max_length=MOST_RANGES)] = ()
     cables: bool = False
     cable_endpoint: Endpoint | None = None
-    problems: Annotated[tuple[Problem, ...], Meta(max_length=20)] = ()
+    problems: Annotated[tuple[Problem, ...], Meta(max_length=MOST_PROBLEMS)] = ()
     version: Version = WIRE_VERSION
 
+    def __post_init__(self) -> None:
+        check_addresses(self.uplink_ip, self.forward_ip)
+        check_networks(*self.public_ranges)
+        check_endpoints(self.tunnel_endpoint, self.cable_endpoint)
 
-class ImageReport(Struct, frozen=True):
+
+class ImageReport(Struct, frozen=True, omit_defaults=True):
     """How far a host is with one image. `progress` in percent."""
 
     host_uuid: Uuid
     image_id: RowId
     sha256: Sha256
     ready: bool
-    progress: int
+    progress: Annotated[int, Meta(ge=0, le=100)]
     failure: Failure | None = None
     version: Version = WIRE_VERSION
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, omit_defaults=True):
     """What one VM used over the last `seconds`: disk and NIC of index 0, rates per second.
 
     `cpu` in percent of one core. None: it could not be measured, which is not 0.
@@ -244,10 +298,10 @@ class Usage(Struct, frozen=True):
     network_bandwidth_out: Amount | None = None
 
 
-class UsageReport(Struct, frozen=True):
+class UsageReport(Struct, frozen=True, omit_defaults=True):
     """What all VMs of a host that run used lately. `at` is Unix time in seconds."""
 
     host_uuid: Uuid
-    at: Annotated[float, Meta(ge=0, le=2**35)]
-    usages: Annotated[tuple[Usage, ...], Meta(max_length=MAX_USAGES)]
+    at: Moment
+    usages: Annotated[tuple[Usage, ...], Meta(max_length=MAX_VMS)]
     version: Version = WIRE_VERSION

@@ -1,4 +1,7 @@
-"""Control's Celery tasks: entry points only, the work is in `vms.reports` and its like."""
+"""Control's Celery tasks: entry points only, the work is in `vms.reports` and its like.
+
+What comes from every host all the time sends no events: Flower would show nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,25 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from cloud import lanes
+from cloud.broker import host_of
 from cloud.celery import app, beside_worker
 from cloud.deadqueue import DeadQueue
-from cloud.wire import decode
+from cloud.models import Host
+from cloud.wire import (
+    Introduction,
+    MalformedDocument,
+    Refusal,
+    VersionUnsupported,
+    convert,
+    decode,
+)
 from networks.spec import NetworkReport
-from vms import dead_letters, reconcile, reports, usage
+from vms import dead_letters, reconcile, refusals, reports, unchanged, usage
 from vms.drift.record import host_inventory
 from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
-from vms.spec import HostReport, ImageReport, UsageReport, VmReport
+from vms.spec import HostReport, ImageReport, UnchangedReport, UsageReport, VmReport
 
 
 @app.task(name="reports.vm", bind=True)
@@ -23,9 +36,21 @@ def report_vm(self: Any, document: dict[str, Any]) -> None:
     reports.vm_report(decode(document, VmReport), _sender(self))
 
 
-@app.task(name="reports.host", bind=True)
+@app.task(name="reports.unchanged", bind=True, send_events=False)
+def report_unchanged(self: Any, document: dict[str, Any]) -> None:
+    unchanged.unchanged_report(decode(document, UnchangedReport), _sender(self))
+
+
+@app.task(name="reports.host", bind=True, send_events=False)
 def report_host(self: Any, document: dict[str, Any]) -> None:
-    reports.host_report(decode(document, HostReport), _sender(self))
+    try:
+        report = decode(document, HostReport)
+    except MalformedDocument as error:
+        refusals.stranger(convert(document, Introduction), error, _sender(self))
+        if isinstance(error, VersionUnsupported):
+            return
+        raise
+    reports.host_report(report, _sender(self))
 
 
 @app.task(name="reports.image", bind=True)
@@ -33,7 +58,7 @@ def report_image(self: Any, document: dict[str, Any]) -> None:
     reports.image_report(decode(document, ImageReport), _sender(self))
 
 
-@app.task(name="reports.usage", bind=True)
+@app.task(name="reports.usage", bind=True, send_events=False)
 def report_usage(self: Any, document: dict[str, Any]) -> None:
     usage.usage_report(decode(document, UsageReport), _sender(self))
 
@@ -43,6 +68,11 @@ def report_network(self: Any, document: dict[str, Any]) -> None:
     network_report(decode(document, NetworkReport), _sender(self))
 
 
+@app.task(name="reports.refused", bind=True)
+def report_refusal(self: Any, document: dict[str, Any]) -> None:
+    refusals.refused(convert(document, Refusal), _sender(self))
+
+
 @app.task(name="reports.inventory", bind=True)
 def report_inventory(self: Any, document: dict[str, Any]) -> None:
     host_inventory(decode(document, HostInventory), _sender(self))
@@ -50,7 +80,14 @@ def report_inventory(self: Any, document: dict[str, Any]) -> None:
 
 @app.task(name="control.sweep")
 def sweep() -> None:
+    lanes.serve(Host.objects.order_by().values_list("name", flat=True))
     reconcile.sweep()
+
+
+@app.task(name="control.watch")
+def watch() -> None:
+    """Run by `cloud.beat` itself."""
+    reconcile.watch(timezone.now())
 
 
 @app.task(name="control.tidy")
@@ -64,4 +101,6 @@ beside_worker(lambda: DeadQueue(settings.BROKER_URL, dead_letters.keep).start())
 def _sender(task: Any) -> str:
     """The broker user that published the message, which RabbitMQ itself verified."""
     properties = task.request.properties or {}
-    return str(properties.get("user_id") or "")
+    sender = str(properties.get("user_id") or "")
+    lanes.heard(host_of(sender))
+    return sender

@@ -10,15 +10,13 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
-from django.db import connection, transaction
+from django.db import connection
 from django.utils import timezone
-from msgspec import structs
 
-from cloud.broker import broker_user
-from cloud.models import Host
+from cloud.broker import host_of
 from vms.models import VM, UsageSample
 from vms.spec import Usage, UsageReport
 
@@ -76,25 +74,14 @@ class Period:
 
 def usage_report(report: UsageReport, sender: str) -> None:
     """Store the samples of the sender's own VMs; a report that comes twice changes nothing."""
-    host = Host.objects.filter(uuid=report.host_uuid).first()
-    if host is None or sender != broker_user(host.name):
-        log.info("usage dropped", host=report.host_uuid, sender=sender)
-        return
     # A host whose clock is ahead measured no later than now.
     at = min(datetime.fromtimestamp(report.at, UTC), timezone.now())
-    with transaction.atomic():
-        ids = [usage.vm_id for usage in report.usages]
-        # Locked, in the order that all lock them, so that none is deleted before the commit.
-        rows = VM.objects.select_for_update(no_key=True).filter(host=host, pk__in=ids)
-        own = set(rows.order_by("pk").values_list("pk", flat=True))
-        UsageSample.objects.bulk_create(
-            [
-                UsageSample(at=at, **structs.asdict(usage))
-                for usage in report.usages
-                if usage.vm_id in own
-            ],
-            ignore_conflicts=True,
-        )
+    columns = {name: [getattr(usage, name) for usage in report.usages] for name in _REPORTED}
+    about: dict[str, Any] = {"at": at, "host_uuid": report.host_uuid, "host": host_of(sender)}
+    with connection.cursor() as cursor:
+        cursor.execute(_STORE, {**columns, **about})
+        if not cursor.rowcount:
+            log.info("usage dropped", host=report.host_uuid, sender=sender)
 
 
 def series(vm: VM, types: Collection[str], period: Period) -> dict[str, Values]:
@@ -136,6 +123,25 @@ def forget(now: datetime) -> int:
     return UsageSample.objects.filter(pk__in=ids).delete()[0]
 
 
+# What a host tells of a VM, with the types of the columns.
+_TYPES: Final = {"vm_id": "bigint", "memory_bytes": "bigint"}
+_REPORTED: Final = Usage.__struct_fields__
+# The rows of VMs are locked, in the order that all lock them, so that none is deleted before the
+# samples are there.
+_STORE = f"""
+    WITH own AS (
+        SELECT told.* FROM unnest({
+    ", ".join(f"%({name})s::{_TYPES.get(name, 'float8')}[]" for name in _REPORTED)
+}) AS told({", ".join(_REPORTED)})
+        JOIN vms_vm AS vm ON vm.id = told.vm_id
+        JOIN cloud_host AS host ON host.id = vm.host_id
+        WHERE host.uuid = %(host_uuid)s AND host.name = %(host)s
+        ORDER BY vm.id FOR KEY SHARE OF vm
+    )
+    INSERT INTO vms_usagesample (at, condensed, {", ".join(_REPORTED)})
+    SELECT %(at)s, FALSE, {", ".join(_REPORTED)} FROM own
+    ON CONFLICT (vm_id, at) DO NOTHING
+"""
 _CONDENSE = f"""
     WITH old AS (
         DELETE FROM vms_usagesample WHERE NOT condensed AND at <= %(until)s RETURNING *
@@ -147,6 +153,6 @@ _CONDENSE = f"""
         for name in MEASURES
     )
 }
-    FROM old GROUP BY vm_id
+    FROM old WHERE vm_id IN (SELECT id FROM vms_vm) GROUP BY vm_id
     ON CONFLICT (vm_id, at) DO NOTHING
 """

@@ -139,6 +139,12 @@ class TokenForm(OrderForm):
         required=False, help_text="May look at everything of the project and change nothing."
     )
     operator = forms.BooleanField(required=False, help_text="May also see the hosts.")
+    requests_per_hour = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=2**31 - 1,
+        help_text="Its own limit. Empty: as all other tokens.",
+    )
 
 
 def _revoke(token: ApiToken) -> str:
@@ -209,6 +215,7 @@ class TokenAdmin(FactsAdmin):
                     "Token",
                     [
                         Fact("Rights", _rights(row)),
+                        Fact("Requests an hour", row.requests_per_hour or "as all tokens"),
                         Fact("Issued", ago(row.created)),
                         Fact("Last used", ago(row.last_used) if row.last_used else "never"),
                         Fact("Revoked", ago(row.revoked_at) if row.revoked_at else "no"),
@@ -224,7 +231,9 @@ class TokenAdmin(FactsAdmin):
     ) -> HttpResponse:
         page = FormPage(
             title="Issue an API token",
-            sections=(Section("Token", ("project", "name", "read_only", "operator")),),
+            sections=(
+                Section("Token", ("project", "name", "read_only", "operator", "requests_per_hour")),
+            ),
             button="Issue",
             permission="cloud.add_apitoken",
             submit=lambda data: self._issued(request, data),
@@ -235,7 +244,13 @@ class TokenAdmin(FactsAdmin):
 
     def _issued(self, request: HttpRequest, data: dict[str, Any]) -> HttpResponse:
         project, name = data["project"], data["name"]
-        secret = issue_token(project, name, read_only=data["read_only"], operator=data["operator"])
+        secret = issue_token(
+            project,
+            name,
+            read_only=data["read_only"],
+            operator=data["operator"],
+            requests_per_hour=data["requests_per_hour"],
+        )
         token = ApiToken.objects.get(project=project, name=name)
         self.log_addition(request, token, "Issued.")
         return show_secret(

@@ -27,6 +27,7 @@ class Scope:
     may_write: bool
     operator: bool
     actor: Actor
+    requests_per_hour: int | None = None
 
 
 def scope_of(request: Request) -> Scope | None:
@@ -52,6 +53,7 @@ class BearerToken(BaseAuthentication):
             may_write=not token.read_only,
             operator=token.operator,
             actor=Actor(Kind.TOKEN, str(token), token.pk),
+            requests_per_hour=token.requests_per_hour,
         )
         return AnonymousUser(), scope
 

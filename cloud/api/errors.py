@@ -35,6 +35,10 @@ _RACES = frozenset(
 )
 
 
+# The class of SQLSTATEs of values that do not fit: numbers, moments, texts.
+_DATA_EXCEPTION = "22"
+
+
 class BadJson(CumuletError):
     """The body is not a JSON object (HTTP 400)."""
 
@@ -71,7 +75,7 @@ class MethodNotAllowed(CumuletError):
 
 
 class RateLimitExceeded(CumuletError):
-    """The project asks too often (HTTP 429)."""
+    """The token is used too often (HTTP 429)."""
 
     code = "rate_limit_exceeded"
     status = 429
@@ -151,6 +155,10 @@ def _of_database(exception: DatabaseError | InterfaceError) -> CumuletError:
     state = getattr(exception.__cause__, "pgcode", None)
     if state in _RACES:
         return Conflict("the object was changed at the same time: try again")
+    if state is not None and state.startswith(_DATA_EXCEPTION):
+        # Ours to refuse earlier, but nothing is broken: the caller can mend it.
+        log.warning("value refused by the database", exc_info=exception)
+        return InvalidInput("a value is one that the database cannot hold: correct the request")
     # Without an SQLSTATE, or with one of class 08 or 57, the server went away.
     lost = state is None or state[:2] in ("08", "57")
     if lost and type(exception).__name__ in ("OperationalError", "InterfaceError"):

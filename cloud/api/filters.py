@@ -6,6 +6,7 @@ because clients send some of them to every list.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import django_filters
@@ -43,6 +44,23 @@ class AnyOf(django_filters.MultipleChoiceFilter):
         super().__init__(*args, choices=choices, **kwargs)
 
 
+class _UtcField(django_filters.fields.IsoDateTimeField):
+    """PostgreSQL takes fewer offsets than Python, and the ends of time have none."""
+
+    def clean(self, value: object) -> datetime | None:
+        moment: datetime | None = super().clean(value)
+        try:
+            return moment.astimezone(UTC) if moment else None
+        except OverflowError as error:
+            raise forms.ValidationError("name a moment between the years 1 and 9999") from error
+
+
+class Moment(django_filters.IsoDateTimeFilter):
+    """A moment in ISO 8601."""
+
+    field_class = _UtcField
+
+
 class LabelSelector(django_filters.CharFilter):
     """`label_selector=env=prod,!old` on a LabelledQuerySet."""
 
@@ -77,8 +95,8 @@ class AuditFilter(django_filters.FilterSet):
     verb = Exact()
     resource_type = Exact()
     resource_id = django_filters.NumberFilter()
-    since = django_filters.IsoDateTimeFilter(field_name="at", lookup_expr="gte")
-    until = django_filters.IsoDateTimeFilter(field_name="at", lookup_expr="lt")
+    since = Moment(field_name="at", lookup_expr="gte")
+    until = Moment(field_name="at", lookup_expr="lt")
 
 
 class Sort(BaseFilterBackend):

@@ -56,9 +56,9 @@ def wrapped(key: str, shown: SerializerClass) -> SerializerClass:
     return _answer(key, {key: shown()})
 
 
-def page_of(key: str, shown: SerializerClass) -> SerializerClass:
-    """The class of an answer that holds one page of objects."""
-    return _answer(key, {key: shown(many=True), "meta": MetaSerializer()})
+def page_of(key: str, shown: SerializerClass, *, always: bool = True) -> SerializerClass:
+    """The class of an answer that holds one page of objects, or not `always` just a page."""
+    return _answer(key, {key: shown(many=True), "meta": MetaSerializer(required=always)})
 
 
 def _answer(key: str, fields: dict[str, Any]) -> SerializerClass:
@@ -92,7 +92,7 @@ class ContractSchema(AutoSchema):
         shown: SerializerClass = self.view.serializer_class
         match self.view.action:
             case "list":
-                return {200: page_of(self.view.plural, shown)}
+                return {200: page_of(self.view.plural, shown, always=self.view.always_paged)}
             case "create":
                 return {201: wrapped(self.view.singular, shown)}
             case "destroy":

@@ -22,7 +22,8 @@ from rest_framework.viewsets import GenericViewSet
 from cloud.actor import become
 from cloud.api.authentication import scope_of
 from cloud.api.pagination import Pages
-from cloud.api.throttling import Rate, take, untouched
+from cloud.api.throttling import take, untouched
+from cloud.buckets import Level, headers
 from cloud.errors import NotFound, Unsupported
 from cloud.models import Project
 
@@ -30,10 +31,10 @@ ModelT = TypeVar("ModelT", bound=Model)
 
 
 class ContractView(APIView):
-    """Counts the request for its project, and says on every answer what is left."""
+    """Counts the request for its token, and says on every answer what is left."""
 
     http_method_names = ["get", "post", "put", "delete", "head"]
-    rate: Rate | None = None
+    rate: Level | None = None
 
     @property
     def project(self) -> Project:
@@ -50,14 +51,14 @@ class ContractView(APIView):
 
     def check_throttles(self, request: Request) -> None:
         if scope := scope_of(request):
-            self.rate = take(scope.project.pk)
+            self.rate = take(scope.actor, scope.requests_per_hour)
             if not self.rate.allowed:
                 self.throttled(request, self.rate.wait)
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        self.headers.update((self.rate or untouched()).headers(time.time()))
+        self.headers.update(headers(self.rate or untouched(), time.time()))
         return super().finalize_response(request, response, *args, **kwargs)
 
 
@@ -66,13 +67,15 @@ class Collection(ContractView, GenericViewSet[ModelT]):
 
     `singular` and `plural` wrap objects in answers. `requests` names the serializer of the body
     for each view method that reads one; `serializer_class` is how an object is shown;
-    `sort_columns` names what is sorted by, where that is called otherwise than its key.
+    `sort_columns` names what is sorted by, where that is called otherwise than its key. Not
+    `always_paged`: there is a way to ask for objects that are answered without pages.
     """
 
     singular: ClassVar[str]
     plural: ClassVar[str]
     sort_keys: ClassVar[tuple[str, ...]] = ()
     sort_columns: ClassVar[Mapping[str, str]] = {}
+    always_paged: ClassVar[bool] = True
     requests: ClassVar[Mapping[str, type[BaseSerializer[Any]]]] = {}
     serializer_class: type[BaseSerializer[Any]]
 

@@ -22,6 +22,8 @@ from cloud.errors import CumuletError
 from deploy import guests, images, processes, state
 from deploy.benchmarks import (
     deployment,
+    fault_records,
+    faults,
     footprint,
     network,
     private,
@@ -30,6 +32,7 @@ from deploy.benchmarks import (
     vde,
     verdicts,
 )
+from deploy.benchmarks.faults import Part
 from deploy.benchmarks.first_vm import FirstVm
 from deploy.benchmarks.guest import Contender, Guest, Sample
 from deploy.benchmarks.libvirt import Libvirt
@@ -66,6 +69,17 @@ def bench(
     only_rootless: Annotated[
         bool, typer.Option("--rootless", help="Measure what VDE switches cost, and only that.")
     ] = False,
+    only_faults: Annotated[
+        bool, typer.Option("--faults", help="Measure how it fares when things go wrong, only that.")
+    ] = False,
+    parts: Annotated[
+        list[Part] | None,
+        typer.Option("--part", help="With --faults: only this; others keep their figures."),
+    ] = None,
+    records: Annotated[
+        Path | None,
+        typer.Option(help="With --faults: take these records of tests, run nothing.", exists=True),
+    ] = None,
 ) -> None:
     """Measure how fast a server is there, beside a shell loop of QEMU and virsh create.
 
@@ -77,6 +91,10 @@ def bench(
         return
     if only_private:
         _bench_private(rounds, json_file or state.default_state() / "bench-private.json", console)
+        return
+    if only_faults:
+        target = json_file or state.default_state() / "bench-faults.json"
+        _bench_faults(parts or list(Part), records, target, console)
         return
     if only_rootless:
         _bench_rootless(rounds, json_file or state.default_state() / "bench-rootless.json", console)
@@ -119,6 +137,20 @@ def _bench_rootless(rounds: int, target: Path, console: Console) -> None:
         result = vde.measure(rounds, steps)
     target.write_text(json.dumps(vde.document(result), indent=2) + "\n")
     console.print(vde.table(result))
+    console.print(f"Numbers: {target}")
+
+
+def _bench_faults(
+    parts: Sequence[Part], records: Path | None, target: Path, console: Console
+) -> None:
+    if records:
+        result = faults.joined(records)
+    else:
+        with Steps() as steps:
+            result = faults.measure(parts, target.with_suffix(".records"), steps)
+    numbers = fault_records.document(result, _hardware())
+    target.write_text(json.dumps(numbers, indent=2) + "\n")
+    console.print(fault_records.markdown(result), soft_wrap=True, markup=False)
     console.print(f"Numbers: {target}")
 
 
@@ -206,12 +238,18 @@ def _machine() -> dict[str, str]:
         return shell.run(argv, timeout=20).stdout.splitlines()[0]
 
     return {
+        **_hardware(),
+        "qemu": version("qemu-system-x86_64", "--version"),
+        "libvirt": version("virsh", "--version"),
+    }
+
+
+def _hardware() -> dict[str, str]:
+    return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cores": str(psutil.cpu_count()),
         "memory_gib": f"{psutil.virtual_memory().total / 2**30:.0f}",
         "kernel": platform.release(),
-        "qemu": version("qemu-system-x86_64", "--version"),
-        "libvirt": version("virsh", "--version"),
     }
 
 

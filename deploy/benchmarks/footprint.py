@@ -23,12 +23,12 @@ def idle_processor(cloud: Cloud, seconds: float) -> dict[str, float]:
     """Processor time of every program over the next `seconds`, in percent of one core."""
     names = [name for name, state in cloud.supervisor.states().items() if state == "RUNNING"]
     pids = {name: cloud.supervisor.pid(name) for name in names}
-    before = {name: _processor_seconds(pid) for name, pid in pids.items()}
+    before = {name: processor_seconds(pid) for name, pid in pids.items()}
     began = time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
     return {
-        name: 100 * (_processor_seconds(pid) - before[name]) / took for name, pid in pids.items()
+        name: 100 * (processor_seconds(pid) - before[name]) / took for name, pid in pids.items()
     }
 
 
@@ -50,7 +50,7 @@ def _proportional_kib(pid: int) -> int:
     return 0
 
 
-def _processor_seconds(pid: int) -> float:
+def processor_seconds(pid: int) -> float:
     """Of the whole tree; a child that ended counts in its parent, which waited for it."""
     total = 0.0
     for process in _tree(pid):

@@ -20,6 +20,11 @@ THROUGHPUT_KEPT = 0.85
 # A private network beside the bare tunnel that it runs in.
 PRIVATE_KEPT = 0.9
 PRIVATE_ADDED_MS = 0.1
+# A large cloud at rest, and while one of its hosts goes mad.
+MANY_HOSTS_CORES = 1.0
+MANY_HOSTS_STATEMENTS = 200.0
+FLOODED_REPORT_SECONDS = 1.0
+FLOODED_CREATION_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -106,4 +111,14 @@ def private(mtu: int, kept: float, added_ms: float) -> list[Verdict]:
     return [
         Verdict(f"throughput {between}", kept, PRIVATE_KEPT, "x", least=True),
         Verdict(f"latency added {between}", added_ms, PRIVATE_ADDED_MS, "ms"),
+    ]
+
+
+def many_hosts(cores: float, statements: float, report: float, creation: float) -> list[Verdict]:
+    """Of worker and beat, statements a second, and seconds that others wait during a flood."""
+    return [
+        Verdict("processor of worker and beat, large cloud", cores, MANY_HOSTS_CORES, "cores"),
+        Verdict("statements a second, large cloud", statements, MANY_HOSTS_STATEMENTS),
+        Verdict("a report of another host in a flood", report, FLOODED_REPORT_SECONDS, "s"),
+        Verdict("a new server in a flood", creation, FLOODED_CREATION_SECONDS, "s"),
     ]

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from networks.host import addresses, firewall
+from networks.host.addresses import Network
 from networks.host.bridge_plan import BRIDGE
 from networks.host.firewall import TAP_PATTERN, arriving, leaving
 from networks.spec import NicSpec
@@ -34,29 +35,39 @@ _MAPS = {
     "arriving4": "ipv4_addr",
     "arriving6": "ipv6_addr",
 }
+# Networks that guests may not call: a set of each family.
+_PROTECTED = (("protected", "ipv4_addr", 4), ("protected6", "ipv6_addr", 6))
 # What a chain lets pass that was found by the address is done with `by_address`.
 _LEADS = {"leaving": "jump", "arriving": "jump", "arriving4": "goto", "arriving6": "goto"}
 # What makes a network of neighbours is nobody's connection. A guest is kept from speaking for
 # others, or as a router, by networks.host.bridge_rules.
 _DISCOVERY = "nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert"
-_CHAINS = ("by_address", "not_passed_on", "into_bridge", "to_host", "through_host")
+_CHAINS = ("by_address", "not_passed_on", "abroad", "into_bridge", "to_host", "through_host")
 
 # By map, the keys of a NIC with the chain that each leads to.
 Leads = Mapping[str, Mapping[str, str]]
 
 
-def host_rules(mac: str) -> str:
+def host_rules(mac: str, protected: Iterable[Network] = ()) -> str:
     """The host's own rules: bridged guests reach the host itself no more than routed ones do.
 
     They are neighbours in its network all the same: ND and DHCP are answered, and answers pass.
     `mac`: the host's own. What a guest sends there for others is not passed on, but to guests.
+    `protected`: networks that guests may not call, apart from DNS, whose own address is in none of
+    them: the way there is by the router outside, which may well pass it on to hosts and control.
     """
+    known = list(protected)
+    sets = "".join(_set(name, kind) for name, kind, _ in _PROTECTED)
+    filled = "".join(
+        _filled(name, [one for one in known if one.version == version])
+        for name, _, version in _PROTECTED
+    )
     maps = "".join(
         f"    map {name} {{\n        type {kind} : verdict\n    }}\n"
         for name, kind in _MAPS.items()
     )
     emptied = "".join(f"flush chain inet {HOST_TABLE} {name}\n" for name in _CHAINS)
-    return f"""{_declared(maps)}{emptied}table inet {HOST_TABLE} {{
+    return f"""{_declared(sets + maps)}{emptied}{filled}table inet {HOST_TABLE} {{
     chain to_host {{
         meta mark != {MARK:#x} accept
         ct state established,related accept
@@ -75,6 +86,12 @@ def host_rules(mac: str) -> str:
         ct state established,related return
         drop
     }}
+    chain abroad {{
+        ct state established,related return
+        meta l4proto {{ tcp, udp }} th dport 53 return
+        ip saddr != @protected ip daddr @protected drop
+        ip6 saddr != @protected6 ip6 daddr @protected6 drop
+    }}
     chain into_bridge {{
         iifname != "{BRIDGE}" goto by_address
         ether daddr {mac} goto by_address
@@ -83,6 +100,7 @@ def host_rules(mac: str) -> str:
     }}
     chain through_host {{
         iifname "{BRIDGE}" icmpv6 type {{ {_DISCOVERY} }} accept
+        meta mark {MARK:#x} jump abroad
         iifname "{BRIDGE}" ether saddr vmap @leaving
         meta mark {MARK:#x} ether daddr {mac} oifname != "{TAP_PATTERN}" jump not_passed_on
         oifname "{BRIDGE}" jump into_bridge
@@ -130,11 +148,26 @@ def leads(nics: Mapping[str, NicSpec]) -> dict[str, dict[str, str]]:
     return found
 
 
+def _set(name: str, kind: str) -> str:
+    return f"    set {name} {{\n        type {kind}\n        flags interval\n    }}\n"
+
+
+def _filled(name: str, networks: Iterable[Network]) -> str:
+    """The set with these in place of what was in it."""
+    members = ", ".join(sorted(map(str, networks)))
+    text = f"flush set inet {HOST_TABLE} {name}\n"
+    if members:
+        text += f"add element inet {HOST_TABLE} {name} {{ {members} }}\n"
+    return text
+
+
 def _declared(maps: str) -> str:
     return f"""table inet {HOST_TABLE} {{
 {maps}    chain by_address {{
     }}
     chain not_passed_on {{
+    }}
+    chain abroad {{
     }}
     chain into_bridge {{
     }}

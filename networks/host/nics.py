@@ -207,7 +207,7 @@ def host_text(uplink: Uplink, around: Surroundings) -> str:
     protected = uplink.networks if around.protected is None else around.protected
     text = firewall.host_rules(protected, uplink.name)
     if uplink.name == BRIDGE and uplink.mac:
-        text += bridge_firewall.host_rules(uplink.mac)
+        text += bridge_firewall.host_rules(uplink.mac, protected)
     return text
 
 

@@ -67,10 +67,18 @@ def ensure(path: Path, orders: Orders, log: Path) -> None:
 
 
 def serves(path: Path, orders: Orders) -> bool:
-    """Whether a process does just that."""
-    answer = _answer(Place(path))
-    wanted = {"orders": digest(orders.encode()), "refused": []}
-    return answer == wanted and find(path) is not None
+    """Whether a process does just that.
+
+    Told by what its orders say, not by how they are written: a process of an earlier release goes
+    on with its guest's connections, as long as nothing new is asked of it.
+    """
+    place = Place(path)
+    try:
+        text = place.orders.read_bytes()
+    except OSError:
+        return False
+    obeyed = _answer(place) == {"orders": digest(text), "refused": []}
+    return obeyed and _read(text) == orders and find(path) is not None
 
 
 def find(path: Path) -> int | None:
@@ -108,11 +116,19 @@ def _counted(path: Path) -> tuple[int, ...] | None:
 
 def _is_like(place: Place, orders: Orders) -> bool:
     """Whether the process can change from its present orders to these."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        present = Orders.decode(place.orders.read_bytes())
-        changed = replace(present, protected=orders.protected, forwards=orders.forwards)
-        return changed == orders
+    with suppress(OSError):
+        present = _read(place.orders.read_bytes())
+        if present is not None:
+            changed = replace(present, protected=orders.protected, forwards=orders.forwards)
+            return changed == orders
     return False
+
+
+def _read(text: bytes) -> Orders | None:
+    """None for what another release wrote and this one does not know."""
+    with suppress(ValueError, TypeError, KeyError):
+        return Orders.decode(text)
+    return None
 
 
 def _await_answer(place: Place, wanted: str, log: Path) -> None:

@@ -184,7 +184,7 @@ class Replica(models.Model):
     failure_code = models.CharField(max_length=64, blank=True)
     failure_message = models.TextField(blank=True)
     attempts = models.PositiveIntegerField(default=0)
-    next_dispatch_at = models.DateTimeField(default=timezone.now, db_index=True)
+    next_dispatch_at = models.DateTimeField(default=timezone.now)
 
     objects = ReplicaQuerySet.as_manager()
 
@@ -195,6 +195,16 @@ class Replica(models.Model):
             CheckConstraint(
                 name="replica_observes_no_future",
                 condition=Q(observed_generation__lte=F("generation")),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_dispatch_at"],
+                name="replica_unmet",
+                condition=Q(observed_generation__lt=F("generation")) | Q(converged=False),
+            ),
+            models.Index(
+                fields=["observed_at"], name="replica_by_observation", condition=Q(wanted=True)
             ),
         ]
 

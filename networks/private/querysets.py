@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from cloud.models import Host
-from cloud.querysets import LabelledQuerySet
+from cloud.querysets import LabelledQuerySet, waited
 
 if TYPE_CHECKING:
     from networks.private.models import PrivateNetwork, Replica  # noqa: F401  (in base classes)
@@ -40,4 +40,4 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
         """Those to send again: unproven or with a stale observation, and past their back-off."""
         unproven = Q(observed_generation__lt=F("generation")) | Q(converged=False)
         stale = Q(wanted=True, observed_at__lt=observed_before)
-        return self.filter(unproven | stale, next_dispatch_at__lte=now).order_by("next_dispatch_at")
+        return self.filter(waited(now), unproven | stale).order_by("next_dispatch_at")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.contrib.auth.models import User
@@ -152,3 +153,12 @@ def stamp(moment: Any) -> str:
 def test_a_search_that_makes_no_sense_is_refused(operator: Api, query: str) -> None:
     answer = operator.get(f"audit?{query}")
     assert (answer.status, answer.fields) == (422, [query.partition("=")[0]])
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "yesterday"]
+)
+def test_a_moment_that_the_database_does_not_know_is_refused(lab: None, moment: str) -> None:
+    answer = api_of(make.project(), operator=True).get(f"audit?since={quote(moment)}")
+    assert (answer.status, answer.fields) == (422, ["since"])

@@ -12,7 +12,7 @@ from drf_spectacular.generators import SchemaGenerator
 from jsonschema import Draft202012Validator
 
 from cloud.drift import Drift
-from cloud.models import AuditEntry, Host
+from cloud.models import AuditEntry, DeadLetter, Host
 from networks.models import IpType
 from networks.public_ips import IpOrder
 from tests import factories as make
@@ -53,7 +53,7 @@ def test_the_document_and_its_page_are_served_to_everybody(lab: None) -> None:
         "/v1/server_types/{id}", "/v1/locations", "/v1/locations/{id}", "/v1/ssh_keys",
         "/v1/servers/{id}/metrics", "/v1/datacenters/{id}", "/v1/hosts", "/v1/hosts/{id}",
         "/v1/hosts/{owner}/nics", "/v1/pricing", "/v1/audit", "/v1/audit/{id}",
-        "/v1/drift", "/v1/drift/{id}",
+        "/v1/drift", "/v1/drift/{id}", "/v1/dead_letters", "/v1/dead_letters/{id}",
         "/v1/primary_ips", "/v1/primary_ips/{id}", "/v1/floating_ips", "/v1/floating_ips/{id}",
         "/v1/floating_ips/{owner}/actions", "/v1/addresses/{ip}/history",
         "/v1/firewalls", "/v1/firewalls/{id}", "/v1/firewalls/{owner}/actions",
@@ -74,6 +74,9 @@ def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any],
     drift = Drift.objects.create(
         host=ordered.vm.host, kind="tap", name="tap-1", direction="extra", verb="quarantine"
     )
+    letter = DeadLetter.objects.create(
+        queue="reports", reason="rejected", explanation="no JSON", bytes=1
+    )
     ids = {
         "firewalls": create_firewall(make.project(), web)[0].pk,
         "servers": ordered.vm.pk,
@@ -83,6 +86,7 @@ def test_answers_are_what_the_document_says(lab: None, document: dict[str, Any],
         "hosts": ordered.vm.host_id,
         "audit": AuditEntry.objects.latest("id").pk,
         "drift": drift.pk,
+        "dead_letters": letter.pk,
         "primary_ips": ordered.vm.nics.get(index=0).ipv4_id,
         "networks": network.pk,
         "floating_ips": floating.pk,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from django.urls import URLPattern
 from cloud import urls
 from cloud.api.pagination import MAX_PER_PAGE
 from cloud.models import Project
+from cloud.tokens import issue_token
 from tests import factories as make
 from tests.api.conftest import Api, api_of
 from vms.actions import create_vm
@@ -202,15 +204,28 @@ def test_a_foreign_host_header_is_refused_in_json(api: Api) -> None:
     assert (answer.status, answer.code, answer.type) == (400, "json_error", "application/json")
 
 
-def test_past_its_rate_a_project_is_refused_and_others_are_not(api: Api, settings: Any) -> None:
+@pytest.mark.faults
+def test_past_its_rate_a_token_is_refused_and_others_of_its_project_are_not(
+    api: Api, settings: Any
+) -> None:
     settings.API_REQUESTS_PER_HOUR = 2
-    greedy, modest = (api_of(Project.objects.create(name=name)) for name in ("greedy", "modest"))
+    project = Project.objects.create(name="two clients")
+    greedy, modest = (Api(issue_token(project, name)) for name in ("greedy", "modest"))
     assert [greedy.get("locations").status for _ in range(3)] == [200, 200, 429]
     refused = greedy.get("locations")
     assert refused.code == "rate_limit_exceeded"
     assert refused.headers["RateLimit-Remaining"] == "0"
     assert int(refused.headers["Retry-After"]) > 0
+    assert 0 < int(refused.headers["RateLimit-Reset"]) - time.time() <= 3601
     assert modest.get("locations").status == 200
+
+
+@pytest.mark.faults
+def test_a_token_may_have_a_limit_of_its_own(api: Api) -> None:
+    slow = Api(issue_token(Project.objects.create(name="p"), "slow", requests_per_hour=1))
+    first = slow.get("nothing/of/the/kind")
+    assert (first.status, first.headers["RateLimit-Limit"]) == (404, "1")
+    assert slow.get("locations").status == 429
 
 
 def test_pages_follow_each_other_and_end(api: Api) -> None:

@@ -126,6 +126,11 @@ def hosts_obey() -> None:
 
 def heartbeat(host: Host, **facts: Any) -> None:
     host.refresh_from_db()
+    heartbeat_of(host, **facts)
+
+
+def heartbeat_of(host: Host, **facts: Any) -> None:
+    """Of the host as it was read."""
     values = {
         "host": host.name,
         "host_uuid": str(host.uuid),

@@ -3,11 +3,12 @@ it at what time stays known when everything else is gone."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
 from cloud.models import Action
@@ -345,3 +346,16 @@ def test_an_ip_that_is_kept_is_not_lent_to_anybody_else() -> None:
     kept = create_ip(PrimaryIp, make.project(), IpOrder(IpType.IPV4, make.location()))
     assert str(kept.address) == "203.0.113.1"
     assert str(running().nics.get().ipv4.address) == "203.0.113.2"
+
+
+def test_a_server_of_before_the_clock_was_set_back_can_be_deleted_and_its_address_lent() -> None:
+    vm = running()
+    hour = timedelta(hours=1)
+    Address.objects.update(held_since=F("held_since") + hour)
+    Tenure.objects.update(since=F("since") + hour)
+    delete_vm(vm)
+    vm.refresh_from_db()
+    says(vm, present=False, power="off")
+    assert not VM.objects.exists()
+    assert not Address.objects.exclude(state=Address.State.RELEASED).exists()
+    assert all(tenure.until == tenure.since for tenure in Tenure.objects.all())

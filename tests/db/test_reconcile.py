@@ -140,3 +140,56 @@ def test_a_broken_image_is_not_fetched_again_and_again() -> None:
     make.host()
     make.image(status=Image.Status.UNAVAILABLE)
     assert reconcile.dispatch_due_images(later(1)) == 0
+
+
+def test_a_sweep_that_missed_a_heartbeat_leaves_no_server_unknown(vm: VM) -> None:
+    """It read the host before the heartbeat was written, and wrote its servers after that."""
+    reports.vm_report(make.report(vm), "host-h1")
+    VM.objects.update(status="unknown")
+    assert reconcile.recognise(timezone.now()) == 1
+    vm.refresh_from_db()
+    assert vm.status == "running"
+
+
+def test_what_a_host_itself_calls_unknown_stays_so_though_it_speaks(vm: VM) -> None:
+    reports.vm_report(make.report(vm), "host-h1")
+    reports.vm_report(make.report(vm, power="unknown", converged=False), "host-h1")
+    assert reconcile.recognise(timezone.now()) == 0
+    vm.refresh_from_db()
+    assert vm.status == "unknown"
+
+
+def test_a_clock_set_back_by_an_hour_keeps_nothing_from_being_sent(vm: VM) -> None:
+    VM.objects.update(next_dispatch_at=later(3600))
+    assert reconcile.dispatch_due_vms(timezone.now()) == 1
+
+
+def test_an_action_of_before_the_clock_was_set_back_still_ends_in_its_time(vm: VM) -> None:
+    action = Action.objects.get(command="create_server")
+    took = action.deadline - action.started
+    Action.objects.update(
+        started=action.started + timedelta(hours=1), deadline=action.deadline + timedelta(hours=1)
+    )
+    now = timezone.now()
+    assert reconcile.end_overdue_actions(now) == 0
+    action.refresh_from_db()
+    assert action.deadline == now + took
+    assert reconcile.end_overdue_actions(now + took + timedelta(seconds=1)) == 2
+
+
+def test_a_heartbeat_of_before_the_clock_was_set_back_says_nothing(vm: VM) -> None:
+    Host.objects.update(last_heartbeat=later(3600))
+    now = timezone.now()
+    assert Host.objects.get().is_silent(now, 30)
+    assert Host.objects.silent(now, 30).exists()
+    assert not Host.objects.speaking(now, 30).exists()
+
+
+def test_with_the_broker_away_silence_and_deadlines_are_still_seen(vm: VM) -> None:
+    reports.vm_report(make.report(vm), "host-h1")
+    power(vm, PowerCommand.POWEROFF)
+    Host.objects.update(last_heartbeat=later(-3600))
+    reconcile.watch(later(10_000))
+    vm.refresh_from_db()
+    assert vm.status == "unknown"
+    assert not Action.objects.open().exists()

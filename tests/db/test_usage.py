@@ -46,7 +46,7 @@ def test_a_report_is_one_insertion_for_all_servers_and_is_taken_once(
 ) -> None:
     second = make.ordered("web-2").vm
     told = report(vm, second, disk_iops_read=2.0)
-    with django_assert_num_queries(5):  # host, lock and insertion, in a savepoint
+    with django_assert_num_queries(1):
         usage.usage_report(told, SENDER)
     usage.usage_report(told, SENDER)
     assert UsageSample.objects.count() == 2

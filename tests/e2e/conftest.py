@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from deploy import guests, logins
 from deploy.cloud import Cloud
 from deploy.guests import Guest
 from deploy.hosts import DESK, LabHost
+from tests.e2e.person import Person, living
 from tests.e2e.world import World, until
 
 
@@ -48,6 +50,13 @@ def any_world(request: pytest.FixtureRequest) -> World:
     """What holds for servers on hosts of both kinds."""
     found: World = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Person]:
+    """Gone afterwards, with everything that belongs to it."""
+    with living(tmp_path) as person:
+        yield person
 
 
 def _in_order(world: World) -> Iterator[World]:

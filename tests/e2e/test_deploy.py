@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from cloud import shell
-from deploy import processes, state
+from deploy import guests, processes, state
 from deploy.lab import Lab
 from deploy.state import Instance
 from deploy.supervise import Supervisor
@@ -24,19 +24,21 @@ from tests.e2e.world import until
 from vms.host import guestagent
 
 pytestmark = pytest.mark.first_vm
-DEPLOY = state.CHECKOUT / "deploy"
 SMALL = ("--guest", "micro", "--hosts", "1")
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """One cloud, driven through the commands alone."""
+    """One cloud, driven through the commands alone; `code`: the checkout that they are of."""
 
     state: Path
+    code: Path = state.CHECKOUT
 
     def deploy(self, *command: str, timeout: float = 900) -> shell.Result:
         env = {"CUMULET_STATE": str(self.state), "CUMULET_STARTED": str(time.time())}
-        return shell.run([DEPLOY / command[0], *command[1:]], timeout=timeout, env=env)
+        return shell.run(
+            [self.code / "deploy" / command[0], *command[1:]], timeout=timeout, env=env
+        )
 
     def user(self, line: str, *, ok: range = range(1)) -> shell.Result:
         """A command line as the user types it after reading in the env file."""
@@ -138,6 +140,22 @@ def test_after_a_power_cut_up_brings_the_same_cloud_back(small: Checkout) -> Non
     assert small.instance == instance
     assert small.boot_of_first() != boot
     assert small.servers() == before
+
+
+def test_a_lab_host_is_rebooted_by_its_name_and_its_server_comes_back(small: Checkout) -> None:
+    boot, wanted = small.boot_of_first(), small.servers()
+    small.deploy("lab", "reboot", "h1")
+    address = small.user("hcloud server ip first").stdout.strip()
+    guests.wait_for_ssh(small.instance, address, seconds=60)
+    assert small.boot_of_first() != boot
+    until(lambda: small.servers() == wanted, "control knows", seconds=60)
+    refused = shell.run(
+        [small.code / "deploy/lab", "reboot", "h9"],
+        timeout=60,
+        env={"CUMULET_STATE": str(small.state)},
+        ok=(1,),
+    )
+    assert "choose one of h1" in refused.stderr
 
 
 def the_guests_agent_tells_its_address(checkout: Checkout, address: str) -> None:

@@ -1,98 +1,20 @@
-"""The commands of the README as an ordinary user types them: a whole cloud without root, and back.
-
-The user is made for this test, with a home of its own that others may look into, so that it shows
-what the cloud keeps to itself.
-"""
+"""The README's commands as an ordinary user types them: a whole cloud without root, and back."""
 
 from __future__ import annotations
 
-import json
-import os
-import pwd
 import re
-import secrets
-import shlex
-import shutil
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from cloud import shell
-from deploy import processes, state
+from deploy import state
 from tests.e2e.machine import Machine, left_by
+from tests.e2e.person import Person
 
 pytestmark = pytest.mark.rootless
-_NOT_CLONED = shutil.ignore_patterns(".git", ".cumulet", ".*_cache", "__pycache__")
-
-
-@dataclass(frozen=True)
-class Person:
-    """A user of this machine with a checkout, and nothing but what a login gives."""
-
-    name: str
-    uid: int
-    home: Path
-
-    @property
-    def checkout(self) -> Path:
-        return self.home / "cumulet"
-
-    @property
-    def state(self) -> Path:
-        return self.checkout / ".cumulet"
-
-    def types(self, line: str, *, ok: range = range(1), timeout: float = 600) -> shell.Result:
-        """A command line in the checkout."""
-        become = ["setpriv", "--reuid", self.name, "--regid", self.name, "--init-groups"]
-        clean = ["env", "-i", f"HOME={self.home}", f"PATH={os.environ['PATH']}", "LANG=C.UTF-8"]
-        clean.append(f"CUMULET_STARTED={time.time()}")
-        argv = [*become, *clean, "bash", "-c", line]
-        return shell.run(argv, timeout=timeout, cwd=self.checkout, ok=ok)
-
-    def server(self) -> dict[str, Any]:
-        """The first server, as the API shows it."""
-        ask = 'curl -sf -H "Authorization: Bearer $HCLOUD_TOKEN" $HCLOUD_ENDPOINT/servers'
-        (found,) = json.loads(self.types(f". .cumulet/env && {ask}").stdout)["servers"]
-        server: dict[str, Any] = found
-        return server
-
-    def in_guest(self, command: str, how: str = "first") -> str:
-        ssh = f"ssh -F .cumulet/ssh_config {how} {shlex.quote(command)}"
-        return self.types(ssh).stdout.strip()
-
-    def processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with suppress(psutil.NoSuchProcess):
-                if process.uids().real == self.uid and processes.alive(process):
-                    found.append(process)
-        return found
-
-
-@pytest.fixture
-def person(tmp_path: Path) -> Iterator[Person]:
-    """Gone afterwards, with everything that belongs to it."""
-    name = f"cut-{secrets.token_hex(3)}"
-    home = Path("/var/tmp") / name
-    # Makes the virtual environment that users share, and finds no cloud.
-    nothing = {"CUMULET_STATE": str(tmp_path / "none")}
-    shell.run([state.CHECKOUT / "deploy" / "down"], timeout=300, env=nothing)
-    shell.run(["useradd", "--create-home", "--home-dir", home, name], timeout=30)
-    try:
-        person = Person(name, pwd.getpwnam(name).pw_uid, home)
-        home.chmod(0o755)
-        shutil.copytree(state.CHECKOUT, person.checkout, ignore=_NOT_CLONED)
-        shell.run(["chown", "-R", f"{name}:", person.checkout], timeout=60)
-        yield person
-        processes.end(person.processes(), patience=10)
-    finally:
-        shell.run(["userdel", "--force", "--remove", name], timeout=30, ok=range(256))
 
 
 def test_from_a_checkout_to_a_server_that_answers_ssh_and_back_without_root(

@@ -78,13 +78,13 @@ class World:
         )
 
     def ssh(self, server: BoundServer, command: str) -> shell.Result:
-        return guests.ssh(self.cloud.instance, self._way(server), command)
+        return guests.ssh(self.cloud.instance, self.way(server), command)
 
     def wait_for_ssh(self, server: BoundServer) -> str:
-        return guests.wait_for_ssh(self.cloud.instance, self._way(server), seconds=60)
+        return guests.wait_for_ssh(self.cloud.instance, self.way(server), seconds=60)
 
-    def _way(self, server: BoundServer) -> str:
-        """Its address, or the port of its host that the API shows."""
+    def way(self, server: BoundServer) -> str:
+        """What SSH takes: its address, or the port of its host that the API shows."""
         if server.public_net and server.public_net.ipv4:
             return guests.address(server)
         instance = self.cloud.instance

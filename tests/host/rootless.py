@@ -38,11 +38,20 @@ from tests.host.world import World, until
 from vms.drift.spec import HostInventory
 from vms.host.host import Host
 from vms.host.paths import HostPaths
-from vms.spec import HostReport, ImageReport, ImageSpec, UsageReport, VmReport, VmSpec
+from vms.spec import (
+    HostReport,
+    ImageReport,
+    ImageSpec,
+    UnchangedReport,
+    UsageReport,
+    VmReport,
+    VmSpec,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REPORTS = {
     "vm": VmReport,
+    "unchanged": UnchangedReport,
     "host": HostReport,
     "image": ImageReport,
     "usage": UsageReport,
@@ -196,6 +205,7 @@ class RootlessWorld(World):
     def _heed(self, message: dict[str, Any]) -> None:
         takers = {
             "vm": self.send,
+            "unchanged": self._unchanged,
             "host": self._beat,
             "image": self._image,
             "usage": self._usage,

@@ -72,7 +72,7 @@ class Agent:
 
     def watch(self) -> None:
         """Run the monitor until `unwatch`."""
-        kinds = ("vm", "host", "image", "usage", "network", "inventory")
+        kinds = ("vm", "unchanged", "host", "image", "usage", "network", "inventory")
         monitor = Monitor(self._host, Outbox(*map(self._sender, kinds)), usage_seconds=0.5)
         ready = threading.Event()
 

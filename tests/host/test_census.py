@@ -21,7 +21,6 @@ from tests.host.rootless import RootlessWorld
 from tests.host.world import World, until
 from vms.drift.differences import differences
 from vms.drift.spec import (
-    HeldServer,
     HostInventory,
     InventoryRequest,
     Kind,
@@ -73,7 +72,8 @@ def test_a_server_that_runs_is_just_what_its_document_says(world: World) -> None
     assert world.ensure(spec).converged
     assert drift(world, spec) == []
     seen = census.look(world.host)
-    assert seen.servers == (HeldServer(7, spec.uuid, spec.generation),)
+    (held,) = seen.servers
+    assert (held.vm_id, held.uuid, held.generation, held.wanted) == (7, spec.uuid, 3, True)
     assert all(one.marked for one in seen.things if one.kind is Kind.TAP)
 
 

@@ -56,10 +56,20 @@ def test_a_host_that_lost_its_namespace_gets_a_new_one(world: Lab) -> None:
 
 
 def test_what_a_reboot_leaves_of_a_namespace_is_replaced(world: Lab) -> None:
-    world.remove_host(2)
+    world.remove_host("h2")
     world.path(world.host(2)).touch()
     world.ensure(2)
     assert pings(world, world.host(2), lab.CONTROL)
+
+
+def test_a_host_has_a_boot_id_of_its_own_until_its_namespace_is_another_one(world: Lab) -> None:
+    first, second = world.boot_id("h1"), world.boot_id("h2")
+    kernel = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert len({first, second, kernel}) == 3
+    world.remove_host("h2")
+    world.ensure(2)
+    assert world.boot_id("h1") == first
+    assert world.boot_id("h2") not in (first, second)
 
 
 def test_two_labs_with_the_same_addresses_do_not_meet(world: Lab) -> None:

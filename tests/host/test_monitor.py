@@ -7,13 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from cloud.version import VERSION
-from tests.host.world import World, until
-from vms.host import accelerator, facts, inbox, monitor, store, trim
+from cloud.wire import WIRE_VERSION, encode
+from tests.host.world import World, second, until
+from vms.host import accelerator, converge, facts, inbox, monitor, store, trim
 from vms.host.host import Host, UnusableHost
-from vms.spec import Power, PowerGoal
+from vms.spec import Power, PowerGoal, SeenVm, VmSpec
 
 
 def test_a_heartbeat_says_what_the_host_is_and_has(world: World) -> None:
@@ -101,6 +104,41 @@ def test_what_nobody_rang_for_is_found_by_the_sweep(
         until(lambda: world.reported(power=Power.RUNNING, converged=True), "the guest runs")
 
 
+def test_what_is_as_it_was_is_told_in_one_report_for_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "SWEEP_SECONDS", 0.2)
+    specs = [world.spec(power=PowerGoal.OFF), second(world.spec(power=PowerGoal.OFF))]
+    with world.watched():
+        for spec in specs:
+            world.ensure(spec)
+        until(lambda: _last_unchanged(world) == set(_as_told(world, specs)), "both are unchanged")
+        whole, brief = len(world.reports), len(world.unchanged_reports)
+        until(lambda: len(world.unchanged_reports) > brief + 2, "it is told again")
+        assert len(world.reports) == whole
+        world.ensure(structs.replace(specs[0], generation=2))
+        until(lambda: _last_unchanged(world) == set(_as_told(world, specs)), "the newest counts")
+
+
+def test_nothing_is_unchanged_of_which_no_report_arrived(world: World) -> None:
+    spec = world.spec(power=PowerGoal.OFF)
+    world.broker_away = True
+    inbox.ensure(world.host, spec, world.send)
+    assert converge.told(world.host, spec.vm_id) is None
+    world.broker_away = False
+    inbox.ensure(world.host, spec, world.send)
+    assert converge.told(world.host, spec.vm_id) == _as_told(world, [spec])[0]
+
+
+def _as_told(world: World, specs: list[VmSpec]) -> list[SeenVm]:
+    """As the reports said that came last of each."""
+    return [SeenVm(spec.vm_id, spec.uuid, world.told(spec).seq) for spec in specs]
+
+
+def _last_unchanged(world: World) -> set[SeenVm]:
+    return set(world.unchanged_reports[-1].vms) if world.unchanged_reports else set()
+
+
 def test_a_monitor_that_ends_leaves_the_guests_alone(world: World) -> None:
     spec = world.spec()
     with world.watched():
@@ -127,3 +165,29 @@ def test_a_log_that_leads_elsewhere_is_not_cut(tmp_path: Path) -> None:
     trim.trim(tmp_path / "link")
     trim.trim(tmp_path / "other")
     assert precious.stat().st_size == trim.MAX_BYTES + 1
+
+
+def test_a_document_of_another_release_is_a_problem_of_the_host_and_its_guest_runs_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(monitor, "SWEEP_SECONDS", 0.2)
+    spec = world.spec()
+    world.ensure(spec)
+    before = world.process(spec)
+    stored = world.host.paths.vm(spec.vm_id).spec
+    readable = stored.read_bytes()
+    stored.write_bytes(msgspec.json.encode({**encode(spec), "version": WIRE_VERSION + 1}))
+
+    def told() -> bool:
+        codes = {problem.code for problem in world.heartbeats[-1].problems}
+        return "stored_version_unsupported" in codes
+
+    with world.watched():
+        try:
+            until(lambda: world.heartbeats and told(), "control knows")
+            assert world.process(spec) == before
+        finally:
+            stored.write_bytes(readable)
+        until(lambda: not told(), "all is well again")
+    assert world.process(spec) == before

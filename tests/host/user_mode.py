@@ -100,7 +100,8 @@ def listening(places: dict[str, list[tuple[str, int]]]) -> Iterator[Ears]:
             try:
                 for address, port in endpoints:
                     for kind, name in ((socket.SOCK_STREAM, "tcp"), (socket.SOCK_DGRAM, "udp")):
-                        ear = stack.enter_context(socket.socket(socket.AF_INET, kind))
+                        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                        ear = stack.enter_context(socket.socket(family, kind))
                         ear.bind((address, port))
                         ear.setblocking(False)
                         if kind is socket.SOCK_STREAM:

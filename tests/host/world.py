@@ -26,7 +26,16 @@ from vms.host import bridging, converge, inbox, qemu
 from vms.host.host import Host
 from vms.host.monitor import Monitor
 from vms.host.outbox import Outbox
-from vms.spec import FileSpec, HostReport, ImageReport, ImageSpec, UsageReport, VmReport, VmSpec
+from vms.spec import (
+    FileSpec,
+    HostReport,
+    ImageReport,
+    ImageSpec,
+    UnchangedReport,
+    UsageReport,
+    VmReport,
+    VmSpec,
+)
 
 BOOT_SECONDS = 60.0
 UP = b"cumulet-micro: up"
@@ -74,6 +83,7 @@ class World:
     usage_reports: list[UsageReport] = field(default_factory=list)
     network_reports: list[NetworkReport] = field(default_factory=list)
     inventories: list[HostInventory] = field(default_factory=list)
+    unchanged_reports: list[UnchangedReport] = field(default_factory=list)
     broker_away: bool = False
     number: int = 1
 
@@ -191,7 +201,15 @@ class World:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """A monitor runs beside the test."""
-        outbox = Outbox(self.send, self._beat, self._image, self._usage, self.hear, self._count)
+        outbox = Outbox(
+            self.send,
+            self._unchanged,
+            self._beat,
+            self._image,
+            self._usage,
+            self.hear,
+            self._count,
+        )
         ready = threading.Event()
         loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
 
@@ -215,6 +233,11 @@ class World:
     def _beat(self, report: HostReport) -> bool:
         if not self.broker_away:
             self.heartbeats.append(report)
+        return not self.broker_away
+
+    def _unchanged(self, report: UnchangedReport) -> bool:
+        if not self.broker_away:
+            self.unchanged_reports.append(report)
         return not self.broker_away
 
     def _image(self, report: ImageReport) -> bool:

@@ -70,7 +70,7 @@ class Bus:
         **_: Any,
     ) -> None:
         """As Celery's; raises OperationalError."""
-        queue = "reports" if routing_key == "report" else routing_key
+        queue = "reports" if exchange == "reports" else routing_key
         self._effects.do(f"send {task}", self.send, queue, task, args[0], user_id)
 
     def send(

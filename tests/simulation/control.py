@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.utils import timezone
 
 from cloud import poison, requestid
 from cloud.broker import HOSTS_EXCHANGE
@@ -24,11 +25,11 @@ from networks.spec import NetworkReport
 from tests.simulation import actors
 from tests.simulation.actors import Actor, Effects, Killed
 from tests.simulation.bus import DEAD, REDELIVERIES, Message
-from vms import dead_letters, reconcile, reports, usage
+from vms import dead_letters, reconcile, reports, unchanged, usage
 from vms.drift.record import host_inventory
 from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
-from vms.spec import HostReport, ImageReport, UsageReport, VmReport
+from vms.spec import HostReport, ImageReport, UnchangedReport, UsageReport, VmReport
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -42,6 +43,10 @@ _REPORTS: dict[str, tuple[Any, Callable[[Any, str], None]]] = {
     "reports.host": (HostReport, lambda *said: reports.host_report(*said)),
     "reports.image": (ImageReport, lambda *said: reports.image_report(*said)),
     "reports.usage": (UsageReport, lambda *said: usage.usage_report(*said)),
+    "reports.unchanged": (
+        UnchangedReport,
+        lambda *said: unchanged.unchanged_report(*said),
+    ),
     "reports.inventory": (HostInventory, lambda *said: host_inventory(*said)),
     "reports.network": (NetworkReport, lambda *said: network_report(*said)),
 }
@@ -81,6 +86,8 @@ class Control:
 
     async def _beat(self) -> None:
         while True:
+            # `cloud.beat` does so by itself, with or without a broker.
+            reconcile.watch(timezone.now())
             try:
                 self._world.effects.do("send control.sweep", self._send_sweep)
             except Killed:

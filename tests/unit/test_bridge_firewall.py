@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 from msgspec import structs
@@ -22,7 +23,8 @@ NIC = structs.replace(
 
 
 def test_the_host_is_closed_to_bridged_guests_and_what_passes_by_is_none_of_its_business() -> None:
-    text = bridge_firewall.host_rules("02:00:00:00:00:01")
+    near = [ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")]
+    text = bridge_firewall.host_rules("02:00:00:00:00:01", near)
     assert text == (GOLDEN / "bridged-host.nft").read_text()
 
 

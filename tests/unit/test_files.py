@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,3 +36,10 @@ def test_a_file_has_the_mode_that_was_asked_for_even_if_its_draft_had_another(
     draft.touch(mode=0o644)
     files.write(path, b"", mode=0o400)
     assert path.stat().st_mode & 0o777 == 0o400
+
+
+def test_a_full_disk_is_called_that_and_anything_else_what_the_kernel_calls_it() -> None:
+    full = files.failure("store it", OSError(errno.ENOSPC, "No space left on device"))
+    assert (full.code, full.retryable, full.step) == ("host_disk_full", True, "store it")
+    other = files.failure("store it", OSError(errno.EIO, "Input/output error"))
+    assert (other.code, other.retryable) == ("host_io_failed", True)

@@ -118,3 +118,12 @@ def test_a_host_is_called_by_others_unless_it_is_said_to_be_behind_nat(
     assert not HostConfig.from_environment(env).nat
     env["CUMULET_HOST_NAT"] = "on"
     assert HostConfig.from_environment(env).nat
+
+
+def test_a_container_names_its_own_start(env: dict[str, str]) -> None:
+    assert HostConfig.from_environment(env).boot_id is None
+    env["CUMULET_HOST_BOOT_ID"] = "11111111-2222-3333-4444-555555555555"
+    assert HostConfig.from_environment(env).boot_id == env["CUMULET_HOST_BOOT_ID"]
+    env["CUMULET_HOST_BOOT_ID"] = "today"
+    with pytest.raises(BadBundle, match="no UUID"):
+        HostConfig.from_environment(env)

@@ -44,6 +44,7 @@ BRIDGED = frozenset({"bridged"})
         ({"free_cores": 1}, "has 1 cores free of 2 needed"),
         ({"free_memory_mb": 512}, "has 512 MiB of memory free of 1024 needed"),
         ({"free_disk_gb": -5}, "has 0 GiB of disk free of 10 needed"),
+        ({"disk_full": True}, "has less than 1 GiB left on its disk: make room there"),
     ],
 )
 def test_a_host_that_cannot_take_the_vm_says_why(change: dict[str, object], reason: str) -> None:

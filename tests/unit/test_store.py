@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from msgspec import Struct
 
 from cloud.hostconfig import HostConfig
+from cloud.wire import WIRE_VERSION, encode
 from tests.documents import HOST_UUID, SPEC, a_removal, a_spec
-from vms.host import documents, store
+from vms.host import documents, files, removal, store
 from vms.host.host import Host
 from vms.host.memory import VmMemory
 from vms.host.paths import HostPaths
+from vms.host.plan import restart_wanted
 
 OTHER_UUID = "22222222-2222-3333-4444-555555555555"
 
@@ -150,3 +155,65 @@ def test_a_lock_or_a_mark_without_a_vm_is_seen(host: Host) -> None:
     host.paths.vm(9).kick.touch()
     (host.paths.locks / "10.network").touch()
     assert store.half_forgotten_ids(host) == [8, 9]
+
+
+def test_a_removal_that_comes_again_while_files_go_is_stored_all_the_same(host: Host) -> None:
+    """The sweep sends it once more while the first one is at work."""
+    store.accept(host, SPEC)
+    store.accept_removal(host, a_removal())
+    paths = host.paths.vm(7)
+    half = files.draft(paths.removal)
+    half.write_bytes(b"half")
+    (_, remove_files) = next(s for s in removal.steps(host, a_removal(), paths) if s[0] == "disk")
+    remove_files()
+    assert sorted(paths.state.iterdir()) == [half, paths.removal]
+
+
+class TestAnotherRelease:
+    """Wrote to the same disk: after an upgrade, or before somebody went back."""
+
+    def put(self, path: Path, document: Struct, **changes: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.encode({**encode(document), **changes}))
+
+    def test_its_documents_say_their_version_and_are_refused_by_it(self, host: Host) -> None:
+        store.accept(host, SPEC)
+        self.put(host.paths.vm(7).spec, SPEC, version=WIRE_VERSION + 1)
+        with pytest.raises(documents.StoredVersionUnsupported, match="of wire version 2"):
+            store.wanted(host.paths.vm(7))
+
+    def test_a_document_that_is_not_understood_is_not_replaced_either(self, host: Host) -> None:
+        """Whether the new one is older nobody can tell."""
+        self.put(host.paths.vm(7).spec, SPEC, version=WIRE_VERSION + 1)
+        before = host.paths.vm(7).spec.read_bytes()
+        with pytest.raises(documents.StoredVersionUnsupported):
+            store.accept(host, a_spec(generation=9))
+        assert host.paths.vm(7).spec.read_bytes() == before
+
+    def test_a_server_whose_document_is_not_understood_can_be_deleted(self, host: Host) -> None:
+        self.put(host.paths.vm(7).spec, SPEC, version=WIRE_VERSION + 1)
+        store.accept_removal(host, a_removal())
+        assert store.wanted(host.paths.vm(7)) == a_removal()
+
+    def test_what_it_remembered_of_a_server_is_kept_but_what_it_told(self, host: Host) -> None:
+        paths = host.paths.vm(7)
+        known = VmMemory(seq=5, reset_serial=3, halted=2, started_at=9.0)
+        self.put(paths.memory, known, version=WIRE_VERSION + 1, told={"form": "new"}, more=1)
+        assert store.memory(paths, SPEC) == known
+
+    def test_a_memory_of_before_versions_were_noted_is_read(self, host: Host) -> None:
+        paths = host.paths.vm(7)
+        paths.state.mkdir()
+        paths.memory.write_text('{"seq": 5, "reset_serial": 3, "told": null}')
+        assert store.memory(paths, SPEC) == VmMemory(seq=5, reset_serial=3)
+
+    @pytest.mark.parametrize(
+        "content", ["", "[]", "3", '{"seq": "x"}', '{"version": 2, "seq": {}}']
+    )
+    def test_a_lost_memory_neither_resets_nor_reboots_the_guest(
+        self, host: Host, content: str
+    ) -> None:
+        paths, spec = host.paths.vm(7), a_spec(reset_serial=4, reboot_serial=2)
+        paths.state.mkdir()
+        paths.memory.write_text(content)
+        assert not restart_wanted(spec, store.memory(paths, spec))

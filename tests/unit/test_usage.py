@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cloud.wire import MalformedDocument, decode, encode
 from tests.documents import HOST_UUID
-from vms.spec import MAX_USAGES, Usage, UsageReport
+from vms.spec import MAX_VMS, Usage, UsageReport
 from vms.usage import LEAST_STEP, MOST_VALUES, USUAL_VALUES, Period
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -76,6 +76,6 @@ def test_nonsense_is_refused(usage: dict[str, Any]) -> None:
 
 def test_the_number_of_servers_in_a_report_is_bounded() -> None:
     document = a_report()
-    document["usages"] *= MAX_USAGES + 1
+    document["usages"] *= MAX_VMS + 1
     with pytest.raises(MalformedDocument):
         decode(document, UsageReport)

@@ -52,7 +52,7 @@ class Kind(StrEnum):
     PORT = "port"  # of the host, that leads to a guest
 
 
-class Thing(Struct, frozen=True):
+class Thing(Struct, frozen=True, omit_defaults=True):
     """One thing on a host, known by `kind` and `name`.
 
     `server`, `network`: whose it is by its name, which proves nothing; `uuid`: of the server, where
@@ -71,14 +71,14 @@ class Thing(Struct, frozen=True):
     flaw: Flaw = ""
 
 
-class HeldPrivate(Struct, frozen=True):
+class HeldPrivate(Struct, frozen=True, omit_defaults=True):
     """Addresses of a server in a private network."""
 
     network_id: RowId
     addresses: Annotated[tuple[Text, ...], Meta(max_length=65)] = ()
 
 
-class HeldServer(Struct, frozen=True):
+class HeldServer(Struct, frozen=True, omit_defaults=True):
     """A document of a server that the host holds. `wanted` off: it is to be gone.
 
     What else the document says, for an inventory that was set back: `power`, counts, public
@@ -97,7 +97,7 @@ class HeldServer(Struct, frozen=True):
     private: Annotated[tuple[HeldPrivate, ...], Meta(max_length=8)] = ()
 
 
-class HeldNetwork(Struct, frozen=True):
+class HeldNetwork(Struct, frozen=True, omit_defaults=True):
     """The same of a private network."""
 
     network_id: RowId
@@ -105,7 +105,7 @@ class HeldNetwork(Struct, frozen=True):
     wanted: bool = True
 
 
-class HostInventory(Struct, frozen=True):
+class HostInventory(Struct, frozen=True, omit_defaults=True):
     """All that a host has of what control asks hosts for.
 
     `seq`: the host's clock in milliseconds when it began to look, as `VmReport.seq`: so control
@@ -128,7 +128,7 @@ class HostInventory(Struct, frozen=True):
     version: Version = WIRE_VERSION
 
 
-class InventoryRequest(Struct, frozen=True, forbid_unknown_fields=True):
+class InventoryRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The host must look, and tell what it has, changed or not.
 
     `servers`: UUIDs of which it must say whether it was told to remove them; the answer names the
@@ -141,7 +141,7 @@ class InventoryRequest(Struct, frozen=True, forbid_unknown_fields=True):
     version: Version = WIRE_VERSION
 
 
-class StraySpec(Struct, frozen=True, forbid_unknown_fields=True):
+class StraySpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Something to remove: an interface with its rules, rules alone, or an answer for an address.
 
     `name`: of the interface, or the address.
@@ -151,7 +151,7 @@ class StraySpec(Struct, frozen=True, forbid_unknown_fields=True):
     name: StrayName
 
 
-class StrayRemoval(Struct, frozen=True, forbid_unknown_fields=True):
+class StrayRemoval(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """These must be gone, if the host finds them marked as its own and wanted by no document."""
 
     host_uuid: Uuid

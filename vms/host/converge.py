@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
 from msgspec import structs
 
 from cloud import logs, requestid
 from cloud.wire import Cause, Failure, StepReport
-from networks.spec import NicReport
 from vms.host import bell, course, files, networks, qemulog, store
 from vms.host.host import Host
 from vms.host.memory import VmMemory
@@ -24,7 +24,9 @@ from vms.host.paths import VmPaths
 from vms.host.plan import Guest, Observed, plan
 from vms.host.removal import steps as removal_steps
 from vms.host.steps import Steps, attempt
-from vms.spec import Power, PowerGoal, VmRemoval, VmReport, VmSpec
+from vms.spec import Power, PowerGoal, SeenVm, VmRemoval, VmReport, VmSpec
+
+log = structlog.get_logger(__name__)
 
 # Takes a report to control; answers whether it is on its way.
 Send = Callable[[VmReport], bool]
@@ -32,10 +34,13 @@ Send = Callable[[VmReport], bool]
 _SILENT = "QEMU runs and does not answer: look at the host's load and storage; it is asked again"
 
 
-def converge(host: Host, vm_id: int, send: Send, *, insist: bool = True) -> None:
-    """Bring the VM to its document and report; returns at once if somebody else is at it.
+def converge(
+    host: Host, vm_id: int, send: Send, *, insist: bool = True, counters: bool = False
+) -> bool:
+    """Bring the VM to its document and report; at once False if somebody else is at it.
 
-    `insist` off: report only what control has not been told yet. Raises DamagedStore.
+    `insist` off: report only what control has not been told yet; `counters`: that one grew is
+    news too. Raises DamagedStore.
     """
     paths = host.paths.vm(vm_id)
     paths.kick.touch()
@@ -43,9 +48,9 @@ def converge(host: Host, vm_id: int, send: Send, *, insist: bool = True) -> None
         while paths.kick.exists():
             with files.locked(paths.lock, wait=False) as mine:
                 if not mine:
-                    return
+                    return False
                 paths.kick.unlink(missing_ok=True)
-                report = _round(host, paths, insist=insist)
+                report = _round(host, paths, insist=insist, counters=counters)
                 if report is None and store.clear_away(paths):
                     paths.unsent.unlink(missing_ok=True)
                     paths.lock.unlink()
@@ -54,14 +59,15 @@ def converge(host: Host, vm_id: int, send: Send, *, insist: bool = True) -> None
                     _tell(host, report, send)
             insist = False
     bell.ring(host.paths, vm_id)
+    return True
 
 
-def _round(host: Host, paths: VmPaths, *, insist: bool) -> VmReport | None:
+def _round(host: Host, paths: VmPaths, *, insist: bool, counters: bool) -> VmReport | None:
     """One look at the VM and what follows from it; the report that is due, if one is."""
     wanted = store.wanted(paths)
     if wanted is None:
         return None
-    before = store.memory(paths)
+    before = store.memory(paths, wanted)
     memory = _heard(before, wanted.generation, delivered=not paths.unsent.exists())
     cause = _cause(wanted, memory)
     with _working_for(cause):
@@ -73,15 +79,23 @@ def _round(host: Host, paths: VmPaths, *, insist: bool) -> VmReport | None:
         after = _pass_on(paths, after)
     accepted = store.accepted_at(paths)
     report = structs.replace(report, accepted_at=accepted, steps=after.steps, cause=cause)
-    if insist or paths.unsent.exists() or _has_news(report, memory.told):
+    if insist or paths.unsent.exists() or _has_news(report, memory.told, counters=counters):
         # Larger than any before, even if what was remembered is lost.
         report = structs.replace(report, seq=max(memory.seq + 1, int(time.time() * 1000)))
         paths.unsent.touch()  # before it counts as told: a crash from here on loses no report
-        store.remember(paths, structs.replace(after, seq=report.seq, told=report))
+        _remember(paths, structs.replace(after, seq=report.seq, told=report))
         return report
     if after != before:
-        store.remember(paths, after)
+        _remember(paths, after)
     return None
+
+
+def _remember(paths: VmPaths, memory: VmMemory) -> None:
+    """Without room for it control hears all the same, and again until there is."""
+    try:
+        store.remember(paths, memory)
+    except OSError as error:
+        log.warning("not remembered", reason=str(error))
 
 
 def _heard(memory: VmMemory, generation: int, *, delivered: bool) -> VmMemory:
@@ -196,23 +210,32 @@ def gone(host: Host, removal: VmRemoval, failure: Failure | None = None) -> VmRe
     )
 
 
-def _has_news(report: VmReport, told: VmReport | None) -> bool:
+def told(host: Host, vm_id: int) -> SeenVm | None:
+    """Which report of the VM control has: None while there is none, or it may not have it."""
+    paths = host.paths.vm(vm_id)
+    last = store.memory(paths).told
+    if last is None or not last.present or paths.unsent.exists():
+        return None
+    return SeenVm(vm_id, last.uuid, last.seq)
+
+
+def _has_news(report: VmReport, told: VmReport | None, *, counters: bool) -> bool:
     """Whether there is anything that control does not know already."""
     if told is None or course.has_news(report.steps, told.steps):
         return True
-    return structs.replace(report, nics=_uncounted(report.nics)) != structs.replace(
-        told,
-        seq=report.seq,
-        at=report.at,
-        steps=report.steps,
-        cause=report.cause,
-        nics=_uncounted(told.nics),
+    told = structs.replace(
+        told, seq=report.seq, at=report.at, steps=report.steps, cause=report.cause
     )
+    if counters:
+        return report != told
+    return _without_counters(report) != _without_counters(told)
 
 
-def _uncounted(nics: tuple[NicReport, ...]) -> tuple[NicReport, ...]:
-    """Without the counters: a guest that forges frames must not make its host talk all the time."""
-    return tuple(structs.replace(nic, dropped={}) for nic in nics)
+def _without_counters(report: VmReport) -> VmReport:
+    """A guest that forges frames must not make its host talk all the time."""
+    return structs.replace(
+        report, nics=tuple(structs.replace(nic, dropped={}) for nic in report.nics)
+    )
 
 
 def _tell(host: Host, report: VmReport, send: Send) -> None:

@@ -1,4 +1,7 @@
-"""What the stores of a host's documents have in common: refusals, and reading one back."""
+"""What the stores of a host's documents have in common: refusals, writing one and reading it back.
+
+The disk outlives releases, so a stored document has its wire version, like one that travels.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from typing import ClassVar, TypeVar
 import msgspec
 from msgspec import Struct
 
+from cloud import wire
 from cloud.errors import CumuletError
+from vms.host import files
 
 
 class Refused(CumuletError):
@@ -36,15 +41,31 @@ class DamagedStore(CumuletError):
     code: ClassVar[str] = "host_store_damaged"
 
 
+class StoredVersionUnsupported(DamagedStore):
+    """A stored document was written by a release that speaks another wire version."""
+
+    code = "stored_version_unsupported"
+
+
 Document = TypeVar("Document", bound=Struct)
 
 
+def write(path: Path, document: Struct) -> None:
+    """On the disk before it returns."""
+    files.write(path, msgspec.json.encode(wire.encode(document)))
+
+
 def read(path: Path, into: type[Document]) -> Document | None:
-    """None if there is none; raises DamagedStore."""
+    """None if there is none; raises DamagedStore, also as StoredVersionUnsupported."""
     with suppress(FileNotFoundError):
         try:
-            return msgspec.json.decode(path.read_bytes(), type=into)
-        except msgspec.DecodeError as error:
+            return wire.decode(msgspec.json.decode(path.read_bytes()), into)
+        except wire.VersionUnsupported as error:
+            raise StoredVersionUnsupported(
+                f"{path}: {error.message}. Nothing is done about it until this host has a release"
+                " that reads it, or control sends the document anew"
+            ) from error
+        except (msgspec.DecodeError, wire.MalformedDocument) as error:
             raise DamagedStore(
                 f"{path} cannot be read ({error}): restore it from a backup, or delete the server"
                 " or network that it is about"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from cloud.wire import Failure
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -15,8 +20,8 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     There is one draft for each file, locked by whoever writes it: what a crash leaves of it is the
     next one's draft, so that crashes leave nothing that adds up.
     """
-    draft = path.with_name(f".{path.name}.new")
-    descriptor = _acquire(draft, wait=True)
+    fresh = draft(path)
+    descriptor = _acquire(fresh, wait=True)
     assert descriptor is not None, "whoever waits gets it"
     with os.fdopen(descriptor, "wb") as file:
         try:
@@ -25,11 +30,29 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
             os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
-            draft.replace(path)
+            fresh.replace(path)
         except BaseException:
-            draft.unlink(missing_ok=True)
+            fresh.unlink(missing_ok=True)
             raise
     sync_directory(path.parent)
+
+
+def draft(path: Path) -> Path:
+    """Where `write` has what will be `path`."""
+    return path.with_name(f".{path.name}.new")
+
+
+def failure(what: str, error: OSError) -> Failure:
+    """What control is told of a file that could not be written or read; it is tried again."""
+    if error.errno in _FULL:
+        return Failure(
+            "host_disk_full",
+            f"the host's disk is full, it could not {what} ({error}): make room on it, or delete"
+            " servers of the host; it is tried again",
+            retryable=True,
+            step=what,
+        )
+    return Failure("host_io_failed", f"the host could not {what}: {error}", True, what)
 
 
 def sync_directory(path: Path) -> None:

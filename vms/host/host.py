@@ -45,7 +45,8 @@ class Owner:
 
 @dataclass(frozen=True)
 class Host:
-    """One host. `uuid` is this machine's for ever, `boot_id` that of its running kernel.
+    """One host. `uuid` is this machine's for ever, `boot_id` that of its present start: another
+    one means that no process of before is left.
 
     `owner` is None where the agent itself has no privilege: then QEMU runs as the agent does.
     """
@@ -62,7 +63,8 @@ class Host:
         paths = HostPaths(config.state_dir, config.run_dir)
         owner = _owner(config)
         _make_directories(paths, owner)
-        host = cls(config, paths, _identity(paths), _BOOT_ID.read_text().strip(), owner)
+        boot_id = config.boot_id or _BOOT_ID.read_text().strip()
+        host = cls(config, paths, _identity(paths), boot_id, owner)
         if owner and host.routes_networks:
             _admit_to_tun()
         return host

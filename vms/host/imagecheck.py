@@ -1,39 +1,43 @@
 """Is a downloaded disk what it claims to be? A guest must never read a file of its host.
 
-A qcow2 file may name other files that QEMU would open with it. Such a header is refused here,
+A disk's file may name other files that QEMU would open with it. Such a header is refused here,
 before any tool sees the file; the rest is left to `qemu-img info`, unprivileged and with limits.
 """
 
 from __future__ import annotations
 
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Final, Literal
 
 from cloud import shell
-from cloud.errors import CumuletError
+from vms.host import qcow2
+from vms.host.qcow2 import MAX_VIRTUAL_BYTES, BadImage, ReferencesFiles
 
-# More than any disk of a server type; a header may claim 2^63.
-MAX_VIRTUAL_BYTES = 64 * 2**40
-_MAGIC = b"QFI\xfb"
-# QEMU's docs/interop/qcow2.txt: version, backing file offset, then the size at 24 and the
-# incompatible features at 72.
-_HEADER = struct.Struct(">4sIQ")
-_SIZE = struct.Struct(">Q")
-_SIZE_OFFSET, _FEATURES_OFFSET = 24, 72
-_HEADER_BYTES = 80
-_EXTERNAL_DATA = 1 << 2
 _INFO_SECONDS = 30.0
 # Not of processes, which count all that the user runs: without root that is a person.
 _INFO_LIMITS = ("--as=2147483648", "--cpu=20", "--fsize=0")
 
-
-class BadImage(CumuletError):
-    """The file is not a disk image that a guest may use."""
-
-    code: ClassVar[str] = "image_invalid"
+# Where other formats say what they are: at the start, or in a last block. Some name other files,
+# and none is what a raw disk begins with. QEMU is never left to guess, and no tool that does should
+# ever be given such a file.
+_STARTS: Final = {
+    b"KDMV": "vmdk",
+    b"COWD": "vmdk",
+    b"# Disk DescriptorFile": "vmdk",
+    b"conectix": "vpc",
+    b"cxsparse": "vpc",
+    b"vhdxfile": "vhdx",
+    b"QED\0": "qed",
+    b"WithoutFreeSpace": "parallels",
+    b"WithouFreSpacExt": "parallels",
+    b"Bochs Virtual HD Image": "bochs",
+    b"#!/bin/sh\n#V2.0 Format": "cloop",
+}
+_VDI_OFFSET, _VDI = 64, b"\x7f\x10\xda\xbe"
+_LAST_BLOCK: Final = 512
+_ENDS: Final = {b"conectix": "vpc", b"koly": "dmg"}
 
 
 class WrongFormat(BadImage):
@@ -42,38 +46,41 @@ class WrongFormat(BadImage):
     code = "image_wrong_format"
 
 
-class ReferencesFiles(BadImage):
-    """The image refers to another file, such as a backing file."""
-
-    code = "image_references_files"
-
-
 @dataclass(frozen=True)
-class Header:
-    """What the first bytes of a disk say. `size` in bytes; for a raw disk that of the file."""
+class Disk:
+    """What a disk's file says of itself. `size` in bytes; for a raw disk that of the file."""
 
-    format: Literal["qcow2", "raw"]
+    format: str
     size: int
-    references: bool
+    header: qcow2.Header | None = None
 
 
-def read_header(path: Path) -> Header:
+def read_disk(path: Path) -> Disk:
+    """Raises BadImage for a qcow2 file whose header makes no sense."""
+    length = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(_HEADER_BYTES)
-    if not start.startswith(_MAGIC):
-        return Header("raw", path.stat().st_size, references=False)
-    if len(start) < _HEADER_BYTES:
-        raise BadImage(f"{path.name} ends within its header: upload it again")
-    _, version, backing_offset = _HEADER.unpack_from(start)
-    (size,) = _SIZE.unpack_from(start, _SIZE_OFFSET)
-    (features,) = _SIZE.unpack_from(start, _FEATURES_OFFSET) if version >= 3 else (0,)
-    references = backing_offset != 0 or bool(features & _EXTERNAL_DATA)
-    return Header("qcow2", size, references)
+        start = file.read(qcow2.MOST_BYTES)
+        file.seek(max(0, length - _LAST_BLOCK))
+        end = file.read(_LAST_BLOCK)
+    if start.startswith(qcow2.MAGIC):
+        header = qcow2.read(start)
+        return Disk("qcow2", header.size, header)
+    return Disk(_other_format(start, end) or "raw", length)
+
+
+def _other_format(start: bytes, end: bytes) -> str | None:
+    if start[_VDI_OFFSET:].startswith(_VDI):
+        return "vdi"
+    for found, magics in ((start, _STARTS), (end, _ENDS)):
+        for magic, name in magics.items():
+            if found.startswith(magic):
+                return name
+    return None
 
 
 def virtual_bytes(path: Path) -> int:
     """The size of the disk that a guest sees; the file is known to be good."""
-    return read_header(path).size
+    return read_disk(path).size
 
 
 def check_disk(path: Path, format: Literal["qcow2", "raw"], user: str | None) -> None:
@@ -81,17 +88,15 @@ def check_disk(path: Path, format: Literal["qcow2", "raw"], user: str | None) ->
 
     `user` (root only): who runs qemu-img; that user must be able to read the file.
     """
-    header = read_header(path)
-    if header.format != format:
-        raise WrongFormat(f"the image is said to be {format} and is {header.format}: correct it")
-    if header.references:
-        raise ReferencesFiles(
-            "the image refers to another file: flatten it with `qemu-img convert`"
-        )
-    if not 0 < header.size <= MAX_VIRTUAL_BYTES:
-        raise BadImage(f"the image says that its disk has {header.size} bytes: make a new one")
+    disk = read_disk(path)
+    if disk.format != format:
+        raise WrongFormat(f"the image is said to be {format} and is {disk.format}: correct it")
+    if disk.header:
+        qcow2.check(disk.header, path.stat().st_size)
+    elif not 0 < disk.size <= MAX_VIRTUAL_BYTES:
+        raise BadImage(f"the image has {disk.size} bytes: make a new one")
     info = _info(path, format, user)
-    if info.get("virtual-size") != header.size or _refers(info):
+    if info.get("virtual-size") != disk.size or _refers(info):
         raise ReferencesFiles(f"qemu-img sees more in the image than its header tells: {info}")
 
 

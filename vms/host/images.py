@@ -90,7 +90,7 @@ def problem(paths: HostPaths, image: ImageSpec) -> Failure | None:
     """What went wrong when exactly this image was last fetched."""
     try:
         stored = msgspec.json.decode(_problem_path(paths, image).read_bytes(), type=ImageProblem)
-    except FileNotFoundError:
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
     return stored.failure if stored.image == image else None
 
@@ -113,7 +113,7 @@ def _read_wanted(path: Path) -> WantedImage | None:
     """None for what an older release wrote, too: control asks again for an image it misses."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=WantedImage)
-    except (FileNotFoundError, msgspec.ValidationError):
+    except (FileNotFoundError, msgspec.DecodeError):
         return None
 
 

@@ -13,10 +13,11 @@ from cloud.wire import Failure
 from networks.host.nics import NetworkRefused
 from networks.spec import NetworkRemoval, NetworkSpec
 from vms.drift.spec import InventoryRequest, StrayRemoval
-from vms.host import bell, documents, images, netstore, networks, store, strays, surveyor
+from vms.host import bell, documents, files, images, netstore, networks, store, strays, surveyor
 from vms.host.converge import Send, converge, gone
 from vms.host.host import Host
 from vms.host.networks import Tell
+from vms.host.observe import guest
 from vms.spec import ImageFetch, Power, VmRemoval, VmReport, VmSpec
 
 log = structlog.get_logger(__name__)
@@ -34,6 +35,9 @@ def ensure(host: Host, spec: VmSpec, send: Send) -> None:
             log.error("document refused", code=error.code, reason=error.message)
             send(_refusal(host, spec, error))
             return
+        except OSError as error:
+            send(_not_stored(host, spec, error))
+            return
         log.info("document accepted", generation=spec.generation, power=spec.power)
     converge(host, spec.vm_id, send)
 
@@ -49,6 +53,9 @@ def remove(host: Host, removal: VmRemoval, send: Send) -> None:
         except store.ForeignVm:
             # What has this number here is another VM and stays; the one that control means is gone.
             send(gone(host, removal))
+            return
+        except OSError as error:
+            send(_not_stored(host, removal, error))
             return
         log.info("document accepted", generation=removal.generation, power="gone")
     converge(host, removal.vm_id, send)
@@ -99,6 +106,25 @@ def remove_strays(host: Host, removal: StrayRemoval, tell: surveyor.Tell) -> Non
 def _about(document: VmSpec | VmRemoval) -> AbstractContextManager[None]:
     cause = document.cause
     return logs.bound(vm=document.vm_id, action_id=cause.action_id if cause else None)
+
+
+def _not_stored(host: Host, document: VmSpec | VmRemoval, error: OSError) -> VmReport:
+    """Why nothing follows from the document. What is there goes on; control sends it again."""
+    failure = files.failure("store the server's document", error)
+    log.error("document not stored", code=failure.code, reason=failure.message)
+    return VmReport(
+        vm_id=document.vm_id,
+        uuid=document.uuid,
+        host_uuid=host.uuid,
+        generation=document.generation,
+        seq=int(time.time() * 1000),
+        present=True,
+        power=guest(document.uuid, host.paths.vm(document.vm_id)).power,
+        converged=False,
+        boot_id=host.boot_id,
+        at=time.time(),
+        failure=failure,
+    )
 
 
 def _refusal(host: Host, spec: VmSpec, error: documents.Refused) -> VmReport:

@@ -18,6 +18,7 @@ from networks.spec import NetworkReport
 from vms.host import cables, netstore, networks
 from vms.host.host import Host
 from vms.host.networks import Tell
+from vms.spec import SeenNetwork
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +32,7 @@ RETRY_SECONDS = 2.0
 class Networks:
     """All of this host. `look` converges a VM, whose NICs may have waited for their network."""
 
-    def __init__(self, host: Host, tell: Tell, look: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(self, host: Host, tell: Tell, look: Callable[[int], Awaitable[object]]) -> None:
         self._host = host
         self._tell = tell
         self._look = look
@@ -55,11 +56,25 @@ class Networks:
         for network_id in netstore.network_ids(self._host.paths):
             await self._see_to(network_id, insist=insist)
 
-    async def _see_to(self, network_id: int, *, insist: bool) -> None:
+    async def unchanged(self) -> list[SeenNetwork]:
+        """Look at all; answers those that are here whole, as control knows. Tells of all others."""
+        found = []
+        for network_id in netstore.network_ids(self._host.paths):
+            told = self._told.get(network_id)
+            if told is None or not (told.present and told.converged):
+                await self._see_to(network_id, insist=True)
+                continue
+            looked = await self._see_to(network_id, insist=False)
+            if looked and told is self._told.get(network_id):
+                found.append(SeenNetwork(network_id, told.generation))
+        return found
+
+    async def _see_to(self, network_id: int, *, insist: bool) -> bool:
+        """Converge it and tell what is due; whether that could be done."""
         with requestid.bound(requestid.fresh()):
             report = await asyncio.to_thread(self._converge, network_id)
             if report is None:
-                return
+                return False
             was_due = network_id in self._due
             (self._due.add if report.failure else self._due.discard)(network_id)
             # That a network is gone is said once; what is told again and again is what there is.
@@ -69,6 +84,7 @@ class Networks:
         if was_due and report.converged:
             for vm_id in await asyncio.to_thread(networks.members, self._host, network_id):
                 await self._look(vm_id)
+        return True
 
     def _converge(self, network_id: int) -> NetworkReport | None:
         try:

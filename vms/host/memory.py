@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, structs
 
-from cloud.wire import StepReport
+from cloud.wire import WIRE_VERSION, StepReport, Version
 from vms.spec import VmReport, VmSpec
 
 # A QEMU that ends sooner than this after its start did not serve anybody.
@@ -16,7 +16,7 @@ CRASH_PAUSE_SECONDS = 60.0
 GUEST_PATIENCE_SECONDS = 180.0
 
 
-class VmMemory(Struct, frozen=True):
+class VmMemory(Struct, frozen=True, omit_defaults=True):
     """Stored as JSON; written only by the holder of the VM's converge lock.
 
     settled: the generation that the present QEMU serves. halted: the generation under which
@@ -47,6 +47,16 @@ class VmMemory(Struct, frozen=True):
     guest_frames: int = 0
     log_read: int = 0
     provisioned: bool = False
+    version: Version = WIRE_VERSION
+
+    @classmethod
+    def lost(cls, spec: VmSpec) -> VmMemory:
+        """What is assumed where nothing can be read.
+
+        Most can be seen anew. But every reset and reboot asked for counts as done: one too few is
+        asked for again, and one too many costs a guest its work.
+        """
+        return cls(reset_serial=spec.reset_serial, reboot_serial=spec.reboot_serial)
 
     def starting(self, spec: VmSpec, boot_id: str, now: float) -> VmMemory:
         """Noted before QEMU starts, so that a start which nobody saw the end of counts."""

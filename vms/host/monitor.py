@@ -14,6 +14,7 @@ from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from cloud.agent import config, start_logging
 from cloud.errors import CumuletError
 from cloud.hostconfig import HEARTBEAT_SECONDS
 from vms.host import bell, bridging, exposition, facts, leases, store, trim
-from vms.host.converge import converge
+from vms.host.converge import converge, told
+from vms.host.documents import DamagedStore
 from vms.host.gallery import Gallery, waiting
 from vms.host.host import Host
 from vms.host.keeping import Networks
@@ -37,7 +39,7 @@ from vms.host.qmp import QmpAbsent
 from vms.host.scrape import serving
 from vms.host.surveyor import Surveyor
 from vms.host.watch import Watch
-from vms.spec import HostReport
+from vms.spec import MOST_PROBLEMS, PROBLEM_LENGTH, HostReport, Problem, UnchangedReport
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +68,8 @@ class Monitor:
         self._surveyor = Surveyor(host, outbox.inventory)
         self._networks = Networks(host, outbox.network, self._look)
         self._watches: dict[int, Watch] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._unreadable: dict[int, DamagedStore] = {}
+        self._tasks: set[asyncio.Task[object]] = set()
         self._images_wanted = asyncio.Event()
         self._sweepers = asyncio.Semaphore(_SWEEPERS)
 
@@ -116,7 +119,9 @@ class Monitor:
     async def _host_report(self) -> HostReport | None:
         try:
             report = await asyncio.to_thread(facts.host_report, self._host)
-            return structs.replace(report, leftovers=self._leftovers.told)
+            problems = (*report.problems, *map(_problem, self._unreadable.values()))
+            told = {"leftovers": self._leftovers.told, "problems": problems[:MOST_PROBLEMS]}
+            return structs.replace(report, **told)
         except (CumuletError, OSError):
             log.exception("no heartbeat")
             return None
@@ -126,27 +131,45 @@ class Monitor:
         rounds = 0
         while True:
             await asyncio.to_thread(bridging.prepare, self._host)
-            insist = rounds % _TELL_ALL_EVERY == 0
-            await self._networks.look_at_all(insist=insist)
-            await self._look_at_all(insist=insist)
+            if rounds % _TELL_ALL_EVERY == 0:
+                await self._tell_all()
+            else:
+                await self._networks.look_at_all(insist=False)
+                await self._look_at_all()
             await asyncio.to_thread(self._leftovers.sweep)
             await asyncio.to_thread(self._surveyor.sweep)
             rounds += 1
             await asyncio.sleep(SWEEP_SECONDS)
 
-    async def _look_at_all(self, *, insist: bool) -> None:
-        async def look(vm_id: int) -> None:
+    async def _tell_all(self) -> None:
+        """Tell what is new, and in one report for all others that they are as they were."""
+        networks = await self._networks.unchanged()
+        seen = await self._look_at_all(counters=True)
+        vms = [vm for vm in map(partial(told, self._host), seen) if vm]
+        if not (vms or networks):
+            return
+        report = UnchangedReport(self._host.uuid, tuple(vms), tuple(networks))
+        with requestid.bound(requestid.fresh()):
+            await asyncio.to_thread(self._outbox.unchanged, report)
+
+    async def _look_at_all(self, *, insist: bool = False, counters: bool = False) -> list[int]:
+        """Answers those that could be looked at."""
+
+        async def look(vm_id: int) -> bool:
             async with self._sweepers:
-                await self._look(vm_id, insist=insist)
+                looked = await self._look(vm_id, insist=insist, counters=counters)
             paths = self._host.paths.vm(vm_id)
             trim.trim(paths.console)
             trim.trim(paths.log)
+            return looked
 
         vm_ids = store.vm_ids(self._host)
         for vm_id in vm_ids:
             self._watch(vm_id)
-        await asyncio.gather(*map(look, (*vm_ids, *store.half_forgotten_ids(self._host))))
+        looked = await asyncio.gather(*map(look, vm_ids))
+        await asyncio.gather(*map(look, store.half_forgotten_ids(self._host)))
         trim.trim(self._host.paths.outlet_log)
+        return list(compress(vm_ids, looked))
 
     async def _tend_images(self) -> None:
         while True:
@@ -208,18 +231,32 @@ class Monitor:
             task.add_done_callback(lambda _: self._watches.pop(vm_id, None))
         self._watches[vm_id].poke()
 
-    async def _look(self, vm_id: int, *, insist: bool = False) -> None:
-        """Converge one VM; whatever is wrong with it stays its own trouble.
+    async def _look(self, vm_id: int, *, insist: bool = False, counters: bool = False) -> bool:
+        """Converge one VM; whatever is wrong with it stays its own trouble. Whether it was done.
 
         A look has an id of its own, unless it goes on with what a request asked for.
         """
         with requestid.bound(requestid.fresh()):
             try:
-                await asyncio.to_thread(converge, self._host, vm_id, self._outbox.vm, insist=insist)
+                sent = await asyncio.to_thread(
+                    converge,
+                    self._host,
+                    vm_id,
+                    self._outbox.vm,
+                    insist=insist,
+                    counters=counters,
+                )
+                self._unreadable.pop(vm_id, None)
+                return sent
+            except DamagedStore as error:
+                log.error("look failed", vm=vm_id, code=error.code, reason=error.message)
+                self._unreadable[vm_id] = error
+                return False
             except Exception:
                 log.exception("look failed", vm=vm_id)
+                return False
 
-    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[None, None, object]) -> asyncio.Task[object]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -227,9 +264,17 @@ class Monitor:
         return task
 
 
-def _complain(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
+def _complain(task: asyncio.Task[object]) -> None:
+    if task.cancelled() or not (error := task.exception()):
+        return
+    if isinstance(error, CumuletError):
+        log.error("task failed", code=error.code, reason=error.message)
+    else:
         log.error("task failed", exc_info=error)
+
+
+def _problem(error: DamagedStore) -> Problem:
+    return Problem(error.code, error.message[:PROBLEM_LENGTH])
 
 
 def _names(paths: Iterable[Path]) -> list[int]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from msgspec import json
-
 from networks.spec import NetworkRemoval, NetworkSpec, NicSpec
 from vms.host import documents, files
 from vms.host.documents import OldGeneration
@@ -31,10 +29,10 @@ def accept(paths: HostPaths, document: Wanted) -> None:
         if isinstance(document, NetworkSpec):
             if stored == document:
                 return
-            files.write(paths.network(network_id), json.encode(document))
+            documents.write(paths.network(network_id), document)
             paths.removed_network(network_id).unlink(missing_ok=True)
         else:
-            files.write(paths.removed_network(network_id), json.encode(document))
+            documents.write(paths.removed_network(network_id), document)
             paths.network(network_id).unlink(missing_ok=True)
 
 

@@ -201,7 +201,9 @@ def tunnel_endpoint(host: Host, uplink_ip: str | None) -> str | None:
     """Where other hosts reach the tunnel; None if they cannot."""
     if uplink_ip is None or host.config.nat or not host.routes_networks:
         return None
-    specs = netstore.specs(host.paths)
+    specs: list[NetworkSpec] = []
+    with suppress(documents.DamagedStore):  # it must not silence the host
+        specs = netstore.specs(host.paths)
     return f"{uplink_ip}:{specs[-1].port if specs else TUNNEL_PORT}"
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloud.agent import publish
-from cloud.wire import encode
+from cloud.wire import Refusal, encode
 from networks.spec import NetworkReport
 from vms.drift.spec import HostInventory
-from vms.spec import HostReport, ImageReport, UsageReport, VmReport
+from vms.spec import HostReport, ImageReport, UnchangedReport, UsageReport, VmReport
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Outbox:
     """Each function answers whether the broker took the report."""
 
     vm: Callable[[VmReport], bool]
+    unchanged: Callable[[UnchangedReport], bool]
     host: Callable[[HostReport], bool]
     image: Callable[[ImageReport], bool]
     usage: Callable[[UsageReport], bool]
@@ -29,6 +30,11 @@ def send_vm(report: VmReport) -> bool:
     state = report.failure.code if report.failure else ("done" if report.converged else "under way")
     summary = f"server #{report.vm_id}: {power}, generation {report.generation} {state}"
     return publish("reports.vm", encode(report), summary=summary)
+
+
+def send_unchanged(report: UnchangedReport) -> bool:
+    summary = f"{len(report.vms)} servers, {len(report.networks)} networks"
+    return publish("reports.unchanged", encode(report), summary=summary)
 
 
 def send_host(report: HostReport) -> bool:
@@ -51,9 +57,22 @@ def send_network(report: NetworkReport) -> bool:
     return publish("reports.network", encode(report), summary=summary)
 
 
+def send_refusal(refusal: Refusal) -> bool:
+    summary = f"{refusal.task} #{refusal.number}: {refusal.failure.code}"
+    return publish("reports.refused", encode(refusal), summary=summary)
+
+
 def send_inventory(inventory: HostInventory) -> bool:
     summary = f"{len(inventory.things)} things of {len(inventory.servers)} servers"
     return publish("reports.inventory", encode(inventory), summary=summary)
 
 
-BROKER = Outbox(send_vm, send_host, send_image, send_usage, send_network, send_inventory)
+BROKER = Outbox(
+    send_vm,
+    send_unchanged,
+    send_host,
+    send_image,
+    send_usage,
+    send_network,
+    send_inventory,
+)

@@ -29,7 +29,7 @@ _LOOKERS = 4
 class Plugs:
     """All guests of this host. `look` converges a VM and never raises."""
 
-    def __init__(self, host: Host, look: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(self, host: Host, look: Callable[[int], Awaitable[object]]) -> None:
         self._host = host
         self._look = look
         self._attempts: dict[int, int] = {}

@@ -9,7 +9,7 @@ from contextlib import suppress
 from cloud.wire import StepName
 from networks.host import addresses
 from networks.host.addresses import Network
-from vms.host import documents, qemu, store, wiring
+from vms.host import documents, files, qemu, store, wiring
 from vms.host.host import Host
 from vms.host.paths import VmPaths
 from vms.spec import VmRemoval
@@ -31,10 +31,11 @@ def steps(
 
 def _remove_files(paths: VmPaths) -> None:
     shutil.rmtree(paths.run, ignore_errors=True)
-    kept = {paths.removal, paths.memory}
+    # Also while the same removal is being accepted once more, as messages may come twice.
+    kept = {paths.removal, files.draft(paths.removal), paths.memory}
     for path in paths.state.iterdir():
         if path not in kept:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def _networks(paths: VmPaths) -> list[Network]:

@@ -19,6 +19,7 @@ from vms.host import (
     cards,
     course,
     disks,
+    files,
     imagecheck,
     images,
     qemu,
@@ -64,7 +65,7 @@ def attempt(step: str, act: Callable[[], None]) -> Failure | None:
         except CumuletError as error:
             failure = Failure(error.code, error.message, error.retryable, step)
         except OSError as error:
-            failure = Failure("host_io_failed", f"the host could not {step}: {error}", True, step)
+            failure = files.failure(step, error)
         duration = round(time.monotonic() - began, 4)
         if failure:
             telemetry.fail(span, failure.code)

@@ -12,6 +12,7 @@ from contextlib import suppress
 import msgspec
 import structlog
 
+from cloud.wire import FIRST_VERSION, WIRE_VERSION, MalformedDocument, decode
 from vms.host import documents, files
 from vms.host.documents import DamagedStore, OldGeneration, Refused
 from vms.host.host import Host
@@ -55,7 +56,7 @@ def accept(host: Host, spec: VmSpec) -> None:
             if stored.generation == spec.generation:
                 return
         _make(host, paths)
-        files.write(paths.spec, msgspec.json.encode(spec))
+        documents.write(paths.spec, spec)
 
 
 def accept_removal(host: Host, removal: VmRemoval) -> None:
@@ -73,11 +74,11 @@ def accept_removal(host: Host, removal: VmRemoval) -> None:
         foreign = stored is not None and stored.uuid != removal.uuid
         if stored and not foreign:
             _check_order(stored, removal)
-        files.write(host.paths.tombstone(removal.uuid), msgspec.json.encode(removal))
+        documents.write(host.paths.tombstone(removal.uuid), removal)
         if stored and foreign:
             raise _foreign(stored, removal)
         _make(host, paths)
-        files.write(paths.removal, msgspec.json.encode(removal))
+        documents.write(paths.removal, removal)
 
 
 def wanted(paths: VmPaths) -> Wanted | None:
@@ -98,17 +99,29 @@ def spec(paths: VmPaths) -> VmSpec | None:
     return documents.read(paths.spec, VmSpec)
 
 
-def memory(paths: VmPaths) -> VmMemory:
-    """What was remembered. If that is damaged, nothing: most of it can be seen anew."""
+def memory(paths: VmPaths, wanted: Wanted | None = None) -> VmMemory:
+    """What was remembered. If that is damaged, what `VmMemory.lost` says of the document."""
     try:
-        return documents.read(paths.memory, VmMemory) or VmMemory()
-    except DamagedStore as error:
-        log.warning("memory lost", vm=paths.vm_id, reason=error.message)
-        return VmMemory()
+        return _remembered(paths)
+    except (msgspec.DecodeError, MalformedDocument) as error:
+        log.warning("memory lost", vm=paths.vm_id, reason=str(error))
+        return VmMemory.lost(wanted) if isinstance(wanted, VmSpec) else VmMemory()
 
 
 def remember(paths: VmPaths, memory: VmMemory) -> None:
-    files.write(paths.memory, msgspec.json.encode(memory))
+    documents.write(paths.memory, memory)
+
+
+def _remembered(paths: VmPaths) -> VmMemory:
+    """Of a release with another wire version, all but what it told control in that version."""
+    try:
+        data = msgspec.json.decode(paths.memory.read_bytes())
+    except FileNotFoundError:
+        return VmMemory()
+    if isinstance(data, dict) and data.setdefault("version", FIRST_VERSION) != WIRE_VERSION:
+        data = {name: data[name] for name in data.keys() - {"told", "steps"}}
+        data["version"] = WIRE_VERSION
+    return decode(data, VmMemory)
 
 
 def forget(paths: VmPaths) -> None:

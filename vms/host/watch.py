@@ -33,7 +33,7 @@ class Watch:
     `look` converges the VM and never raises. Whoever changed the VM calls `poke`.
     """
 
-    def __init__(self, host: Host, vm_id: int, look: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(self, host: Host, vm_id: int, look: Callable[[int], Awaitable[object]]) -> None:
         self._host = host
         self._vm_id = vm_id
         self._paths = host.paths.vm(vm_id)

@@ -20,8 +20,14 @@ class Command(BaseCommand):
         parser.add_argument("name")
         parser.add_argument("--read-only", action="store_true")
         parser.add_argument("--operator", action="store_true", help="may also see hosts")
+        parser.add_argument(
+            "--requests-per-hour", type=int, help="its own limit (default: that of all tokens)"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        an_hour = options["requests_per_hour"]
+        if an_hour is not None and not 1 <= an_hour < 2**31:
+            raise CommandError("--requests-per-hour must be at least 1")
         with transaction.atomic():
             project, new = Project.objects.get_or_create(name=options["project"])
             if new:
@@ -32,6 +38,7 @@ class Command(BaseCommand):
                 options["name"],
                 read_only=options["read_only"],
                 operator=options["operator"],
+                requests_per_hour=an_hour,
             )
         except CumuletError as error:
             raise CommandError(error.message) from error

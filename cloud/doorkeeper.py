@@ -1,0 +1,109 @@
+"""How control's worker receives messages: those that `cloud.admission` refuses end here.
+
+What has no verified sender, or came by a way that is not its sender's, is dropped: a host that
+forges messages must not fill the dead letters. What is merely unfit goes there, as on hosts
+(`cloud.worker`). Only a worker ever imports this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from amqp.exceptions import PreconditionFailed
+from django.conf import settings
+from kombu import Connection, Exchange
+
+from cloud import admission
+from cloud.admission import Message, Reason
+from cloud.broker import user_of
+from cloud.intake import remember
+from cloud.metrics import REFUSED_MESSAGES
+from cloud.worker import CarefulConsumer
+
+log = structlog.get_logger(__name__)
+
+# Celery's own, of all workers, as it declares them: mailboxes of remote control and its answers,
+# and events, which Flower shows.
+_SHARED = (
+    Exchange("celery.pidbox", "fanout", durable=False),
+    Exchange("reply.celery.pidbox", "direct", durable=False),
+    Exchange("celeryev", "topic"),
+)
+_FORGED = (Reason.UNVERIFIED, Reason.FOREIGN)
+
+
+def mend_exchanges(connection: Connection) -> None:
+    """Make those exchanges anew that somebody replaced by others of the same name.
+
+    Workers of hosts declare them as well, so a host may delete them and make others, which would
+    keep control's worker from starting: remote control and events may suffer, reports must not.
+    """
+    for exchange in _SHARED:
+        try:
+            with connection.channel() as channel:
+                exchange(channel).declare()
+        except PreconditionFailed:
+            log.error("somebody replaced an exchange, making it anew", exchange=exchange.name)
+            with connection.channel() as channel:
+                bound: Any = exchange(channel)
+                bound.delete()
+                bound.declare()
+
+
+class ControlConsumer(CarefulConsumer):
+    """A consumer behind a doorkeeper."""
+
+    def connect(self) -> Any:
+        """The connection, on which Celery finds its own exchanges as it will declare them."""
+        connection = super().connect()
+        mend_exchanges(connection)
+        return connection
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        handle = super().create_task_handler(*args, **kwargs)
+        control = user_of(settings.BROKER_URL)
+
+        def on_message(raw: Any) -> None:
+            message = _as_delivered(raw)
+            reason = admission.refusal(message, control)
+            if reason is None:
+                handle(raw)
+                return
+            _note(message, reason)
+            if reason in _FORGED:
+                raw.ack_log_error(log, (Exception,))
+            else:
+                remember(message.headers.get("id"), f"control refuses what is {reason}")
+                raw.reject_log_error(log, (Exception,))
+
+        return on_message
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        _note(_as_delivered(message), Reason.MALFORMED)
+        super().on_decode_error(message, exc)
+
+
+def _note(message: Message, reason: Reason) -> None:
+    REFUSED_MESSAGES.labels(reason.value).inc()
+    log.error(
+        "message refused: if its sender is a host, somebody there is not who should be;"
+        " `manage.py host_revoke NAME` cuts it off",
+        reason=reason.value,
+        sender=message.sender,
+        exchange=message.exchange,
+        task=message.task,
+        bytes=len(message.body),
+    )
+
+
+def _as_delivered(raw: Any) -> Message:
+    body = raw.body
+    return Message(
+        exchange=str(raw.delivery_info.get("exchange") or ""),
+        sender=str(raw.properties.get("user_id") or ""),
+        content_type=str(raw.content_type or ""),
+        headers=raw.headers,
+        body=body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body or b""),
+    )
