@@ -167,7 +167,12 @@ def _dead(message: Message) -> DeadMessage:
 def transactions(effects: Effects, between: Callable[[], None]) -> Iterator[None]:
     """Make savepoints on this depth the transactions of whoever acts."""
     depth = len(connection.savepoint_ids)
-    leave = transaction.Atomic.__exit__
+    enter, leave = transaction.Atomic.__enter__, transaction.Atomic.__exit__
+
+    def enter_(self: Any) -> None:
+        if len(connection.savepoint_ids) == depth and actors.current() is not None:
+            self.savepoint = True  # a transaction of its own, where the code would begin one
+        enter(self)
 
     def exit_(self: Any, kind: Any, error: Any, trace: Any) -> Any:
         if len(connection.savepoint_ids) != depth + 1 or actors.current() is None:
@@ -191,9 +196,11 @@ def transactions(effects: Effects, between: Callable[[], None]) -> Iterator[None
         between()
         return None
 
+    transaction.Atomic.__enter__ = enter_  # type: ignore[method-assign]
     transaction.Atomic.__exit__ = exit_  # type: ignore[method-assign]
     try:
         yield
     finally:
+        transaction.Atomic.__enter__ = enter  # type: ignore[method-assign]
         transaction.Atomic.__exit__ = leave  # type: ignore[method-assign]
         connection.run_on_commit = []
