@@ -346,6 +346,7 @@ def test_a_private_network_that_only_unknown_servers_are_in_is_not_taken_from_it
     told = [(task, document["host_uuid"]) for task, document in sent]
     assert told == [("networks.ensure", str(here.uuid))]
     assert sent[0][1]["generation"] > 10**15
+    speak()
     with pytest.raises(IpNotAvailable, match="the inventory does not know"):
         attach_to_network(mesh.server("new", on=here), network, Seat(ip="10.0.0.9"))
 

@@ -18,6 +18,7 @@ from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.celery import hint
 from cloud.models import Host
+from cloud.patience import NEVER
 from cloud.wire import encode
 from networks.allocation import release_reserved, reserve
 from networks.models import PrivateNetwork, Replica
@@ -33,8 +34,6 @@ log = structlog.get_logger(__name__)
 
 # A host that does not answer is asked at every sweep of the first minute, and once in each further.
 _EAGER: Final = timedelta(minutes=1)
-# When a private network is told of that nobody in the inventory is in, but somebody on the host.
-_NEVER: Final = timedelta(days=36_500)
 
 GONE: Final = "server_not_on_host"
 DIFFERS: Final = "server_differs_on_host"
@@ -221,5 +220,5 @@ def _verify_networks(host: Host, report: HostInventory, now: datetime) -> None:
         replica.digest, replica.converged = "", False
         members = VM.objects.filter(host=host, nics__network=network, deleting=False)
         spared = network.pk in needed and not members.exists()
-        replica.next_dispatch_at = now + (_NEVER if spared else timedelta())
+        replica.next_dispatch_at = NEVER if spared else now
         replica.save()
