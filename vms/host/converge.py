@@ -66,6 +66,7 @@ def _round(host: Host, paths: VmPaths, *, insist: bool, counters: bool) -> VmRep
     """One look at the VM and what follows from it; the report that is due, if one is."""
     wanted = store.wanted(paths)
     if wanted is None:
+        store.clear(paths)
         return None
     before = store.memory(paths, wanted)
     memory = _heard(before, wanted.generation, delivered=not paths.unsent.exists())

@@ -146,7 +146,8 @@ class Steps:
             raise images.ImageUnusable(problem)
 
     def _provision(self) -> None:
-        if self.memory.had_disks(self._spec):
+        # The seed is made after them, so it proves them where memory is lost.
+        if self.memory.had_disks(self._spec) or self._paths.seed.exists():
             disks.require_disks(self._spec, self._paths)
         base = self._host.paths.image(self._spec.image.disk.sha256)
         disks.ensure_disks(self._host, self._spec, self._paths, imagecheck.virtual_bytes(base))

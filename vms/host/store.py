@@ -6,7 +6,6 @@ Everything is on the disk before it counts: a host that lost power refuses the s
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 
 import msgspec
@@ -122,12 +121,39 @@ def _remembered(paths: VmPaths) -> VmMemory:
 
 
 def forget(paths: VmPaths) -> None:
-    """Drop the last traces of a removed VM but its tombstone; the caller holds its lock."""
+    """Drop the last traces of a removed VM but its tombstone; the caller holds its lock.
+
+    What says that it must be gone goes last: a crash on the way leaves the same to do.
+    """
     with files.locked(paths.store_lock):
         if paths.removal.exists():
-            shutil.rmtree(paths.state)
-            files.sync_directory(paths.host.vms)
+            for path in {*paths.state.iterdir()} - {paths.removal}:
+                path.unlink()
+            paths.removal.unlink()
+            _drop_directory(paths)
         paths.store_lock.unlink()
+
+
+def clear(paths: VmPaths) -> None:
+    """Drop what a crash or a full disk left of a VM without any document; the caller has its lock.
+
+    Anything but the host's own files is data, which stays where it is.
+    """
+    if not paths.state.exists():
+        return
+    with files.locked(paths.store_lock):
+        left = set(paths.state.iterdir())
+        drafts = map(files.draft, (paths.spec, paths.removal, paths.memory))
+        if _newest(paths) is None and left <= {paths.memory, *drafts}:
+            for path in left:
+                path.unlink()
+            _drop_directory(paths)
+            paths.store_lock.unlink()
+
+
+def _drop_directory(paths: VmPaths) -> None:
+    paths.state.rmdir()
+    files.sync_directory(paths.host.vms)
 
 
 def vm_ids(host: Host) -> list[int]:
