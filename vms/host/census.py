@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import structlog
 from msgspec import structs
@@ -32,7 +33,7 @@ from vms.host import documents, files, netstore, store, user_census
 from vms.host.command import BINARY
 from vms.host.host import Host
 from vms.host.leftovers import wanted_taps
-from vms.host.paths import server_of
+from vms.host.paths import number_of, server_of
 from vms.spec import VmSpec
 
 log = structlog.get_logger(__name__)
@@ -105,7 +106,9 @@ def _held(host: Host) -> tuple[list[HeldServer], list[HeldNetwork], list[Thing]]
             held = HeldServer(vm_id, wanted.uuid, wanted.generation, here)
             servers.append(_with_claims(held, wanted) if isinstance(wanted, VmSpec) else held)
     for network_id in netstore.network_ids(host.paths):
-        told = netstore.wanted(host.paths, network_id)
+        told = None
+        with suppress(documents.DamagedStore):  # whoever makes the network says so
+            told = netstore.wanted(host.paths, network_id)
         if told:
             here = isinstance(told, NetworkSpec)
             networks.append(HeldNetwork(network_id, told.generation, here))
@@ -127,11 +130,11 @@ def _with_claims(held: HeldServer, spec: VmSpec) -> HeldServer:
 
 def _on_disk(host: Host) -> Iterator[Thing]:
     for entry in sorted(host.paths.vms.iterdir()):
-        if not (entry.name.isdigit() and entry.name == str(int(entry.name))):
+        vm_id = number_of(entry.name)
+        if vm_id is None:
             yield Thing(Kind.DIRECTORY, entry.name)
             continue
-        paths = host.paths.vm(int(entry.name))
-        vm_id = paths.vm_id
+        paths = host.paths.vm(vm_id)
         try:
             wanted = store.wanted(paths)
         except documents.DamagedStore:
@@ -153,9 +156,9 @@ def _processes(host: Host) -> Iterator[Thing]:
         uuid = _after(words, "-uuid")
         if not pidfile.startswith(place) or not uuid:
             continue
-        number = pidfile.removeprefix(place).partition("/")[0]
+        vm_id = number_of(pidfile.removeprefix(place).partition("/")[0])
         counted[uuid] += 1
-        thing = things.process(int(number) if number.isdigit() else None, uuid)
+        thing = things.process(vm_id, uuid)
         again = counted[uuid] > 1
         yield structs.replace(thing, name=f"{uuid} again, as {pid}") if again else thing
 
@@ -222,9 +225,11 @@ def _next_seq(host: Host) -> int:
     """The clock, but never less than before, also if it was set back."""
     last = host.paths.inventory_seq
     with files.locked(host.paths.locks / "inventory"):
-        before = int(last.read_text()) if last.exists() else 0
+        before = 0
+        with suppress(FileNotFoundError, ValueError):  # one that is damaged leaves the clock
+            before = int(last.read_bytes())
         seq = max(before + 1, int(time.time() * 1000))
-        last.write_text(str(seq))
+        files.write(last, b"%d" % seq)
     return seq
 
 

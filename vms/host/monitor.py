@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -34,6 +33,7 @@ from vms.host.keeping import Networks
 from vms.host.leftovers import Leftovers
 from vms.host.meter import USAGE_SECONDS, Meter, Sampler
 from vms.host.outbox import BROKER, Outbox
+from vms.host.paths import number_of
 from vms.host.plugs_keeping import Plugs
 from vms.host.qmp import QmpAbsent
 from vms.host.scrape import serving
@@ -111,8 +111,9 @@ class Monitor:
                     self._start(self._networks.look_at_all(insist=True))
                     self._start(self._look_at_all(insist=True))
                 elif sent:
-                    for vm_id in _names(self._host.paths.unsent.iterdir()):
-                        self._start(self._look(vm_id))
+                    for path in self._host.paths.unsent.iterdir():
+                        if (vm_id := number_of(path.name)) is not None:
+                            self._start(self._look(vm_id))
                 away = not sent
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
@@ -274,10 +275,6 @@ def _complain(task: asyncio.Task[object]) -> None:
 
 def _problem(error: DamagedStore) -> Problem:
     return Problem(error.code, error.message[:PROBLEM_LENGTH])
-
-
-def _names(paths: Iterable[Path]) -> list[int]:
-    return [int(path.name) for path in paths if path.name.isdigit()]
 
 
 async def _run_until_told() -> None:

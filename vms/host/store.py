@@ -16,7 +16,7 @@ from vms.host import documents, files
 from vms.host.documents import DamagedStore, OldGeneration, Refused
 from vms.host.host import Host
 from vms.host.memory import VmMemory
-from vms.host.paths import VmPaths
+from vms.host.paths import VmPaths, number_of
 from vms.spec import VmRemoval, VmSpec
 
 log = structlog.get_logger(__name__)
@@ -158,7 +158,8 @@ def _drop_directory(paths: VmPaths) -> None:
 
 def vm_ids(host: Host) -> list[int]:
     """Every VM that the host has documents of."""
-    return sorted(int(path.name) for path in host.paths.vms.iterdir() if path.name.isdigit())
+    numbers = (number_of(path.name) for path in host.paths.vms.iterdir())
+    return sorted(number for number in numbers if number is not None)
 
 
 def _check_alive(host: Host, spec: VmSpec) -> None:
