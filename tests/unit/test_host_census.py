@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from cloud.hostconfig import HostConfig
+from networks.host import processes
+from networks.host.leftovers import Kind as LeftoverKind
+from networks.host.leftovers import Leftover
 from tests.documents import HOST_UUID, SPEC, VM_UUID
 from tests.unit.test_private_plan import NETWORK
 from vms.drift.spec import HostInventory, Kind
 from vms.host import census, netstore, store
 from vms.host.host import Host
+from vms.host.leftovers import unserved
 from vms.host.paths import HostPaths
 from vms.host.surveyor import Surveyor
 
@@ -26,7 +30,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     for directory in made:
         directory.mkdir(parents=True)
     monkeypatch.setattr(Host, "routes_networks", False)
-    monkeypatch.setattr(census.processes, "running", lambda _: {})
+    monkeypatch.setattr(processes, "running", lambda _: {})
     config = HostConfig("h1", "amqp://", paths.state, paths.run)
     return Host(config, paths, HOST_UUID, "boot-1", owner=None)
 
@@ -68,9 +72,9 @@ def test_a_program_of_any_user_does_not_end_the_look(
     host: Host, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("-pidfile", f"{host.paths.run}/{name}/pid", "-uuid", VM_UUID)
-    monkeypatch.setattr(census.processes, "running", lambda _: {1: words})
-    (process,) = (one for one in census.look(host).things if one.kind is Kind.PROCESS)
-    assert (process.uuid, process.server) == (VM_UUID, None)
+    monkeypatch.setattr(processes, "running", lambda _: {1: words})
+    (found,) = (one for one in census.look(host).things if one.kind is Kind.PROCESS)
+    assert (found.uuid, found.server) == (VM_UUID, None)
 
 
 def test_a_damaged_document_of_a_network_does_not_hide_the_rest(host: Host) -> None:
@@ -80,6 +84,35 @@ def test_a_damaged_document_of_a_network_does_not_hide_the_rest(host: Host) -> N
     seen = census.look(host)
     assert [one.vm_id for one in seen.servers] == [7]
     assert seen.networks == ()
+
+
+class TestWhatIsLeftOver:
+    """Of a server whose directory was lost while its guest goes on."""
+
+    FOUND = (
+        Leftover(LeftoverKind.INTERFACE, "cu7-0", True),
+        Leftover(LeftoverKind.RULES, "cu7-1", True),
+        Leftover(LeftoverKind.PROXY, "198.51.100.7", True),
+        Leftover(LeftoverKind.INTERFACE, "cu8-0", True),
+    )
+
+    def running(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        words = ("-pidfile", f"{host.paths.vm(7).pid}", "-uuid", VM_UUID)
+        monkeypatch.setattr(processes, "running", lambda _: {1: words})
+
+    def test_is_not_taken_from_the_guest(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.running(host, monkeypatch)
+        assert [one.name for one in unserved(host, self.FOUND)] == ["cu8-0"]
+
+    def test_goes_if_there_is_no_guest(self, host: Host) -> None:
+        assert unserved(host, self.FOUND) == [*self.FOUND]
+
+    def test_goes_if_a_document_says_what_the_guest_has(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.running(host, monkeypatch)
+        store.accept(host, SPEC)
+        assert unserved(host, self.FOUND) == [*self.FOUND]
 
 
 class TestASurveyor:

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from cloud.errors import CumuletError
 from networks.host import census as network_census
-from networks.host import nics, plan, processes
+from networks.host import nics, plan
 from networks.spec import NetworkSpec
 from vms.drift import claims, things
 from vms.drift.spec import (
@@ -29,8 +29,7 @@ from vms.drift.spec import (
     Kind,
     Thing,
 )
-from vms.host import documents, files, netstore, store, user_census
-from vms.host.command import BINARY
+from vms.host import documents, files, netstore, qemu, store, user_census
 from vms.host.host import Host
 from vms.host.leftovers import wanted_taps
 from vms.host.paths import number_of, server_of
@@ -148,19 +147,13 @@ def _on_disk(host: Host) -> Iterator[Thing]:
 
 
 def _processes(host: Host) -> Iterator[Thing]:
-    """Every QEMU that works in this host's directories, twice if there are two of a server."""
+    """Twice if there are two of a server."""
     counted: Counter[str] = Counter()
-    place = f"{host.paths.run}/"
-    for pid, words in sorted(processes.running(BINARY).items()):
-        pidfile = _after(words, "-pidfile")
-        uuid = _after(words, "-uuid")
-        if not pidfile.startswith(place) or not uuid:
-            continue
-        vm_id = number_of(pidfile.removeprefix(place).partition("/")[0])
-        counted[uuid] += 1
-        thing = things.process(vm_id, uuid)
-        again = counted[uuid] > 1
-        yield structs.replace(thing, name=f"{uuid} again, as {pid}") if again else thing
+    for one in qemu.running(host.paths):
+        counted[one.uuid] += 1
+        thing = things.process(one.vm_id, one.uuid)
+        again = counted[one.uuid] > 1
+        yield structs.replace(thing, name=f"{one.uuid} again, as {one.pid}") if again else thing
 
 
 def _network(host: Host) -> Iterator[Thing]:
@@ -231,11 +224,6 @@ def _next_seq(host: Host) -> int:
         seq = max(before + 1, int(time.time() * 1000))
         files.write(last, b"%d" % seq)
     return seq
-
-
-def _after(words: tuple[str, ...], option: str) -> str:
-    at = words.index(option) + 1 if option in words else len(words)
-    return words[at] if at < len(words) else ""
 
 
 def _fit(thing: Thing) -> Thing:
