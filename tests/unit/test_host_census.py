@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,10 @@ from networks.host.leftovers import Leftover
 from tests.documents import HOST_UUID, SPEC, VM_UUID
 from tests.unit.test_private_plan import NETWORK
 from vms.drift.spec import HostInventory, Kind
-from vms.host import census, netstore, store
+from vms.host import census, monitor, netstore, store
 from vms.host.host import Host
 from vms.host.leftovers import unserved
+from vms.host.outbox import BROKER
 from vms.host.paths import HostPaths
 from vms.host.surveyor import Surveyor
 
@@ -113,6 +116,33 @@ class TestWhatIsLeftOver:
         self.running(host, monkeypatch)
         store.accept(host, SPEC)
         assert unserved(host, self.FOUND) == [*self.FOUND]
+
+
+def test_a_monitor_goes_on_once_its_disk_is_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = host.paths.vms.with_name("away")
+    told: list[HostInventory] = []
+    monkeypatch.setattr(monitor, "SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr(monitor.bridging, "prepare", lambda _: None)
+    outbox = replace(BROKER, inventory=lambda one: not told.append(one))
+
+    async def sweep() -> None:
+        task = asyncio.create_task(monitor.Monitor(host, outbox)._sweep())
+        await until(lambda: told)
+        host.paths.vms.rename(away)
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        away.rename(host.paths.vms)
+        (host.paths.vms / "news").mkdir()
+        await until(lambda: named(told[-1], Kind.DIRECTORY) == ["news"])
+        task.cancel()
+
+    async def until(met: Callable[[], object]) -> None:
+        while not met():
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(sweep(), 10))
 
 
 class TestASurveyor:

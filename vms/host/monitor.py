@@ -8,6 +8,7 @@ elsewhere. Blocking work runs in threads, so one VM that hangs holds up no other
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import time
 from collections.abc import Coroutine
@@ -129,18 +130,22 @@ class Monitor:
 
     async def _sweep(self) -> None:
         """The guarantee: what no event and no message brought about comes at last."""
-        rounds = 0
-        while True:
-            await asyncio.to_thread(bridging.prepare, self._host)
-            if rounds % _TELL_ALL_EVERY == 0:
-                await self._tell_all()
-            else:
-                await self._networks.look_at_all(insist=False)
-                await self._look_at_all()
-            await asyncio.to_thread(self._leftovers.sweep)
-            await asyncio.to_thread(self._surveyor.sweep)
-            rounds += 1
+        for rounds in itertools.count():
+            try:
+                await self._sweep_once(tell_all=rounds % _TELL_ALL_EVERY == 0)
+            except (CumuletError, OSError):
+                log.exception("sweep broken off")
             await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _sweep_once(self, *, tell_all: bool) -> None:
+        await asyncio.to_thread(bridging.prepare, self._host)
+        if tell_all:
+            await self._tell_all()
+        else:
+            await self._networks.look_at_all(insist=False)
+            await self._look_at_all()
+        await asyncio.to_thread(self._leftovers.sweep)
+        await asyncio.to_thread(self._surveyor.sweep)
 
     async def _tell_all(self) -> None:
         """Tell what is new, and in one report for all others that they are as they were."""

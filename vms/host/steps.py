@@ -30,7 +30,7 @@ from vms.host import (
 )
 from vms.host.command import command
 from vms.host.host import Host
-from vms.host.memory import CRASHES_IN_A_ROW, GUEST_PATIENCE_SECONDS, VmMemory
+from vms.host.memory import CRASHES_IN_A_ROW, VmMemory, is_patient
 from vms.host.observe import frames
 from vms.host.paths import VmPaths
 from vms.host.plan import REBOOT_SECONDS, Step
@@ -104,7 +104,7 @@ class Steps:
         heard = frames(self._host, self._spec) > memory.guest_frames
         if heard:
             self._note_guest(memory.guest_since, now)
-        if heard or now - memory.guest_since > GUEST_PATIENCE_SECONDS:
+        if heard or not is_patient(memory.guest_since, now):
             self.memory = structs.replace(self.memory, guest_since=0.0)
 
     def _take(self, step: Step) -> None:
