@@ -51,7 +51,7 @@ def converge(
                     return False
                 paths.kick.unlink(missing_ok=True)
                 report = _round(host, paths, insist=insist, counters=counters)
-                if report is None and not paths.state.exists():
+                if report is None and store.clear_away(paths):
                     paths.unsent.unlink(missing_ok=True)
                     paths.lock.unlink()
             if report:
@@ -66,7 +66,6 @@ def _round(host: Host, paths: VmPaths, *, insist: bool, counters: bool) -> VmRep
     """One look at the VM and what follows from it; the report that is due, if one is."""
     wanted = store.wanted(paths)
     if wanted is None:
-        store.clear(paths)
         return None
     before = store.memory(paths, wanted)
     memory = _heard(before, wanted.generation, delivered=not paths.unsent.exists())
@@ -81,8 +80,7 @@ def _round(host: Host, paths: VmPaths, *, insist: bool, counters: bool) -> VmRep
     accepted = store.accepted_at(paths)
     report = structs.replace(report, accepted_at=accepted, steps=after.steps, cause=cause)
     if insist or paths.unsent.exists() or _has_news(report, memory.told, counters=counters):
-        # Larger than any before, even if what was remembered is lost.
-        report = structs.replace(report, seq=max(memory.seq + 1, int(time.time() * 1000)))
+        report = structs.replace(report, seq=memory.next_seq(time.time()))
         paths.unsent.touch()  # before it counts as told: a crash from here on loses no report
         _remember(paths, structs.replace(after, seq=report.seq, told=report))
         return report

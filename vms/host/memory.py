@@ -57,6 +57,10 @@ class VmMemory(Struct, frozen=True, omit_defaults=True):
     provisioned: bool = False
     version: Version = WIRE_VERSION
 
+    def next_seq(self, now: float) -> int:
+        """Of a report: larger than any before, even if what was remembered is lost."""
+        return max(self.seq + 1, int(now * 1000))
+
     @classmethod
     def lost(cls, spec: VmSpec) -> VmMemory:
         """What is assumed where nothing can be read.

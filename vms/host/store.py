@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 Wanted = VmSpec | VmRemoval
 
+# Files among the locks that are of one VM, by what follows its number.
+_TRACES = ("vm", "documents", "kick")
+
 
 class Removed(Refused):
     """The VM was removed from this host, for ever."""
@@ -134,21 +137,29 @@ def forget(paths: VmPaths) -> None:
         paths.store_lock.unlink()
 
 
-def clear(paths: VmPaths) -> None:
-    """Drop what a crash or a full disk left of a VM without any document; the caller has its lock.
+def clear_away(paths: VmPaths) -> bool:
+    """Whether no document is here; what a crash or a full disk left of such a VM goes for good.
 
-    Anything but the host's own files is data, which stays where it is.
+    But only the host's own files: whatever else is in its directory is data, and stays.
     """
-    if not paths.state.exists():
-        return
+    if paths.removal.exists() or paths.spec.exists():
+        return False
     with files.locked(paths.store_lock):
-        left = set(paths.state.iterdir())
-        drafts = map(files.draft, (paths.spec, paths.removal, paths.memory))
-        if _newest(paths) is None and left <= {paths.memory, *drafts}:
-            for path in left:
-                path.unlink()
-            _drop_directory(paths)
-            paths.store_lock.unlink()
+        if paths.removal.exists() or paths.spec.exists():
+            return False
+        if paths.state.exists():
+            _clear(paths)
+        paths.store_lock.unlink()
+    return True
+
+
+def _clear(paths: VmPaths) -> None:
+    left = set(paths.state.iterdir())
+    drafts = map(files.draft, (paths.spec, paths.removal, paths.memory))
+    if left <= {paths.memory, *drafts}:
+        for path in left:
+            path.unlink()
+        _drop_directory(paths)
 
 
 def _drop_directory(paths: VmPaths) -> None:
@@ -160,6 +171,13 @@ def vm_ids(host: Host) -> list[int]:
     """Every VM that the host has documents of."""
     numbers = (number_of(path.name) for path in host.paths.vms.iterdir())
     return sorted(number for number in numbers if number is not None)
+
+
+def half_forgotten_ids(host: Host) -> list[int]:
+    """VMs that are gone, and of which a crash has left a lock or a mark."""
+    traces = (path.name.partition(".") for path in host.paths.locks.iterdir())
+    ids = {number_of(name) for name, _, kind in traces if kind in _TRACES}
+    return sorted(one for one in ids - {*vm_ids(host)} if one is not None)
 
 
 def _check_alive(host: Host, spec: VmSpec) -> None:
