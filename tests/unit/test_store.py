@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ from msgspec import Struct
 from cloud.hostconfig import HostConfig
 from cloud.wire import WIRE_VERSION, encode
 from tests.documents import HOST_UUID, SPEC, a_removal, a_spec
-from vms.host import bell, documents, files, removal, store
+from vms.host import bell, documents, files, inbox, removal, store
 from vms.host.converge import converge
 from vms.host.host import Host
 from vms.host.memory import VmMemory
 from vms.host.paths import HostPaths
-from vms.host.plan import Step, restart_wanted
+from vms.host.plan import Guest, Step, restart_wanted
 from vms.host.steps import Steps
+from vms.spec import VmReport
 
 OTHER_UUID = "22222222-2222-3333-4444-555555555555"
 
@@ -222,6 +225,24 @@ def test_a_disk_that_was_made_once_is_lost_even_if_nobody_remembers(host: Host) 
     assert failure is not None
     assert failure.code == "disk_lost"
     assert not paths.disk(0).exists()
+
+
+def test_that_there_was_no_room_for_a_document_is_heard_though_the_clock_was_set_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store.accept(host, SPEC)
+    tomorrow = int((time.time() + 86400) * 1000)
+    store.remember(host.paths.vm(7), VmMemory(seq=tomorrow))
+    monkeypatch.setattr(store, "accept", full)
+    monkeypatch.setattr(inbox, "guest", lambda *_: Guest.ABSENT)
+    sent: list[VmReport] = []
+    inbox.ensure(host, a_spec(generation=4), lambda report: not sent.append(report))
+    (report,) = sent
+    assert report.failure is not None
+    assert (report.failure.code, report.seq) == ("host_disk_full", tomorrow + 1)
 
 
 class Crash(BaseException):
