@@ -56,7 +56,7 @@ def test_a_disk(host: Host, named_unwritten: list[str], monkeypatch: pytest.Monk
     def qemu_img(argv: list[Any], **_: Any) -> None:
         Path(argv[-2]).write_bytes(b"QFI\xfb")
 
-    monkeypatch.setattr(disks.shell, "run", qemu_img)
+    monkeypatch.setattr("vms.host.disks.shell.run", qemu_img)
     disks.ensure_disks(host, SPEC, host.paths.vm(7), 1000)
     assert host.paths.vm(7).disk(0).exists()
     assert named_unwritten == []

@@ -53,7 +53,7 @@ def test_its_number_grows_even_if_the_clock_was_set_back(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = census.look(host).seq
-    monkeypatch.setattr(census.time, "time", lambda: 5.0)
+    monkeypatch.setattr("vms.host.census.time.time", lambda: 5.0)
     assert census.look(host).seq == before + 1
 
 
@@ -124,7 +124,7 @@ def test_a_monitor_goes_on_once_its_disk_is_back(
     away = host.paths.vms.with_name("away")
     told: list[HostInventory] = []
     monkeypatch.setattr(monitor, "SWEEP_SECONDS", 0.01)
-    monkeypatch.setattr(monitor.bridging, "prepare", lambda _: None)
+    monkeypatch.setattr("vms.host.bridging.prepare", lambda _: None)
     outbox = replace(BROKER, inventory=lambda one: not told.append(one))
 
     async def sweep() -> None:
