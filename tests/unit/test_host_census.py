@@ -125,7 +125,12 @@ def test_a_monitor_goes_on_once_its_disk_is_back(
     told: list[HostInventory] = []
     monkeypatch.setattr(monitor, "SWEEP_SECONDS", 0.01)
     monkeypatch.setattr("vms.host.bridging.prepare", lambda _: None)
-    outbox = replace(BROKER, inventory=lambda one: not told.append(one))
+
+    def tell(inventory: HostInventory) -> bool:
+        told.append(inventory)
+        return True
+
+    outbox = replace(BROKER, inventory=tell)
 
     async def sweep() -> None:
         task = asyncio.create_task(monitor.Monitor(host, outbox)._sweep())

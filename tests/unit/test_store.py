@@ -239,7 +239,12 @@ def test_that_there_was_no_room_for_a_document_is_heard_though_the_clock_was_set
     monkeypatch.setattr(store, "accept", full)
     monkeypatch.setattr(inbox, "guest", lambda *_: Guest.ABSENT)
     sent: list[VmReport] = []
-    inbox.ensure(host, a_spec(generation=4), lambda report: not sent.append(report))
+
+    def send(report: VmReport) -> bool:
+        sent.append(report)
+        return True
+
+    inbox.ensure(host, a_spec(generation=4), send)
     (report,) = sent
     assert report.failure is not None
     assert (report.failure.code, report.seq) == ("host_disk_full", tomorrow + 1)
