@@ -14,7 +14,8 @@ from networks.host.nics import Surroundings
 from networks.spec import Presence
 from tests.documents import SPEC
 from tests.host.world import World, until
-from vms.host import store
+from vms.drift.spec import StrayRemoval, StraySpec
+from vms.host import store, strays
 from vms.host.leftovers import Leftovers
 from vms.spec import PowerGoal
 
@@ -125,3 +126,19 @@ def test_leftovers_are_told_with_the_heartbeat(world: World) -> None:
             seconds=20,
         )
     assert world.heartbeats[-1].leftovers == ("interface tap-mine (not ours)",)
+
+
+def test_a_guest_that_runs_keeps_its_links_though_its_directory_was_lost(world: World) -> None:
+    spec = world.spec(nics=(NIC,))
+    assert world.ensure(spec).converged
+    directory = world.host.paths.vm(spec.vm_id).state
+    lost = directory.with_name("lost")
+    directory.rename(lost)
+    leftovers = Leftovers(world.host)
+    for _ in range(3):
+        leftovers.sweep()
+        assert "interface cu7-0" in leftovers.told
+    removal = StrayRemoval(world.host.uuid, (StraySpec("interface", "cu7-0"),))
+    assert strays.remove(world.host, removal) == []
+    lost.rename(directory)
+    assert nics.presence(world.host.taps(spec), world.host.surroundings) is Presence.ALL

@@ -8,8 +8,10 @@ from tests.documents import SPEC, a_spec
 from vms.host.memory import (
     CRASH_PAUSE_SECONDS,
     CRASHES_IN_A_ROW,
+    GUEST_PATIENCE_SECONDS,
     QUICK_CRASH_SECONDS,
     VmMemory,
+    is_patient,
 )
 
 BOOT = "boot-1"
@@ -58,3 +60,23 @@ def test_a_fresh_start_fulfils_every_reset_and_reboot() -> None:
     spec = a_spec(reset_serial=4, reboot_serial=2)
     memory = VmMemory().starting(spec, BOOT, NOW)
     assert (memory.reset_serial, memory.reboot_serial, memory.settled) == (4, 2, 3)
+
+
+def test_the_button_is_counted_from_when_it_was_first_pressed() -> None:
+    memory = VmMemory().button_pressed(SPEC, NOW).button_pressed(SPEC, NOW + 3)
+    assert (memory.pressed_since, memory.pressed_at) == (NOW, NOW + 3)
+
+
+def test_a_clock_that_was_set_back_does_not_put_off_the_end_of_a_reboot_by_an_hour() -> None:
+    memory = VmMemory().button_pressed(SPEC, NOW).button_pressed(SPEC, NOW - 3600)
+    assert memory.pressed_since == NOW - 3600
+
+
+@pytest.mark.parametrize(
+    ("passed", "patient"),
+    [(0, True), (GUEST_PATIENCE_SECONDS - 1, True), (GUEST_PATIENCE_SECONDS, False), (-1, False)],
+)
+def test_a_guest_is_not_listened_for_longer_because_a_clock_was_set_back(
+    passed: float, patient: bool
+) -> None:
+    assert is_patient(NOW, NOW + passed) is patient

@@ -80,3 +80,16 @@ def test_a_damaged_document_is_not_taken_for_none(paths: HostPaths) -> None:
     paths.network(5).write_text("{")
     with pytest.raises(DamagedStore, match=r"5\.json"):
         netstore.wanted(paths, 5)
+
+
+def test_a_network_whose_document_is_damaged_can_be_removed_and_come_back(
+    paths: HostPaths,
+) -> None:
+    netstore.accept(paths, spec(5))
+    paths.network(5).write_text("{")
+    with pytest.raises(DamagedStore):
+        netstore.accept(paths, spec(6))
+    netstore.accept(paths, removal(6))
+    assert netstore.wanted(paths, 5) == removal(6)
+    netstore.accept(paths, spec(7))
+    assert netstore.specs(paths) == [spec(7)]

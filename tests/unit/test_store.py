@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ from msgspec import Struct
 from cloud.hostconfig import HostConfig
 from cloud.wire import WIRE_VERSION, encode
 from tests.documents import HOST_UUID, SPEC, a_removal, a_spec
-from vms.host import documents, files, removal, store
+from vms.host import bell, documents, files, inbox, removal, store
+from vms.host.converge import converge
 from vms.host.host import Host
 from vms.host.memory import VmMemory
 from vms.host.paths import HostPaths
-from vms.host.plan import restart_wanted
+from vms.host.plan import Guest, Step, restart_wanted
+from vms.host.steps import Steps
+from vms.spec import VmReport
 
 OTHER_UUID = "22222222-2222-3333-4444-555555555555"
 
@@ -24,7 +29,7 @@ OTHER_UUID = "22222222-2222-3333-4444-555555555555"
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     paths = HostPaths(tmp_path / "state", tmp_path / "run")
-    for directory in (paths.vms, paths.tombstones, paths.locks):
+    for directory in (paths.vms, paths.tombstones, paths.locks, paths.unsent):
         directory.mkdir(parents=True)
     config = HostConfig("h1", "amqp://", paths.state, paths.run)
     return Host(config, paths, HOST_UUID, "boot-1", owner=None)
@@ -167,6 +172,100 @@ def test_a_removal_that_comes_again_while_files_go_is_stored_all_the_same(host: 
     (_, remove_files) = next(s for s in removal.steps(host, a_removal(), paths) if s[0] == "disk")
     remove_files()
     assert sorted(paths.state.iterdir()) == [half, paths.removal]
+
+
+class TestACrash:
+    """Leaves nothing of a server that nobody would ever take away again."""
+
+    @pytest.fixture(autouse=True)
+    def without_a_monitor(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bell, "ring", lambda *_: None)
+
+    def test_while_the_last_traces_go_leaves_what_says_that_they_must(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.accept_removal(host, a_removal())
+        paths = host.paths.vm(7)
+        store.remember(paths, VmMemory(seq=9))
+        crash(monkeypatch, Path, "unlink", after=1)
+        with pytest.raises(Crash):
+            store.forget(paths)
+        monkeypatch.undo()
+        assert store.wanted(paths) == a_removal()
+        store.forget(paths)
+        assert not paths.state.exists()
+
+    @pytest.mark.parametrize("left", [[], ["state.json"], [".spec.json.new", ".state.json.new"]])
+    def test_of_which_no_document_is_left_is_cleared_away(
+        self, host: Host, left: list[str]
+    ) -> None:
+        paths = host.paths.vm(7)
+        paths.state.mkdir()
+        for name in left:
+            (paths.state / name).touch()
+        converge(host, 7, lambda _: True)
+        assert not paths.state.exists()
+        assert list(host.paths.locks.iterdir()) == []
+
+    @pytest.mark.parametrize("data", ["disk-0.qcow2", "seed.iso", "notes"])
+    def test_never_costs_data(self, host: Host, data: str) -> None:
+        paths = host.paths.vm(7)
+        paths.state.mkdir()
+        (paths.state / data).touch()
+        paths.memory.write_text("{}")
+        converge(host, 7, lambda _: True)
+        assert sorted(path.name for path in paths.state.iterdir()) == sorted([data, "state.json"])
+
+
+def test_a_disk_that_was_made_once_is_lost_even_if_nobody_remembers(host: Host) -> None:
+    store.accept(host, SPEC)
+    paths = host.paths.vm(7)
+    paths.seed.touch()  # it is made after the disks
+    failure = Steps(host, SPEC, VmMemory()).take(Step.PROVISION)
+    assert failure is not None
+    assert failure.code == "disk_lost"
+    assert not paths.disk(0).exists()
+
+
+def test_that_there_was_no_room_for_a_document_is_heard_though_the_clock_was_set_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store.accept(host, SPEC)
+    tomorrow = int((time.time() + 86400) * 1000)
+    store.remember(host.paths.vm(7), VmMemory(seq=tomorrow))
+    monkeypatch.setattr(store, "accept", full)
+    monkeypatch.setattr(inbox, "guest", lambda *_: Guest.ABSENT)
+    sent: list[VmReport] = []
+
+    def send(report: VmReport) -> bool:
+        sent.append(report)
+        return True
+
+    inbox.ensure(host, a_spec(generation=4), send)
+    (report,) = sent
+    assert report.failure is not None
+    assert (report.failure.code, report.seq) == ("host_disk_full", tomorrow + 1)
+
+
+class Crash(BaseException):
+    """The process is killed."""
+
+
+def crash(monkeypatch: pytest.MonkeyPatch, kind: type, name: str, *, after: int) -> None:
+    """Let a method of `kind` be the last thing that is done, after so many calls."""
+    really, calls = getattr(kind, name), 0
+
+    def once_more(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        if calls == after:
+            raise Crash
+        calls += 1
+        return really(*arguments, **named)
+
+    monkeypatch.setattr(kind, name, once_more)
 
 
 class TestAnotherRelease:

@@ -30,12 +30,14 @@ from cloud.wire import (
 )
 from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
 from vms import compatibility
+from vms.drift.spec import HostInventory, InventoryRequest, StrayRemoval
 from vms.host.refusals import refusal
 from vms.placement import Candidate, Demand, place
 from vms.spec import (
     HostReport,
     ImageFetch,
     ImageReport,
+    UnchangedReport,
     UsageReport,
     VmRemoval,
     VmReport,
@@ -54,7 +56,21 @@ DOCUMENTS: dict[str, type[Struct]] = {
     "image_report": ImageReport,
     "usage_report": UsageReport,
     "network_report": NetworkReport,
+    "unchanged_report": UnchangedReport,
+    "host_inventory": HostInventory,
+    "inventory_request": InventoryRequest,
+    "stray_removal": StrayRemoval,
 }
+TO_HOSTS = [
+    "vm_spec",
+    "vm_removal",
+    "image_fetch",
+    "network_spec",
+    "network_removal",
+    "inventory_request",
+    "stray_removal",
+]
+FROM_HOSTS = sorted(DOCUMENTS.keys() - set(TO_HOSTS))
 FOR_EVER: dict[str, type[Struct]] = {"introduction": Introduction, "refusal": Refusal}
 VERSIONS = [int(path.name.removeprefix("wire-")) for path in sorted(GOLDEN.glob("wire-*"))]
 HOST_UUID = "99999999-8888-7777-6666-555555555555"
@@ -173,7 +189,7 @@ def tampered(draw: st.DrawFn, name: str) -> Any:
     return document
 
 
-@pytest.mark.parametrize("name", ["vm_spec", "vm_removal", "image_fetch", "network_spec"])
+@pytest.mark.parametrize("name", TO_HOSTS)
 @given(data=st.data())
 def test_nothing_that_a_host_is_told_is_overlooked_or_taken_for_something_else(
     name: str, data: st.DataObject
@@ -186,7 +202,7 @@ def test_nothing_that_a_host_is_told_is_overlooked_or_taken_for_something_else(
     assert says(document, spelled(read))
 
 
-@pytest.mark.parametrize("name", ["vm_report", "host_report", "network_report", "usage_report"])
+@pytest.mark.parametrize("name", FROM_HOSTS)
 @given(data=st.data())
 def test_whatever_a_host_says_is_read_or_refused(name: str, data: st.DataObject) -> None:
     try:

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from cloud.errors import CumuletError
 from networks.host import census as network_census
-from networks.host import nics, plan, processes
+from networks.host import nics, plan
 from networks.spec import NetworkSpec
 from vms.drift import claims, things
 from vms.drift.spec import (
@@ -29,11 +29,10 @@ from vms.drift.spec import (
     Kind,
     Thing,
 )
-from vms.host import documents, files, netstore, store, user_census
-from vms.host.command import BINARY
+from vms.host import documents, files, netstore, qemu, store, user_census
 from vms.host.host import Host
 from vms.host.leftovers import wanted_taps
-from vms.host.paths import server_of
+from vms.host.paths import number_of, server_of
 from vms.spec import VmSpec
 
 log = structlog.get_logger(__name__)
@@ -106,7 +105,9 @@ def _held(host: Host) -> tuple[list[HeldServer], list[HeldNetwork], list[Thing]]
             held = HeldServer(vm_id, wanted.uuid, wanted.generation, here)
             servers.append(_with_claims(held, wanted) if isinstance(wanted, VmSpec) else held)
     for network_id in netstore.network_ids(host.paths):
-        told = netstore.wanted(host.paths, network_id)
+        told = None
+        with suppress(documents.DamagedStore):  # whoever makes the network says so
+            told = netstore.wanted(host.paths, network_id)
         if told:
             here = isinstance(told, NetworkSpec)
             networks.append(HeldNetwork(network_id, told.generation, here))
@@ -128,11 +129,11 @@ def _with_claims(held: HeldServer, spec: VmSpec) -> HeldServer:
 
 def _on_disk(host: Host) -> Iterator[Thing]:
     for entry in sorted(host.paths.vms.iterdir()):
-        if not (entry.name.isdigit() and entry.name == str(int(entry.name))):
+        vm_id = number_of(entry.name)
+        if vm_id is None:
             yield Thing(Kind.DIRECTORY, entry.name)
             continue
-        paths = host.paths.vm(int(entry.name))
-        vm_id = paths.vm_id
+        paths = host.paths.vm(vm_id)
         try:
             wanted = store.wanted(paths)
         except documents.DamagedStore:
@@ -146,19 +147,13 @@ def _on_disk(host: Host) -> Iterator[Thing]:
 
 
 def _processes(host: Host) -> Iterator[Thing]:
-    """Every QEMU that works in this host's directories, twice if there are two of a server."""
+    """Twice if there are two of a server."""
     counted: Counter[str] = Counter()
-    place = f"{host.paths.run}/"
-    for pid, words in sorted(processes.running(BINARY).items()):
-        pidfile = _after(words, "-pidfile")
-        uuid = _after(words, "-uuid")
-        if not pidfile.startswith(place) or not uuid:
-            continue
-        number = pidfile.removeprefix(place).partition("/")[0]
-        counted[uuid] += 1
-        thing = things.process(int(number) if number.isdigit() else None, uuid)
-        again = counted[uuid] > 1
-        yield structs.replace(thing, name=f"{uuid} again, as {pid}") if again else thing
+    for one in qemu.running(host.paths):
+        counted[one.uuid] += 1
+        thing = things.process(one.vm_id, one.uuid)
+        again = counted[one.uuid] > 1
+        yield structs.replace(thing, name=f"{one.uuid} again, as {one.pid}") if again else thing
 
 
 def _network(host: Host) -> Iterator[Thing]:
@@ -224,16 +219,11 @@ def _next_seq(host: Host) -> int:
     last = host.paths.inventory_seq
     with files.locked(host.paths.locks / "inventory"):
         before = 0
-        with suppress(FileNotFoundError, ValueError):  # the clock is as good where it is damaged
-            before = int(last.read_text())
+        with suppress(FileNotFoundError, ValueError):  # one that is damaged leaves the clock
+            before = int(last.read_bytes())
         seq = max(before + 1, int(time.time() * 1000))
-        files.write(last, str(seq).encode())
+        files.write(last, b"%d" % seq)
     return seq
-
-
-def _after(words: tuple[str, ...], option: str) -> str:
-    at = words.index(option) + 1 if option in words else len(words)
-    return words[at] if at < len(words) else ""
 
 
 def _fit(thing: Thing) -> Thing:

@@ -80,8 +80,7 @@ def _round(host: Host, paths: VmPaths, *, insist: bool, counters: bool) -> VmRep
     accepted = store.accepted_at(paths)
     report = structs.replace(report, accepted_at=accepted, steps=after.steps, cause=cause)
     if insist or paths.unsent.exists() or _has_news(report, memory.told, counters=counters):
-        # Larger than any before, even if what was remembered is lost.
-        report = structs.replace(report, seq=max(memory.seq + 1, int(time.time() * 1000)))
+        report = structs.replace(report, seq=memory.next_seq(time.time()))
         paths.unsent.touch()  # before it counts as told: a crash from here on loses no report
         _remember(paths, structs.replace(after, seq=report.seq, told=report))
         return report

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from cloud import shell
 from cloud.errors import CumuletError
+from vms.host import files
 from vms.host.host import Host
 from vms.host.paths import VmPaths
 from vms.spec import DiskSpec, VmSpec
@@ -59,4 +60,6 @@ def _create(host: Host, spec: VmSpec, paths: VmPaths, disk: DiskSpec, image_byte
         size = max(size, image_bytes)
     shell.run([*command, str(draft), str(size)], timeout=_SECONDS)
     host.give(draft, 0o600)
+    files.sync(draft)
     draft.rename(path)
+    files.sync_directory(path.parent)

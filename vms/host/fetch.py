@@ -102,6 +102,7 @@ def _obtain(paths: HostPaths, image: ImageSpec, file: FileSpec, user: str | None
         part.replace(draft)
         if file == image.disk:
             imagecheck.check_disk(draft, image.format, user)
+        files.sync(draft)
         draft.replace(paths.image(file.sha256))
         files.sync_directory(paths.images)
     finally:

@@ -55,6 +55,18 @@ def failure(what: str, error: OSError) -> Failure:
     return Failure("host_io_failed", f"the host could not {what}: {error}", True, what)
 
 
+def sync(path: Path) -> None:
+    """Make the content of a file that a tool has written survive a power failure.
+
+    Before the file is renamed: a name may be on the disk before what it names.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_directory(path: Path) -> None:
     """Make names that were added to or taken from a directory survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -112,14 +112,15 @@ def _not_stored(host: Host, document: VmSpec | VmRemoval, error: OSError) -> VmR
     """Why nothing follows from the document. What is there goes on; control sends it again."""
     failure = files.failure("store the server's document", error)
     log.error("document not stored", code=failure.code, reason=failure.message)
+    paths = host.paths.vm(document.vm_id)
     return VmReport(
         vm_id=document.vm_id,
         uuid=document.uuid,
         host_uuid=host.uuid,
         generation=document.generation,
-        seq=int(time.time() * 1000),
+        seq=store.memory(paths).next_seq(time.time()),
         present=True,
-        power=guest(document.uuid, host.paths.vm(document.vm_id)).power,
+        power=guest(document.uuid, paths).power,
         converged=False,
         boot_id=host.boot_id,
         at=time.time(),

@@ -89,8 +89,8 @@ class Networks:
     def _converge(self, network_id: int) -> NetworkReport | None:
         try:
             report = networks.converge(self._host, network_id)
-        except CumuletError as error:
-            log.error("network not seen to", network=network_id, reason=error.message)
+        except (CumuletError, OSError) as error:
+            log.error("network not seen to", network=network_id, reason=str(error))
             return None
         # Whose wish it was stands in the document only as long as it is new to control.
         return structs.replace(report, cause=None) if report else None

@@ -6,14 +6,17 @@ meanwhile is none. The rest is told to control, for people to look at.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 
 from cloud.errors import CumuletError
 from networks.host import leftovers
-from networks.host.leftovers import Leftover
+from networks.host.leftovers import Kind, Leftover
 from networks.host.links import Tap
-from vms.host import store
+from vms.host import qemu, store
 from vms.host.host import Host
+from vms.host.paths import server_of
 from vms.spec import MOST_LEFTOVERS
 
 log = structlog.get_logger(__name__)
@@ -44,12 +47,24 @@ class Leftovers:
             for one in found - self._before:
                 log.warning("left over", what=str(one))
             again = [one for one in found & self._before if one.ours]
+            again = unserved(self._host, again) if again else []
             if again:
                 leftovers.remove(again, around)
                 log.warning("leftovers removed", what=[str(one) for one in again])
             self._before = found - frozenset(again)
-        except CumuletError as error:
-            log.warning("leftovers not looked for", reason=error.message)
+        except (CumuletError, OSError) as error:
+            log.warning("leftovers not looked for", reason=str(error))
+
+
+def unserved(host: Host, found: Sequence[Leftover]) -> list[Leftover]:
+    """Without what a QEMU may need that runs though its document is gone, as its directory was."""
+    orphans = {one.vm_id for one in qemu.running(host.paths)} - {None, *store.vm_ids(host)}
+    return [
+        one
+        for one in found
+        # Whose an answer on the uplink is, its name does not say.
+        if not orphans or (one.kind is not Kind.PROXY and server_of(one.name) not in orphans)
+    ]
 
 
 def wanted_taps(host: Host) -> list[Tap]:

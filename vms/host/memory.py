@@ -16,6 +16,14 @@ CRASH_PAUSE_SECONDS = 60.0
 GUEST_PATIENCE_SECONDS = 180.0
 
 
+def is_patient(since: float, now: float) -> bool:
+    """Whether a guest that was started at `since` may still be waited for; Unix seconds.
+
+    A clock that was set back ends it: nobody knows how long it has been.
+    """
+    return 0 <= now - since < GUEST_PATIENCE_SECONDS
+
+
 class VmMemory(Struct, frozen=True, omit_defaults=True):
     """Stored as JSON; written only by the holder of the VM's converge lock.
 
@@ -49,6 +57,10 @@ class VmMemory(Struct, frozen=True, omit_defaults=True):
     provisioned: bool = False
     version: Version = WIRE_VERSION
 
+    def next_seq(self, now: float) -> int:
+        """Of a report: larger than any before, even if what was remembered is lost."""
+        return max(self.seq + 1, int(now * 1000))
+
     @classmethod
     def lost(cls, spec: VmSpec) -> VmMemory:
         """What is assumed where nothing can be read.
@@ -63,7 +75,8 @@ class VmMemory(Struct, frozen=True, omit_defaults=True):
         return structs.replace(self.restarted(spec), started_at=now, started_boot=boot_id)
 
     def button_pressed(self, spec: VmSpec, now: float) -> VmMemory:
-        since = self.pressed_since if self.pressed == spec.generation else now
+        again = self.pressed == spec.generation and self.pressed_since <= now
+        since = self.pressed_since if again else now  # anew where a clock was set back
         return structs.replace(self, pressed=spec.generation, pressed_since=since, pressed_at=now)
 
     def restarted(self, spec: VmSpec) -> VmMemory:

@@ -8,14 +8,14 @@ elsewhere. Blocking work runs in threads, so one VM that hangs holds up no other
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -34,6 +34,7 @@ from vms.host.keeping import Networks
 from vms.host.leftovers import Leftovers
 from vms.host.meter import USAGE_SECONDS, Meter, Sampler
 from vms.host.outbox import BROKER, Outbox
+from vms.host.paths import number_of
 from vms.host.plugs_keeping import Plugs
 from vms.host.qmp import QmpAbsent
 from vms.host.scrape import serving
@@ -111,8 +112,9 @@ class Monitor:
                     self._start(self._networks.look_at_all(insist=True))
                     self._start(self._look_at_all(insist=True))
                 elif sent:
-                    for vm_id in _names(self._host.paths.unsent.iterdir()):
-                        self._start(self._look(vm_id))
+                    for path in self._host.paths.unsent.iterdir():
+                        if (vm_id := number_of(path.name)) is not None:
+                            self._start(self._look(vm_id))
                 away = not sent
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
@@ -128,18 +130,22 @@ class Monitor:
 
     async def _sweep(self) -> None:
         """The guarantee: what no event and no message brought about comes at last."""
-        rounds = 0
-        while True:
-            await asyncio.to_thread(bridging.prepare, self._host)
-            if rounds % _TELL_ALL_EVERY == 0:
-                await self._tell_all()
-            else:
-                await self._networks.look_at_all(insist=False)
-                await self._look_at_all()
-            await asyncio.to_thread(self._leftovers.sweep)
-            await asyncio.to_thread(self._surveyor.sweep)
-            rounds += 1
+        for rounds in itertools.count():
+            try:
+                await self._sweep_once(tell_all=rounds % _TELL_ALL_EVERY == 0)
+            except (CumuletError, OSError):
+                log.exception("sweep broken off")
             await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _sweep_once(self, *, tell_all: bool) -> None:
+        await asyncio.to_thread(bridging.prepare, self._host)
+        if tell_all:
+            await self._tell_all()
+        else:
+            await self._networks.look_at_all(insist=False)
+            await self._look_at_all()
+        await asyncio.to_thread(self._leftovers.sweep)
+        await asyncio.to_thread(self._surveyor.sweep)
 
     async def _tell_all(self) -> None:
         """Tell what is new, and in one report for all others that they are as they were."""
@@ -275,10 +281,6 @@ def _complain(task: asyncio.Task[object]) -> None:
 
 def _problem(error: DamagedStore) -> Problem:
     return Problem(error.code, error.message[:PROBLEM_LENGTH])
-
-
-def _names(paths: Iterable[Path]) -> list[int]:
-    return [int(path.name) for path in paths if path.name.isdigit()]
 
 
 async def _run_until_told() -> None:

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 from networks.spec import NetworkRemoval, NetworkSpec, NicSpec
 from vms.host import documents, files
-from vms.host.documents import OldGeneration
-from vms.host.paths import HostPaths
+from vms.host.documents import DamagedStore, OldGeneration
+from vms.host.paths import HostPaths, number_of
 
 Wanted = NetworkSpec | NetworkRemoval
 
@@ -20,7 +20,7 @@ def accept(paths: HostPaths, document: Wanted) -> None:
     """Store what holds from now on. Raises OldGeneration or DamagedStore."""
     network_id = document.network_id
     with files.locked(paths.locks / f"{network_id}.network-documents"):
-        stored = wanted(paths, network_id)
+        stored = _stored(paths, document)
         if stored and _is_older(document, stored):
             raise OldGeneration(
                 f"network #{network_id}: generation {document.generation} came after"
@@ -56,7 +56,7 @@ def specs(paths: HostPaths) -> list[NetworkSpec]:
 def network_ids(paths: HostPaths) -> list[int]:
     """Every network that the host has been told of."""
     names = (path.name.partition(".")[0] for path in paths.networks.glob("[0-9]*.json"))
-    return sorted({int(name) for name in names if name.isdigit()})
+    return sorted({number for name in names if (number := number_of(name)) is not None})
 
 
 def network_of(paths: HostPaths, nic: NicSpec) -> NetworkSpec | None:
@@ -65,6 +65,16 @@ def network_of(paths: HostPaths, nic: NicSpec) -> NetworkSpec | None:
         return None
     found = wanted(paths, nic.network_id)
     return found if isinstance(found, NetworkSpec) else None
+
+
+def _stored(paths: HostPaths, document: Wanted) -> Wanted | None:
+    """What holds so far; what cannot be read can still be deleted."""
+    try:
+        return wanted(paths, document.network_id)
+    except DamagedStore:
+        if isinstance(document, NetworkSpec):
+            raise
+        return None
 
 
 def _is_older(document: Wanted, stored: Wanted) -> bool:

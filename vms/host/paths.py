@@ -303,6 +303,14 @@ def server_of(tap: str) -> int | None:
     return vm_id if vm_id < 2**53 else None
 
 
+def number_of(name: str) -> int | None:
+    """The row id that a file or directory is named by; None for a name that was never ours."""
+    if not (name.isascii() and name.isdigit() and len(name) <= 16) or name.startswith("0"):
+        return None
+    number = int(name)
+    return number if number < 2**53 else None
+
+
 def unit_name(uuid: str) -> str:
     """The systemd unit of a VM; by UUID, because several clouds may share one machine."""
     return f"cumulet-vm-{uuid}.service"

@@ -11,6 +11,7 @@ import select
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from typing import ClassVar
 
 from cloud import shell
 from cloud.errors import CumuletError
+from networks.host import processes
 from vms.host import files, qmp
+from vms.host.command import BINARY
 from vms.host.host import Host
-from vms.host.paths import VmPaths, unit_name
+from vms.host.paths import HostPaths, VmPaths, number_of, unit_name
 
 PROC = Path("/proc")
 START_SECONDS = 20.0
@@ -54,6 +57,15 @@ class Process:
     started: int
 
 
+@dataclass(frozen=True)
+class Running:
+    """A QEMU by its own arguments, which are proof of nothing. `vm_id`: whose directory it has."""
+
+    pid: int
+    uuid: str
+    vm_id: int | None
+
+
 def find(uuid: str, paths: VmPaths) -> Process | None:
     """The VM's QEMU. Looks at every process if the pid file does not lead to it."""
     if process := named(uuid, paths):
@@ -71,6 +83,21 @@ def named(uuid: str, paths: VmPaths) -> Process | None:
     except (OSError, ValueError):
         return None
     return _identify(pid, uuid)
+
+
+def running(paths: HostPaths) -> Iterator[Running]:
+    """Every QEMU that works in this host's directories, whether or not a document asks for it."""
+    place = f"{paths.run}/"
+    for pid, words in sorted(processes.running(BINARY).items()):
+        pidfile, uuid = (_after(words, option) for option in ("-pidfile", "-uuid"))
+        if pidfile.startswith(place) and uuid:
+            vm_id = number_of(pidfile.removeprefix(place).partition("/")[0])
+            yield Running(pid, uuid, vm_id)
+
+
+def _after(words: tuple[str, ...], option: str) -> str:
+    at = words.index(option) + 1 if option in words else len(words)
+    return words[at] if at < len(words) else ""
 
 
 def start(host: Host, uuid: str, paths: VmPaths, argv: list[str]) -> Process:

@@ -111,6 +111,8 @@ def write_seed(host: Host, spec: VmSpec, paths: VmPaths) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(iso(texts(spec)))
+        file.flush()
+        os.fsync(file.fileno())
     host.give(draft, 0o400)
     draft.rename(paths.seed)
 

@@ -30,7 +30,7 @@ from vms.host import (
 )
 from vms.host.command import command
 from vms.host.host import Host
-from vms.host.memory import CRASHES_IN_A_ROW, GUEST_PATIENCE_SECONDS, VmMemory
+from vms.host.memory import CRASHES_IN_A_ROW, VmMemory, is_patient
 from vms.host.observe import frames
 from vms.host.paths import VmPaths
 from vms.host.plan import REBOOT_SECONDS, Step
@@ -104,7 +104,7 @@ class Steps:
         heard = frames(self._host, self._spec) > memory.guest_frames
         if heard:
             self._note_guest(memory.guest_since, now)
-        if heard or now - memory.guest_since > GUEST_PATIENCE_SECONDS:
+        if heard or not is_patient(memory.guest_since, now):
             self.memory = structs.replace(self.memory, guest_since=0.0)
 
     def _take(self, step: Step) -> None:
@@ -146,7 +146,8 @@ class Steps:
             raise images.ImageUnusable(problem)
 
     def _provision(self) -> None:
-        if self.memory.had_disks(self._spec):
+        # The seed is made after them, so it proves them where memory is lost.
+        if self.memory.had_disks(self._spec) or self._paths.seed.exists():
             disks.require_disks(self._spec, self._paths)
         base = self._host.paths.image(self._spec.image.disk.sha256)
         disks.ensure_disks(self._host, self._spec, self._paths, imagecheck.virtual_bytes(base))

@@ -6,7 +6,6 @@ Everything is on the disk before it counts: a host that lost power refuses the s
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 
 import msgspec
@@ -17,7 +16,7 @@ from vms.host import documents, files
 from vms.host.documents import DamagedStore, OldGeneration, Refused
 from vms.host.host import Host
 from vms.host.memory import VmMemory
-from vms.host.paths import VmPaths
+from vms.host.paths import VmPaths, number_of
 from vms.spec import VmRemoval, VmSpec
 
 log = structlog.get_logger(__name__)
@@ -125,39 +124,60 @@ def _remembered(paths: VmPaths) -> VmMemory:
 
 
 def forget(paths: VmPaths) -> None:
-    """Drop the last traces of a removed VM but its tombstone; the caller holds its lock."""
+    """Drop the last traces of a removed VM but its tombstone; the caller holds its lock.
+
+    What says that it must be gone goes last: a crash on the way leaves the same to do.
+    """
     with files.locked(paths.store_lock):
         if paths.removal.exists():
-            shutil.rmtree(paths.state)
-            files.sync_directory(paths.host.vms)
+            for path in {*paths.state.iterdir()} - {paths.removal}:
+                path.unlink()
+            paths.removal.unlink()
+            _drop_directory(paths)
         paths.store_lock.unlink()
 
 
 def clear_away(paths: VmPaths) -> bool:
-    """Whether no document is here; what is left of a VM that was being forgotten goes for good.
+    """Whether no document is here; what a crash or a full disk left of such a VM goes for good.
 
-    A crash may have come between its last document and the rest of its directory.
+    But only the host's own files: whatever else is in its directory is data, and stays.
     """
     if paths.removal.exists() or paths.spec.exists():
         return False
     with files.locked(paths.store_lock):
         if paths.removal.exists() or paths.spec.exists():
             return False
-        shutil.rmtree(paths.state, ignore_errors=True)
+        if paths.state.exists():
+            _clear(paths)
         paths.store_lock.unlink()
     return True
 
 
+def _clear(paths: VmPaths) -> None:
+    left = set(paths.state.iterdir())
+    drafts = map(files.draft, (paths.spec, paths.removal, paths.memory))
+    if left <= {paths.memory, *drafts}:
+        for path in left:
+            path.unlink()
+        _drop_directory(paths)
+
+
+def _drop_directory(paths: VmPaths) -> None:
+    paths.state.rmdir()
+    files.sync_directory(paths.host.vms)
+
+
 def vm_ids(host: Host) -> list[int]:
     """Every VM that the host has documents of."""
-    return sorted(int(path.name) for path in host.paths.vms.iterdir() if path.name.isdigit())
+    numbers = (number_of(path.name) for path in host.paths.vms.iterdir())
+    return sorted(number for number in numbers if number is not None)
 
 
 def half_forgotten_ids(host: Host) -> list[int]:
     """VMs that are gone, and of which a crash has left a lock or a mark."""
     traces = (path.name.partition(".") for path in host.paths.locks.iterdir())
-    ids = {int(name) for name, _, kind in traces if name.isdigit() and kind in _TRACES}
-    return sorted(ids - set(vm_ids(host)))
+    ids = {number_of(name) for name, _, kind in traces if kind in _TRACES}
+    return sorted(one for one in ids - {*vm_ids(host)} if one is not None)
 
 
 def _check_alive(host: Host, spec: VmSpec) -> None:

@@ -1,7 +1,7 @@
 """What control wants removed and no document names: only what this host proves to be its own.
 
 Control's word is not enough: the host looks itself, as `vms.host.leftovers` does, and takes away
-what bears its own mark and belongs to no server that it has a document of.
+what bears its own mark and belongs to no server that it has a document of, nor to one that runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from networks.host.leftovers import Kind, Leftover
 from vms.drift.spec import StrayRemoval
 from vms.host import documents
 from vms.host.host import Host
-from vms.host.leftovers import wanted_taps
+from vms.host.leftovers import unserved, wanted_taps
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,8 @@ def remove(host: Host, removal: StrayRemoval) -> list[Leftover]:
     asked = {(_CALLED[one.kind], one.name) for one in removal.strays}
     around = host.surroundings
     found = leftovers.find(leftovers.look(around), wanted_taps(host))
-    proven = [one for one in found if one.ours and (one.kind, one.name) in asked]
+    ours = [one for one in found if one.ours and (one.kind, one.name) in asked]
+    proven = unserved(host, ours)
     leftovers.remove(proven, around)
     log.warning("strays removed", what=[str(one) for one in proven], asked=len(asked))
     return proven

@@ -41,8 +41,9 @@ class Surveyor:
             return
         news = self._told is None or structs.replace(seen, seq=self._told.seq) != self._told
         self._quiet = 0 if news else self._quiet + 1
-        if (news or self._quiet % _QUIET_LOOKS == 1) and self._tell(seen):
-            self._told = seen
+        if news or self._quiet % _QUIET_LOOKS == 1:
+            # What did not reach the broker is news again.
+            self._told = seen if self._tell(seen) else None
 
 
 def tell(host: Host, send: Tell, request: InventoryRequest | None = None) -> None:

@@ -11,21 +11,26 @@ from vms.drift import things
 from vms.drift.spec import Kind, Thing
 from vms.host import vde_networks
 from vms.host.host import Host
+from vms.host.paths import MOST_NICS, number_of
+
+_INDICES = tuple(map(str, range(MOST_NICS)))
 
 
 def look(host: Host) -> Iterator[Thing]:
     """Raises OSError."""
     for entry in sorted(host.paths.gateways.iterdir()):
-        if entry.name.isdigit() and vde_networks.stands(host, int(entry.name)):
-            yield things.switch(int(entry.name))
+        network_id = number_of(entry.name)
+        if network_id is not None and vde_networks.stands(host, network_id):
+            yield things.switch(network_id)
     for entry in sorted(host.paths.outlets.iterdir()):
-        vm_id, dash, index = entry.name.partition("-")
-        if not (vm_id.isdigit() and dash and index.isdigit()):
+        number, _, index = entry.name.partition("-")
+        vm_id = number_of(number)
+        if vm_id is None or index not in _INDICES:
             yield Thing(Kind.OUTLET, entry.name)
             continue
         if outlets.find(entry) is None:
             continue
-        yield things.outlet(int(vm_id), int(index))
+        yield things.outlet(vm_id, int(index))
         with suppress(OSError, ValueError, TypeError, KeyError):
             for one in Orders.decode(Place(entry).orders.read_bytes()).forwards:
-                yield things.port(int(vm_id), one.protocol, one.port, one.guest_port)
+                yield things.port(vm_id, one.protocol, one.port, one.guest_port)

@@ -12,7 +12,7 @@ from qemu.qmp import QMPClient
 
 from vms.host import qemu, qmp, store
 from vms.host.host import Host
-from vms.host.memory import GUEST_PATIENCE_SECONDS, VmMemory
+from vms.host.memory import VmMemory, is_patient
 from vms.host.observe import frames
 from vms.spec import Power, VmReport
 
@@ -124,7 +124,7 @@ class Watch:
     def _guest_is_quiet(self) -> bool:
         """Whether its first frame is awaited and has not come; a look would show nothing new."""
         memory, spec = store.memory(self._paths), store.spec(self._paths)
-        patient = time.time() - memory.guest_since < GUEST_PATIENCE_SECONDS
+        patient = is_patient(memory.guest_since, time.time())
         quiet = spec is not None and frames(self._host, spec) <= memory.guest_frames
         return bool(memory.guest_since) and patient and quiet
 
@@ -140,5 +140,5 @@ class Watch:
         spec = store.spec(self._paths)
         asking = {nic.index for nic in spec.nics if nic.dhcp} if spec else set()
         known = {nic.index for nic in told.nics if nic.learned}
-        patient = time.time() - memory.started_at < GUEST_PATIENCE_SECONDS
+        patient = is_patient(memory.started_at, time.time())
         return told.power is Power.RUNNING and patient and bool(asking - known)
