@@ -15,9 +15,10 @@ from amqp.exceptions import PreconditionFailed
 from django.conf import settings
 from kombu import Connection, Exchange
 
-from cloud import admission
+from cloud import admission, lanes
 from cloud.admission import Message, Reason
-from cloud.broker import user_of
+from cloud.broker import REPORTS, user_of
+from cloud.hostconfig import reporter
 from cloud.intake import remember
 from cloud.metrics import REFUSED_MESSAGES
 from cloud.worker import CarefulConsumer
@@ -66,6 +67,7 @@ class ControlConsumer(CarefulConsumer):
         control = user_of(settings.BROKER_URL)
 
         def on_message(raw: Any) -> None:
+            lanes.heard(_reporter(raw))
             message = _as_delivered(raw)
             reason = admission.refusal(message, control)
             if reason is None:
@@ -81,6 +83,7 @@ class ControlConsumer(CarefulConsumer):
         return on_message
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
+        lanes.heard(_reporter(message))
         _note(_as_delivered(message), Reason.MALFORMED)
         super().on_decode_error(message, exc)
 
@@ -96,6 +99,12 @@ def _note(message: Message, reason: Reason) -> None:
         task=message.task,
         bytes=len(message.body),
     )
+
+
+def _reporter(raw: Any) -> str:
+    """The host in whose lane it waited; "" if in none. No host can write to another's."""
+    key = str(raw.delivery_info.get("routing_key") or "")
+    return reporter(key) if raw.delivery_info.get("exchange") == REPORTS else ""
 
 
 def _as_delivered(raw: Any) -> Message:

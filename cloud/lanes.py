@@ -3,7 +3,8 @@
 Each host's reports wait in a queue of its own, and the broker hands a worker a few of each at a
 time: a host that floods its lane waits in it alone. One that says more than any honest host has to
 say is not listened to for a moment: its lane is closed until the next sweep, which opens every lane
-that is not open. So new hosts are heard too, and a flood costs next to nothing.
+that is not open. So new hosts are heard too, and a flood costs next to nothing, whatever is in it:
+messages are counted as they come (`cloud.doorkeeper`), before anybody looks at them.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ RATE, BURST = 50.0, 1000.0
 
 
 class Lanes:
-    """Those that one worker serves. Called from the threads of its pool; the consumer's own thread
-    does what it is asked for a moment later."""
+    """Those that one worker serves. Called from any of its threads; the consumer's own one does
+    what it is asked for a moment later."""
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
@@ -43,7 +44,7 @@ class Lanes:
                 self._consumer.call_soon(self._open, host)
 
     def heard(self, host: str) -> None:
-        """Count a report of the host, and close its lane if it is one too many."""
+        """Count a message of the host, and close its lane if it is one too many."""
         with self._lock:
             bucket = self._buckets.setdefault(host, Bucket(RATE, BURST))
             admitted = bucket.take(time.monotonic())
