@@ -16,11 +16,12 @@ from django.conf import settings
 from kombu import Connection, Exchange
 
 from cloud import admission, lanes
-from cloud.admission import Message, Reason
+from cloud.admission import Reason
 from cloud.broker import REPORTS, user_of
 from cloud.hostconfig import reporter
-from cloud.intake import remember
+from cloud.intake import message_of, remember
 from cloud.metrics import REFUSED_MESSAGES
+from cloud.poison import Message
 from cloud.worker import CarefulConsumer
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,7 @@ class ControlConsumer(CarefulConsumer):
 
         def on_message(raw: Any) -> None:
             lanes.heard(_reporter(raw))
-            message = _as_delivered(raw)
+            message = message_of(raw)
             reason = admission.refusal(message, control)
             if reason is None:
                 handle(raw)
@@ -84,7 +85,7 @@ class ControlConsumer(CarefulConsumer):
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         lanes.heard(_reporter(message))
-        _note(_as_delivered(message), Reason.MALFORMED)
+        _note(message_of(message), Reason.MALFORMED)
         super().on_decode_error(message, exc)
 
 
@@ -96,7 +97,7 @@ def _note(message: Message, reason: Reason) -> None:
         reason=reason.value,
         sender=message.sender,
         exchange=message.exchange,
-        task=message.task,
+        task=message.task[:100],
         bytes=len(message.body),
     )
 
@@ -105,14 +106,3 @@ def _reporter(raw: Any) -> str:
     """The host in whose lane it waited; "" if in none. No host can write to another's."""
     key = str(raw.delivery_info.get("routing_key") or "")
     return reporter(key) if raw.delivery_info.get("exchange") == REPORTS else ""
-
-
-def _as_delivered(raw: Any) -> Message:
-    body = raw.body
-    return Message(
-        exchange=str(raw.delivery_info.get("exchange") or ""),
-        sender=str(raw.properties.get("user_id") or ""),
-        content_type=str(raw.content_type or ""),
-        headers=raw.headers,
-        body=body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body or b""),
-    )
