@@ -16,8 +16,8 @@ from typing import Any
 
 import structlog
 
+from cloud.allowance import Allowance
 from cloud.broker import lane, lane_queue
-from cloud.bucket import Bucket
 from cloud.metrics import CLOSED_LANES
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ class Lanes:
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
-        self._buckets: dict[str, Bucket] = {}
+        self._allowances: dict[str, Allowance] = {}
         self._lock = threading.Lock()
 
     def serve(self, hosts: Iterable[str]) -> None:
@@ -46,8 +46,8 @@ class Lanes:
     def heard(self, host: str) -> None:
         """Count a message of the host, and close its lane if it is one too many."""
         with self._lock:
-            bucket = self._buckets.setdefault(host, Bucket(RATE, BURST))
-            admitted = bucket.take(time.monotonic())
+            allowance = self._allowances.setdefault(host, Allowance(RATE, BURST))
+            admitted = allowance.take(time.monotonic())
         if not admitted and lane(host) in self._consumer.app.amqp.queues.consume_from:
             self._consumer.call_soon(self._close, host)
 
