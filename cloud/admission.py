@@ -9,8 +9,6 @@ see there for what becomes of those that are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
@@ -18,9 +16,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cloud.broker import REPORTS, is_host
+from cloud.poison import MOST_BYTES, Message
 
-# The longest honest report is about all servers of a host, some hundred KiB.
-MOST_BYTES: Final = 4 * 2**20
 CONTROL: Final = "control"
 
 _FROM_HOSTS = "reports."
@@ -37,22 +34,6 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     UNVERIFIED = "unverified"
     FOREIGN = "foreign"
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message as the broker delivered it. `sender` is its `user_id`, "" without one."""
-
-    exchange: str
-    sender: str
-    content_type: str
-    headers: Mapping[str, Any]
-    body: bytes
-
-    @property
-    def task(self) -> str:
-        """The name of the task, for logs: it may be anything."""
-        return str(self.headers.get("task"))[:100]
 
 
 class _Headers(Struct, frozen=True):

@@ -100,7 +100,7 @@ def _keep_our_logging(**_: Any) -> None:
 
 
 @worker_ready.connect
-def _open_lanes(sender: Any, **_: Any) -> None:
+def _attach_lanes(sender: Any, **_: Any) -> None:
     lanes.attach(sender)
 
 

@@ -7,7 +7,7 @@ refuse, and so lose, the very messages that are to be read here. `vms.dead_lette
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Thread
 from typing import Any
 
@@ -47,24 +47,17 @@ def dead_message(raw: Any) -> DeadMessage:
     """What was received from the dead-letter queue, whatever its headers look like."""
     message = message_of(raw)
     death = _last_death(message.headers)
-    properties = raw.properties if isinstance(raw.properties, dict) else {}
     reason = str(death.get("reason") or "unknown")
     count = message.headers.get("x-delivery-count")
     if not isinstance(count, int):
         count = DELIVERY_LIMIT + 1 if reason == "delivery_limit" else 0
-    original = Message(
-        body=message.body,
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        headers=message.headers,
-        exchange=str(death.get("exchange") or ""),
-    )
+    original = replace(message, exchange=str(death.get("exchange") or ""))
     return DeadMessage(
         message=original,
         queue=str(death.get("queue") or "unknown"),
         reason=reason,
         deliveries=count,
-        sender=str(properties.get("user_id") or ""),
+        sender=message.sender,
         raised=remembered(message.headers.get("id")),
     )
 

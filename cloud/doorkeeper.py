@@ -15,11 +15,13 @@ from amqp.exceptions import PreconditionFailed
 from django.conf import settings
 from kombu import Connection, Exchange
 
-from cloud import admission
-from cloud.admission import Message, Reason
-from cloud.broker import user_of
-from cloud.intake import remember
+from cloud import admission, lanes
+from cloud.admission import Reason
+from cloud.broker import REPORTS, user_of
+from cloud.hostconfig import reporter
+from cloud.intake import message_of, remember
 from cloud.metrics import REFUSED_MESSAGES
+from cloud.poison import Message
 from cloud.worker import CarefulConsumer
 
 log = structlog.get_logger(__name__)
@@ -66,7 +68,8 @@ class ControlConsumer(CarefulConsumer):
         control = user_of(settings.BROKER_URL)
 
         def on_message(raw: Any) -> None:
-            message = _as_delivered(raw)
+            lanes.heard(_reporter(raw))
+            message = message_of(raw)
             reason = admission.refusal(message, control)
             if reason is None:
                 handle(raw)
@@ -81,7 +84,8 @@ class ControlConsumer(CarefulConsumer):
         return on_message
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        _note(_as_delivered(message), Reason.MALFORMED)
+        lanes.heard(_reporter(message))
+        _note(message_of(message), Reason.MALFORMED)
         super().on_decode_error(message, exc)
 
 
@@ -93,17 +97,12 @@ def _note(message: Message, reason: Reason) -> None:
         reason=reason.value,
         sender=message.sender,
         exchange=message.exchange,
-        task=message.task,
+        task=message.task[:100],
         bytes=len(message.body),
     )
 
 
-def _as_delivered(raw: Any) -> Message:
-    body = raw.body
-    return Message(
-        exchange=str(raw.delivery_info.get("exchange") or ""),
-        sender=str(raw.properties.get("user_id") or ""),
-        content_type=str(raw.content_type or ""),
-        headers=raw.headers,
-        body=body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body or b""),
-    )
+def _reporter(raw: Any) -> str:
+    """The host in whose lane it waited; "" if in none. No host can write to another's."""
+    key = str(raw.delivery_info.get("routing_key") or "")
+    return reporter(key) if raw.delivery_info.get("exchange") == REPORTS else ""

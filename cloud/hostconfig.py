@@ -29,13 +29,19 @@ BUNDLE_VERSION = 1
 HEARTBEAT_SECONDS = 5.0
 DEFAULT_METRICS = "127.0.0.1:9723"
 DEFAULT_FORWARD_PORTS = (30000, 30999)
+_REPORT = "report"
 CABLE_PORT = 51821
 _BOOT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def report_key(host: str) -> str:
     """Under which the host publishes reports. A host of before there were lanes says "report"."""
-    return f"report.{host}"
+    return f"{_REPORT}.{host}"
+
+
+def reporter(key: str) -> str:
+    """Whose reports come under this key; "" if it is nobody's own."""
+    return key.removeprefix(f"{_REPORT}.") if key.startswith(f"{_REPORT}.") else ""
 
 
 class BadBundle(CumuletError):

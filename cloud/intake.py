@@ -28,13 +28,20 @@ _MOST_REMEMBERED = 1000
 
 def message_of(raw: Any) -> poison.Message:
     """What Celery or kombu received, as `cloud.poison` looks at it."""
+    properties = raw.properties if isinstance(raw.properties, dict) else {}
     return poison.Message(
-        body=raw.body.encode() if isinstance(raw.body, str) else bytes(raw.body or b""),
+        body=_as_bytes(raw.body),
         content_type=str(raw.content_type or ""),
         content_encoding=str(raw.content_encoding or ""),
         headers=raw.headers if isinstance(raw.headers, dict) else {},
         exchange=str((raw.delivery_info or {}).get("exchange") or ""),
+        sender=str(properties.get("user_id") or ""),
     )
+
+
+def _as_bytes(body: Any) -> bytes:
+    """What the message's encoding made of it may hold halves of characters."""
+    return body.encode(errors="surrogatepass") if isinstance(body, str) else bytes(body or b"")
 
 
 def remembered(task_id: object) -> str:
@@ -68,10 +75,15 @@ def task_class(
                 raise Reject(str(error), requeue=True) from error
             except Exception as error:
                 log.exception("message refused", error=type(error).__name__)
-                remember(self.request.id, f"{type(error).__name__}: {error}")
+                remember(self.request.id, f"{type(error).__name__}: {_without_rows(error)}")
                 raise Reject(str(error), requeue=False) from error
 
     return CarefulTask
+
+
+def _without_rows(error: Exception) -> str:
+    """What went wrong: PostgreSQL adds the whole row, with whatever is secret in it."""
+    return str(error).partition("\nDETAIL:")[0]
 
 
 def remember(task_id: object, text: str) -> None:

@@ -3,7 +3,8 @@
 Each host's reports wait in a queue of its own, and the broker hands a worker a few of each at a
 time: a host that floods its lane waits in it alone. One that says more than any honest host has to
 say is not listened to for a moment: its lane is closed until the next sweep, which opens every lane
-that is not open. So new hosts are heard too, and a flood costs next to nothing.
+that is not open. So new hosts are heard too, and a flood costs next to nothing, whatever is in it:
+messages are counted as they come (`cloud.doorkeeper`), before anybody looks at them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 
 import structlog
 
+from cloud.allowance import Allowance
 from cloud.broker import lane, lane_queue
-from cloud.bucket import Bucket
 from cloud.metrics import CLOSED_LANES
 
 log = structlog.get_logger(__name__)
@@ -27,12 +28,12 @@ RATE, BURST = 50.0, 1000.0
 
 
 class Lanes:
-    """Those that one worker serves. Called from the threads of its pool; the consumer's own thread
-    does what it is asked for a moment later."""
+    """Those that one worker serves. Called from any of its threads; the consumer's own one does
+    what it is asked for a moment later."""
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
-        self._buckets: dict[str, Bucket] = {}
+        self._allowances: dict[str, Allowance] = {}
         self._lock = threading.Lock()
 
     def serve(self, hosts: Iterable[str]) -> None:
@@ -43,10 +44,10 @@ class Lanes:
                 self._consumer.call_soon(self._open, host)
 
     def heard(self, host: str) -> None:
-        """Count a report of the host, and close its lane if it is one too many."""
+        """Count a message of the host, and close its lane if it is one too many."""
         with self._lock:
-            bucket = self._buckets.setdefault(host, Bucket(RATE, BURST))
-            admitted = bucket.take(time.monotonic())
+            allowance = self._allowances.setdefault(host, Allowance(RATE, BURST))
+            admitted = allowance.take(time.monotonic())
         if not admitted and lane(host) in self._consumer.app.amqp.queues.consume_from:
             self._consumer.call_soon(self._close, host)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 # The hint that leaves on commit has this long before the sweep sends another one.
 HINT_PATIENCE: Final = timedelta(seconds=5)
 LONGEST: Final = timedelta(minutes=1)
-# As a time to dispatch: not by itself.
-NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def backoff(attempts: int) -> timedelta:

@@ -28,13 +28,16 @@ _UNUSED = ("eta", "compression", "group", "stamps", "stamped_headers")
 
 @dataclass(frozen=True)
 class Message:
-    """A message as it came; `exchange`: that it was published to first."""
+    """A message as it came; `exchange`: that it was published to first. `sender`: the broker user
+    that the broker verified, "" if the message names none.
+    """
 
     body: bytes
     content_type: str
     content_encoding: str
     headers: Mapping[str, Any]
     exchange: str
+    sender: str = ""
 
     @property
     def task(self) -> str:

@@ -11,7 +11,7 @@ from django.db.models import Count, Min, Q, Sum, Value
 from django.db.models.functions import Coalesce
 
 from cloud.labels import parse_selector
-from cloud.patience import LONGEST, NEVER
+from cloud.patience import LONGEST
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
@@ -31,8 +31,7 @@ def waited(now: datetime) -> Q:
     """Rows whose back-off is over: `next_dispatch_at` has come, or is further off than any back-off
     leads. That one was written by a clock that has been set back since.
     """
-    ahead = Q(next_dispatch_at__gt=now + LONGEST, next_dispatch_at__lt=NEVER)
-    return Q(next_dispatch_at__lte=now) | ahead
+    return Q(next_dispatch_at__lte=now) | Q(next_dispatch_at__gt=now + LONGEST)
 
 
 class LabelledQuerySet(models.QuerySet[ModelT]):

@@ -6,8 +6,7 @@ The model belongs to `vms.models`. As long as there is a row, nothing of it is l
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Self
 
 from django.db import models
 from django.utils import timezone
@@ -20,9 +19,13 @@ class HoldingQuerySet(models.QuerySet["Holding"]):
         named = (port.partition("/") for ports in rows for port in ports)
         return {int(number) for kind, _, number in named if kind == protocol}
 
+    def in_network(self, network_id: int) -> Self:
+        """Such servers in a private network."""
+        return self.filter(private__contains=[{"network_id": network_id}])
+
     def private_in(self, network_id: int) -> set[str]:
         """Addresses of such servers in a private network."""
-        rows = self.values_list("private", flat=True)
+        rows = self.in_network(network_id).values_list("private", flat=True)
         return {
             address
             for private in rows
@@ -59,8 +62,3 @@ class Holding(models.Model):
 
     def __str__(self) -> str:
         return f"server #{self.vm_id} ({self.uuid}) on {self.host}"
-
-    @property
-    def networks(self) -> Iterable[Any]:
-        """Numbers of the private networks that it is in."""
-        return [one["network_id"] for one in self.private]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
+from celery.signals import worker_ready
 from django.conf import settings
 from django.utils import timezone
 
 from cloud import lanes
-from cloud.broker import host_of
 from cloud.celery import app, beside_worker
 from cloud.deadqueue import DeadQueue
 from cloud.models import Host
@@ -23,12 +24,15 @@ from cloud.wire import (
     convert,
     decode,
 )
+from cloud.workerdb import AWAY
 from networks.spec import NetworkReport
 from vms import dead_letters, reconcile, refusals, reports, unchanged, usage
 from vms.drift.record import host_inventory
 from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
 from vms.spec import HostReport, ImageReport, UnchangedReport, UsageReport, VmReport
+
+log = structlog.get_logger(__name__)
 
 
 @app.task(name="reports.vm", bind=True)
@@ -80,7 +84,7 @@ def report_inventory(self: Any, document: dict[str, Any]) -> None:
 
 @app.task(name="control.sweep")
 def sweep() -> None:
-    lanes.serve(Host.objects.order_by().values_list("name", flat=True))
+    _open_lanes()
     reconcile.sweep()
 
 
@@ -98,9 +102,20 @@ def tidy() -> None:
 beside_worker(lambda: DeadQueue(settings.BROKER_URL, dead_letters.keep).start())
 
 
+@worker_ready.connect
+def _listen(**_: Any) -> None:
+    """To all hosts as soon as the worker can: beat may be away, or another worker's the sweep."""
+    try:
+        _open_lanes()
+    except AWAY as error:
+        log.warning("database away, the first sweep opens the lanes", error=type(error).__name__)
+
+
+def _open_lanes() -> None:
+    lanes.serve(Host.objects.order_by().values_list("name", flat=True))
+
+
 def _sender(task: Any) -> str:
     """The broker user that published the message, which RabbitMQ itself verified."""
     properties = task.request.properties or {}
-    sender = str(properties.get("user_id") or "")
-    lanes.heard(host_of(sender))
-    return sender
+    return str(properties.get("user_id") or "")

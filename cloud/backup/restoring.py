@@ -63,6 +63,8 @@ def restore(
                 f"database {name} has an inventory: --replace restores all the same, and keeps a"
                 " backup of what is there"
             )
+        connection.close()
+        database.check_unused()  # first: what is saved must be all there is
         marks = steps.read() if there else None
         saved = _save(path) if there else None
         connection.close()

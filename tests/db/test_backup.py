@@ -214,6 +214,7 @@ def test_nothing_is_replaced_under_the_feet_of_a_running_control(file: Path, vm:
     finally:
         control.close()
     assert VM.objects.get().pk == vm.pk
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_what_fails_on_the_way_leaves_the_inventory_as_it_was(file: Path, vm: VM) -> None:

@@ -305,7 +305,7 @@ def test_a_look_costs_the_same_number_of_queries_however_many_servers(vm: VM) ->
     with CaptureQueriesContext(connection) as together:
         told(vm, more=tuple(theirs), servers=held)
     assert standing() == []
-    assert len(together) == len(alone) <= 40
+    assert len(together) == len(alone) <= 24
 
 
 @pytest.mark.usefixtures("rabbitmq")

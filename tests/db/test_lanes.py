@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import uuid
@@ -23,6 +22,7 @@ from cloud.hostconfig import report_key
 from cloud.wire import encode
 from deploy import control, postgres
 from deploy.state import CHECKOUT
+from tests import factories as make
 from tests.conftest import SERVICES
 from tests.e2e.world import until
 from vms.spec import UnchangedReport
@@ -57,21 +57,23 @@ def as_host(host: str, broker: str) -> Connection:
     )
 
 
-def say(connection: Connection, host: str, key: str, times: int = 1) -> None:
-    """The shortest valid report, so many times."""
-    task = Celery("host", fixups=[], set_as_current=False).amqp.as_task_v2(
-        "said", "reports.unchanged", args=(encode(UnchangedReport(str(uuid.uuid4()))),)
+def say(
+    connection: Connection, host: str, key: str, times: int = 1, task: str = "reports.unchanged"
+) -> None:
+    """The shortest valid report, so many times; as another `task` it is forged."""
+    message = Celery("host", fixups=[], set_as_current=False).amqp.as_task_v2(
+        "said", task, args=(encode(UnchangedReport(str(uuid.uuid4()))),)
     )
     producer = Producer(connection.channel(), auto_declare=False)
     for _ in range(times):
         producer.publish(
-            task.body,
-            headers=task.headers,
+            message.body,
+            headers=message.headers,
             exchange=REPORTS,
             routing_key=key,
             user_id=broker_user(host),
             serializer="json",
-            **task.properties,
+            **message.properties,
         )
 
 
@@ -111,18 +113,25 @@ def test_a_lane_takes_no_more_than_it_can_hold(hosts: None, rabbitmq: str) -> No
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_flood_delays_no_other_host(hosts: None, rabbitmq: str, tmp_path: Path) -> None:
-    """A real worker: the calm host's report is taken while thousands of the mad one's wait."""
+@pytest.mark.parametrize("task", ["reports.unchanged", "control.sweep"])
+def test_a_flood_delays_no_other_host(
+    hosts: None, rabbitmq: str, tmp_path: Path, task: str
+) -> None:
+    """A real worker: the calm host's report is taken while thousands of the mad one's wait.
+
+    No sweep tells the worker of the hosts, it opens their lanes as it starts.
+    """
+    for name in (MAD, CALM):
+        make.host(name)
     with as_host(MAD, rabbitmq) as connection:
-        say(connection, MAD, report_key(MAD), times=3000)
-    names, database = json.dumps([MAD, CALM]), connections["default"].settings_dict["NAME"]
+        say(connection, MAD, report_key(MAD), times=3000, task=task)
+    database = connections["default"].settings_dict["NAME"]
     environment = {
         **control.environment(SERVICES.instance),
         "CUMULET_DATABASE_URL": postgres.url(SERVICES.instance, database),
         "PYTHONPATH": str(CHECKOUT),
-        "LANES_OF": names,
     }
-    argv = [sys.executable, "-m", "celery", "-A", "tests.listening", "worker", "-Q", "control"]
+    argv = [sys.executable, "-m", "celery", "-A", "cloud.celery", "worker", "-Q", "control"]
     worker = shell.spawn(
         [*argv, "--pool", "threads", "--concurrency", "2", "--without-mingle", "--without-gossip"],
         log=tmp_path / "worker.log",

@@ -13,6 +13,7 @@ import pytest
 from django.utils import timezone
 from msgspec import structs
 
+from cloud.drift import Drift
 from cloud.errors import ResourceUnavailable
 from cloud.models import Action, AuditEntry, Host
 from networks.allocation import Unverified
@@ -23,7 +24,7 @@ from tests.db import mesh
 from vms import dispatch, reconcile, reports
 from vms.actions import PowerCommand, delete_vm, power
 from vms.attachments import HeldElsewhere, PublicNet
-from vms.drift import claims
+from vms.drift import claims, repair
 from vms.drift.record import host_inventory
 from vms.drift.spec import HeldNetwork, HeldPrivate, HeldServer, HostInventory, Kind, Thing
 from vms.errands import NotOnHost, NotVerified
@@ -53,7 +54,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
         told.append((task, document))
         return True
 
-    for module in (dispatch, verify, replication):
+    for module in (dispatch, verify, replication, repair):
         monkeypatch.setattr(module, "hint", hint)
     return told
 
@@ -351,6 +352,23 @@ def test_a_private_network_that_only_unknown_servers_are_in_is_not_taken_from_it
         attach_to_network(mesh.server("new", on=here), network, Seat(ip="10.0.0.9"))
 
 
+def test_a_network_is_taken_from_its_host_once_the_unknown_server_is_gone(
+    sent: Any, django_capture_on_commit_callbacks: Any
+) -> None:
+    host = mesh.host(1)
+    network = mesh.network()
+    restored()
+    unknown = stranger(50, private=(HeldPrivate(network.pk, ("10.0.0.9",)),))
+    says(host, unknown, networks=(HeldNetwork(network.pk, generation=5),))
+    says(host, networks=(HeldNetwork(network.pk, generation=5),))
+    sent.clear()
+    later = timezone.now() + timedelta(minutes=10)
+    speak(later)
+    with django_capture_on_commit_callbacks(execute=True):
+        replication.dispatch_due(later, observed_before=later)
+    assert [task for task, _ in sent] == ["networks.remove"]
+
+
 def test_a_network_that_nobody_on_the_host_is_in_is_taken_from_it(
     sent: Any, django_capture_on_commit_callbacks: Any
 ) -> None:
@@ -374,6 +392,34 @@ def test_an_older_generation_of_a_withdrawal_proves_nothing_any_more(host: Host)
     vm.refresh_from_db()
     reports.vm_report(make.report(vm, generation=9), "host-h1")
     assert Withdrawal.objects.exists()
+
+
+def test_what_a_server_had_that_ended_meanwhile_is_free_though_its_host_said_so_late(
+    host: Host,
+) -> None:
+    vm = running("web-1")
+    had = held(vm, addresses=("203.0.113.1",))
+    delete_vm(vm)
+    vm.refresh_from_db()
+    reports.vm_report(make.report(vm, present=False, power="off"), "host-h1")
+    assert not VM.objects.exists()
+    says(host, had, asked=False)
+    assert not Holding.objects.exists()
+    assert str(make.ordered("new").vm.nics.get().ipv4.address) == "203.0.113.1"
+
+
+def test_nothing_is_repaired_on_a_host_by_what_was_seen_before_the_restore(
+    host: Host, sent: Any
+) -> None:
+    row = Drift.objects.create(
+        host=host, kind="server", name="7", direction="extra", server_id=7, uuid=uuid4(),
+        generation=3, verb="remove_server", reason="it was deleted",
+        first_seen=timezone.now() - timedelta(hours=1),
+    )  # fmt: skip
+    restored()
+    speak()
+    assert repair.carry_out(repair.plan([row])) == 0
+    assert sent == []
 
 
 def test_an_unknown_server_is_noted_without_a_restore_as_well(host: Host) -> None:

@@ -5,7 +5,7 @@ Reads only. `vms.drift.wanted` says what follows from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime
 
 from msgspec import structs
@@ -35,7 +35,7 @@ def knowledge(host: Host, seen: HostInventory, found: list[Difference]) -> Knowl
     return Knowledge(
         here={pk: str(uuid) for pk, uuid, at in rows if at == host.pk},
         elsewhere={pk: str(uuid) for pk, uuid, at in rows if at != host.pk},
-        ended=_ended(servers),
+        ended=ended_servers(servers),
         networks=frozenset(
             host.replicas.filter(network__in=networks, wanted=True).values_list(
                 "network", flat=True
@@ -69,8 +69,11 @@ def _networks(host: Host, now: datetime) -> list[NetworkState]:
     return states
 
 
-def _ended(servers: Iterable[int]) -> frozenset[tuple[int, str]]:
-    """The trail is the memory of what was deleted; nobody can write into it what did not happen."""
+def ended_servers(servers: Collection[int]) -> frozenset[tuple[int, str]]:
+    """Number and UUID of those that are known to be deleted.
+
+    The trail is the memory of what was deleted; nobody can write into it what did not happen.
+    """
     if not servers:
         return frozenset()
     gone = AuditEntry.objects.filter(
@@ -79,7 +82,7 @@ def _ended(servers: Iterable[int]) -> frozenset[tuple[int, str]]:
     return frozenset(gone.values_list("resource_id", "before__uuid"))
 
 
-def _ended_networks(networks: Iterable[int]) -> frozenset[int]:
+def _ended_networks(networks: Collection[int]) -> frozenset[int]:
     if not networks:
         return frozenset()
     ended = AuditEntry.objects.filter(

@@ -40,8 +40,7 @@ def host_inventory(report: HostInventory, sender: str) -> None:
         log.error("inventory under a foreign name dropped", host=report.host_uuid, sender=sender)
         return
     with transaction.atomic():
-        Survey.objects.get_or_create(host=host)
-        survey = Survey.objects.select_for_update().get(host=host)
+        survey, _ = Survey.objects.select_for_update().get_or_create(host=host)
         # A host whose clock was set back goes on from its last number until it starts anew.
         if survey.boot_id == report.boot_id and report.seq <= survey.seq:
             log.info("inventory dropped", host=host.name, seq=report.seq)

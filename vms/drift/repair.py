@@ -80,9 +80,13 @@ def plan(rows: Iterable[Drift]) -> list[Order]:
 
 
 def carry_out(orders: Iterable[Order]) -> int:
-    """Do it; answers how many documents are on their way. Hosts that are silent are left alone."""
-    speaking = Host.objects.speaking(timezone.now(), settings.HOST_SILENT_SECONDS)
-    there = set(speaking.values_list("pk", flat=True))
+    """Do it; answers how many documents are on their way.
+
+    Hosts that are silent are left alone, and those of which it is not known yet what they have
+    since the inventory was restored: what was seen of them is of before.
+    """
+    obeying = Host.objects.obeying(timezone.now(), settings.HOST_SILENT_SECONDS)
+    there = set(obeying.values_list("pk", flat=True))
     return sum(_do(order) for order in orders if order.host.pk in there)
 
 

@@ -185,9 +185,9 @@ def _send(messages: list[Message]) -> None:
 
 
 def _hint(replica: Replica, document: NetworkSpec | NetworkRemoval) -> bool:
-    if replica.host.unverified_since:  # what it has is not known yet, and might be taken away
-        return True
     gone = isinstance(document, NetworkRemoval)
+    if _might_be_in_use(replica, gone=gone):
+        return True
     return hint(
         replica.host.queue,
         "networks.remove" if gone else "networks.ensure",
@@ -195,3 +195,13 @@ def _hint(replica: Replica, document: NetworkSpec | NetworkRemoval) -> bool:
         summary=f"network #{replica.network_id}: {'gone' if gone else 'there'},"
         f" generation {replica.generation}",
     )
+
+
+def _might_be_in_use(replica: Replica, *, gone: bool) -> bool:
+    """Whether a host has not said yet what it has since the inventory was restored, or has a server
+    in the network that the inventory does not know: what it runs is not taken apart.
+    """
+    host = replica.host
+    if host.unverified_since:
+        return True
+    return gone and host.holdings.in_network(replica.network_id).exists()

@@ -5,7 +5,7 @@ Called with every `HostInventory` of a host, in its transaction. See `vms.restor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -18,12 +18,12 @@ from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.celery import hint
 from cloud.models import Host
-from cloud.patience import NEVER
 from cloud.wire import encode
 from networks.allocation import release_reserved, reserve
 from networks.models import PrivateNetwork, Replica
 from vms.dispatch import spec_of
 from vms.drift.claims import Claims, claims_in, claims_of
+from vms.drift.inventory import ended_servers
 from vms.drift.spec import MOST_ASKED, HeldServer, HostInventory, InventoryRequest, Kind
 from vms.intent import set_status, want
 from vms.lifecycle import HeldBack
@@ -50,17 +50,22 @@ def hear(host: Host, report: HostInventory, now: datetime) -> None:
     if Kind.SERVER in report.unseen:
         return
     held = {one.uuid: one for one in report.servers if one.wanted}
-    host = Host.objects.select_for_update(no_key=True).get(pk=host.pk)
     with acting(SWEEP):
-        if host.unverified_since and report.answers == _question(host):
-            _verify_servers(host, report, held)
-            _note(host, held, now)
-            _verify_networks(host, report, now)
-            host.unverified_since = None
-            host.save(update_fields=["unverified_since"])
-            log.info("host verified after a restore", host=host.name, servers=len(held))
-        else:
-            _note(host, held, now)
+        if host.unverified_since is not None:
+            _verify(host.pk, report, held, now)
+        _note(host, held, now)
+
+
+def _verify(pk: int, report: HostInventory, held: dict[str, HeldServer], now: datetime) -> None:
+    """If it answers the open question, the inventory knows from now on what the host has."""
+    host = Host.objects.select_for_update(no_key=True).get(pk=pk)
+    if host.unverified_since is None or report.answers != _question(host):
+        return
+    _verify_servers(host, report, held)
+    _verify_networks(host, report, now)
+    host.unverified_since = None
+    host.save(update_fields=["unverified_since"])
+    log.info("host verified after a restore", host=host.name, servers=len(held))
 
 
 def _is_time(host: Host, now: datetime) -> bool:
@@ -155,35 +160,43 @@ def _hold_back(vm: VM, reason: HeldBack, code: str, message: str) -> None:
 def _note(host: Host, held: dict[str, HeldServer], now: datetime) -> None:
     """Keep what servers hold that the inventory does not know, or knows otherwise, from others."""
     noted = {str(one.uuid): one for one in Holding.objects.filter(host=host)}
-    known = {
-        str(vm.uuid): vm
-        for vm in VM.objects.for_spec().filter(uuid__in=[UUID(uuid) for uuid in held])
-    }
-    kept = set()
-    for uuid, server in held.items():
-        vm = known.get(uuid)
-        if vm is not None and not _otherwise(vm, server, noted=uuid in noted):
-            continue
-        kept.add(uuid)
-        _keep(host, server, noted.get(uuid), known=vm is not None)
+    rows = VM.objects.filter(uuid__in=[UUID(uuid) for uuid in held])
+    known = {str(uuid): why for uuid, why in rows.values_list("uuid", "held_back")}
+    # Of servers that were never held back nothing is noted: what differs is on its way.
+    doubted = [uuid for uuid, why in known.items() if uuid in noted or why == HeldBack.DIFFERS]
+    differing = _differing(doubted, held)
+    ended = _ended(held[uuid] for uuid in held.keys() - known.keys())
+    kept = differing.keys() | held.keys() - known.keys() - ended
+    for uuid in sorted(kept):
+        _keep(host, held[uuid], noted.get(uuid), ours=differing.get(uuid))
     for uuid, row in noted.items():
         if uuid not in kept:
             row.delete()
             release_reserved(row.vm_id, now)
 
 
-def _otherwise(vm: VM, held: HeldServer, *, noted: bool) -> bool:
-    """Of servers that were never held back nothing is noted: what differs is on its way."""
-    differs = vm.held_back == HeldBack.DIFFERS or noted
-    return differs and claims_in(held) != claims_of(spec_of(vm))
+def _differing(uuids: Collection[str], held: dict[str, HeldServer]) -> dict[str, Claims]:
+    """What the inventory has of those of which the host holds something else."""
+    if not uuids:
+        return {}
+    vms = VM.objects.for_spec().filter(uuid__in=[UUID(uuid) for uuid in uuids])
+    ours = {str(vm.uuid): claims_of(spec_of(vm)) for vm in vms}
+    return {uuid: claims for uuid, claims in ours.items() if claims != claims_in(held[uuid])}
 
 
-def _keep(host: Host, held: HeldServer, row: Holding | None, *, known: bool) -> None:
+def _ended(unknown: Iterable[HeldServer]) -> set[str]:
+    """Those that ended while the report about them was on its way."""
+    uuids = {one.vm_id: one.uuid for one in unknown}
+    return {uuid for number, uuid in ended_servers(uuids) if uuids[number] == uuid}
+
+
+def _keep(host: Host, held: HeldServer, row: Holding | None, *, ours: Claims | None) -> None:
+    """`ours`: what the inventory has of it, None if it does not know it."""
     private = [to_builtins(one) for one in held.private]
     values = {
         "vm_id": held.vm_id,
         "generation": held.generation,
-        "known": known,
+        "known": ours is not None,
         "addresses": list(held.addresses),
         "ports": list(held.ports),
         "private": private,
@@ -191,25 +204,19 @@ def _keep(host: Host, held: HeldServer, row: Holding | None, *, known: bool) -> 
     if row is not None and all(getattr(row, name) == value for name, value in values.items()):
         return
     Holding.objects.update_or_create(host=host, uuid=held.uuid, defaults=values)
-    for address in _beyond_inventory(held, known):
-        reserve(address, held.vm_id)
+    for address in held.addresses:
+        if ours is None or address not in ours.addresses:
+            reserve(address, held.vm_id)
     if row is None:
         log.warning(
             "server unknown to the inventory", host=host.name, vm=held.vm_id, uuid=held.uuid
         )
 
 
-def _beyond_inventory(held: HeldServer, known: bool) -> Iterable[str]:
-    if not known:
-        return held.addresses
-    vm = VM.objects.for_spec().get(uuid=held.uuid)
-    ours: Claims = claims_of(spec_of(vm))
-    return [one for one in held.addresses if one not in ours.addresses]
-
-
 def _verify_networks(host: Host, report: HostInventory, now: datetime) -> None:
-    """Count on from what the host knows; what only unknown servers are in is not taken away."""
-    needed = {number for one in Holding.objects.filter(host=host) for number in one.networks}
+    """Count on from what the host knows. That it is in use by servers nobody knows is seen when it
+    would be taken away (`vms.private.replication`).
+    """
     fence = int(now.timestamp() * 1000)
     numbers = {one.network_id: one.generation for one in report.networks}
     for network in PrivateNetwork.objects.filter(pk__in=numbers).order_by("pk"):
@@ -218,7 +225,5 @@ def _verify_networks(host: Host, report: HostInventory, now: datetime) -> None:
         )
         replica.generation = max(replica.generation, numbers[network.pk], fence)
         replica.digest, replica.converged = "", False
-        members = VM.objects.filter(host=host, nics__network=network, deleting=False)
-        spared = network.pk in needed and not members.exists()
-        replica.next_dispatch_at = NEVER if spared else now
+        replica.next_dispatch_at = now
         replica.save()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Bucket:
+class Allowance:
     """A token bucket; begins full. `rate` tokens a second, at most `burst` saved. Times in
     seconds by any clock that only goes forward."""
 
