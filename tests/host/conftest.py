@@ -140,11 +140,20 @@ def world(privileged: World) -> World:
 
 @contextmanager
 def a_rootless_host(
-    home: Path, made: Lab, image: ImageSpec, key: Path, number: int = 1, **settings: str
+    home: Path,
+    made: Lab,
+    image: ImageSpec,
+    key: Path,
+    number: int = 1,
+    authority: Authority | None = None,
 ) -> Iterator[RootlessWorld]:
-    """Its agent runs, and nothing of its user's is left afterwards."""
+    """Its agent runs, and nothing of its user's is left afterwards.
+
+    `authority`: of the certificate in its bundle; it has none if nothing is said.
+    """
     world = rootless_world(home, made, image, key, number)
-    world.settings.update(settings)
+    if authority:
+        identify(world, authority)
     world.start_agent()
     try:
         with opened(world), world.inside():
@@ -155,15 +164,36 @@ def a_rootless_host(
     assert not left
 
 
+@contextmanager
+def supplied_rootless_host(
+    places: Path, made: Lab, image: ImageSpec, image_store: Path, key: Path
+) -> Iterator[RootlessWorld]:
+    """Such a host that has the image."""
+    home = places / secrets.token_hex(3)
+    with a_rootless_host(home, made, image, key) as world:
+        for file in image_store.iterdir():
+            os.link(file, world.host.paths.image(file.name))
+        yield world
+
+
 @pytest.fixture
 def rootless(
     places: Path, host_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
 ) -> Iterator[RootlessWorld]:
     """A host without any privilege that has the micro guest's image."""
-    home = places / secrets.token_hex(3)
-    with a_rootless_host(home, host_lab, micro, ssh_key) as world:
-        for file in image_store.iterdir():
-            os.link(file, world.host.paths.image(file.name))
+    with supplied_rootless_host(places, host_lab, micro, image_store, ssh_key) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def shared_rootless(
+    places: Path, host_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
+) -> Iterator[RootlessWorld]:
+    """One for all tests of a module, which leave it and its guests as they found them.
+
+    Beside it there can be no other: it has the address and the ports of the lab's first host.
+    """
+    with supplied_rootless_host(places, host_lab, micro, image_store, ssh_key) as world:
         yield world
 
 
@@ -182,20 +212,37 @@ def private_lab() -> Iterator[Lab]:
     made.remove()
 
 
+@contextmanager
+def three_hosts(
+    places: Path, made: Lab, image: ImageSpec, image_store: Path, key: Path
+) -> Iterator[list[World]]:
+    """They have the image."""
+    with ExitStack() as stack:
+        worlds = [
+            World(a_host(places, number), made, image, key, number=number) for number in (1, 2, 3)
+        ]
+        for world in worlds:
+            stack.enter_context(opened(world))
+            for file in image_store.iterdir():
+                os.link(file, world.host.paths.image(file.name))
+        yield worlds
+
+
 @pytest.fixture
 def hosts(
     places: Path, private_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
 ) -> Iterator[list[World]]:
     """Three hosts that have the micro guest's image."""
-    with ExitStack() as stack:
-        made = [
-            World(a_host(places, number), private_lab, micro, ssh_key, number=number)
-            for number in (1, 2, 3)
-        ]
-        for world in made:
-            stack.enter_context(opened(world))
-            for file in image_store.iterdir():
-                os.link(file, world.host.paths.image(file.name))
+    with three_hosts(places, private_lab, micro, image_store, ssh_key) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_hosts(
+    places: Path, private_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
+) -> Iterator[list[World]]:
+    """Such hosts for all tests of a module, which leave them and their guests as they were."""
+    with three_hosts(places, private_lab, micro, image_store, ssh_key) as made:
         yield made
 
 
@@ -226,10 +273,8 @@ def cabled_hosts(
         made: list[World] = []
         for number in (1, 2):
             home = places / secrets.token_hex(3)
-            world = stack.enter_context(a_rootless_host(home, cabled_lab, micro, ssh_key, number))
-            identify(world, authority)
-            world.restart_agent()
-            made.append(world)
+            rootless = a_rootless_host(home, cabled_lab, micro, ssh_key, number, authority)
+            made.append(stack.enter_context(rootless))
         for number in (3, 4):
             plain = World(a_host(places, number), cabled_lab, micro, ssh_key, number=number)
             identify(plain, authority)
