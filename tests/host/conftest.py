@@ -132,6 +132,17 @@ def privileged(bare_world: World, image_store: Path) -> World:
     return bare_world
 
 
+@contextmanager
+def supplied_world(
+    places: Path, made: Lab, image: ImageSpec, image_store: Path, key: Path
+) -> Iterator[World]:
+    """A host that has the image, for more than one test."""
+    with opened(World(a_host(places), made, image, key)) as world, world.inside():
+        for file in image_store.iterdir():
+            os.link(file, world.host.paths.image(file.name))
+        yield world
+
+
 @pytest.fixture
 def world(privileged: World) -> World:
     """The host of most tests."""
@@ -259,8 +270,8 @@ def authority() -> Authority:
     return Authority.generated()
 
 
-@pytest.fixture
-def cabled_hosts(
+@pytest.fixture(scope="module")
+def shared_cabled_hosts(
     places: Path,
     cabled_lab: Lab,
     authority: Authority,
@@ -268,7 +279,6 @@ def cabled_hosts(
     image_store: Path,
     ssh_key: Path,
 ) -> Iterator[list[World]]:
-    """Two without any privilege, then two of the mesh."""
     with ExitStack() as stack:
         made: list[World] = []
         for number in (1, 2):
@@ -283,3 +293,14 @@ def cabled_hosts(
             for file in image_store.iterdir():
                 os.link(file, world.host.paths.image(file.name))
         yield made
+
+
+@pytest.fixture
+def cabled_hosts(shared_cabled_hosts: list[World]) -> Iterator[list[World]]:
+    """Two without any privilege, then two of the mesh; without any network."""
+    yield shared_cabled_hosts
+    for world in shared_cabled_hosts:
+        for spec in netstore.specs(world.host.paths):
+            gone = NetworkRemoval(spec.network_id, world.host.uuid, spec.generation)
+            with world.inside():
+                assert world.tell(gone).converged
