@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cloud.broker import REPORTS, is_host
+from cloud.wire import known
 
 # The longest honest report is about all servers of a host, some hundred KiB.
 MOST_BYTES: Final = 4 * 2**20
@@ -99,7 +100,7 @@ def refusal(message: Message, control: str) -> Reason | None:
     if len(message.body) > MOST_BYTES:
         return Reason.TOO_LARGE
     try:
-        headers = msgspec.convert(dict(message.headers), _Headers)
+        headers = msgspec.convert(dict(message.headers), known(_Headers))
         arguments, _, _ = _BODY.decode(message.body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return Reason.MALFORMED
