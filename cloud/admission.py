@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from cloud.broker import REPORTS, is_host
 from cloud.poison import MOST_BYTES, Message
+from cloud.wire import known
 
 CONTROL: Final = "control"
 
@@ -80,7 +81,7 @@ def refusal(message: Message, control: str) -> Reason | None:
     if len(message.body) > MOST_BYTES:
         return Reason.TOO_LARGE
     try:
-        headers = msgspec.convert(dict(message.headers), _Headers)
+        headers = msgspec.convert(dict(message.headers), known(_Headers))
         arguments, _, _ = _BODY.decode(message.body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return Reason.MALFORMED

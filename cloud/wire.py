@@ -11,6 +11,7 @@ not understand each other: the key "version", `Introduction` and `Refusal`. Pure
 
 from __future__ import annotations
 
+import threading
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
@@ -148,6 +149,23 @@ _UNREADABLE = (
 )
 
 Document = TypeVar("Document", bound=Struct)
+Kind = TypeVar("Kind")
+_learning = threading.Lock()
+_known: set[object] = set()
+
+
+def known(kind: type[Kind]) -> type[Kind]:
+    """The type itself, as soon as msgspec knows all of it.
+
+    msgspec learns a type when it is used first, and runs Python meanwhile: another thread that
+    comes across the half of it ends the process by a segmentation fault. So whatever threads may
+    read at the same time is read as `known(T)`.
+    """
+    if kind not in _known:
+        with _learning:
+            msgspec.json.Decoder(kind)
+            _known.add(kind)
+    return kind
 
 
 def encode(document: Struct) -> dict[str, Any]:
@@ -190,6 +208,6 @@ def convert(data: object, into: type[Document]) -> Document:
     try:
         # What cannot be written again cannot be kept: halves of characters, numbers beyond 2^64.
         msgspec.json.encode(data)
-        return msgspec.convert(data, into)
+        return msgspec.convert(data, known(into))
     except _UNREADABLE as error:
         raise MalformedDocument(f"{into.__name__} refused: {error}") from error

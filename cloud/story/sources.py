@@ -18,6 +18,7 @@ from cloud.celery import app
 from cloud.logsearch import Answer, Gap, Line
 from cloud.models import Action, ActionStep, AuditEntry, Host
 from cloud.story.moments import Moment, Story, compose, from_line
+from cloud.wire import known
 
 Source = Callable[[str], Iterable[Moment | Gap]]
 
@@ -110,7 +111,7 @@ def host_logs(request_id: str) -> Iterator[Moment | Gap]:
             yield Gap(f"{name} did not answer: its part is missing")
             continue
         try:
-            answer = msgspec.convert(replies[name], Answer)
+            answer = msgspec.convert(replies[name], known(Answer))
         except msgspec.ValidationError as error:
             yield Gap(f"{name} answered something else ({error}): its part is missing")
             continue

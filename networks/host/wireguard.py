@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,16 +136,25 @@ def _start(netlink: Any, place: Place) -> None:
     said = "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1"
     shell.detach(["env", said, PROGRAM, "-f", place.interface], log=place.log)
     deadline = time.monotonic() + _SECONDS
-    while not (lives(netlink, place) and _answers(place)):
+    while not (lives(netlink, place) and answers(place)):
         if time.monotonic() > deadline:
             raise TunnelFailed(f"{PROGRAM} did not come up within {_SECONDS:g} s: see {place.log}")
         time.sleep(_POLL_SECONDS)
 
 
-def _answers(place: Place) -> bool:
-    if not _socket(place).exists():
-        return False
-    return shell.run(["wg", "show", place.interface], timeout=_SECONDS, ok=range(256)).code == 0
+def answers(place: Place) -> bool:
+    """Whether the program takes orders. `wg` must not be used to find that out.
+
+    It deletes a socket that nobody listens at, as one is for a moment between bind and listen, and
+    the program ends without its socket.
+    """
+    with socket.socket(socket.AF_UNIX) as calling:
+        calling.settimeout(_SECONDS)
+        try:
+            calling.connect(str(_socket(place)))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
 
 
 def _socket(place: Place) -> Path:

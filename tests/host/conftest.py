@@ -132,6 +132,17 @@ def privileged(bare_world: World, image_store: Path) -> World:
     return bare_world
 
 
+@contextmanager
+def supplied_world(
+    places: Path, made: Lab, image: ImageSpec, image_store: Path, key: Path
+) -> Iterator[World]:
+    """A host that has the image, for more than one test."""
+    with opened(World(a_host(places), made, image, key)) as world, world.inside():
+        for file in image_store.iterdir():
+            os.link(file, world.host.paths.image(file.name))
+        yield world
+
+
 @pytest.fixture
 def world(privileged: World) -> World:
     """The host of most tests."""
@@ -140,11 +151,20 @@ def world(privileged: World) -> World:
 
 @contextmanager
 def a_rootless_host(
-    home: Path, made: Lab, image: ImageSpec, key: Path, number: int = 1, **settings: str
+    home: Path,
+    made: Lab,
+    image: ImageSpec,
+    key: Path,
+    number: int = 1,
+    authority: Authority | None = None,
 ) -> Iterator[RootlessWorld]:
-    """Its agent runs, and nothing of its user's is left afterwards."""
+    """Its agent runs, and nothing of its user's is left afterwards.
+
+    `authority`: of the certificate in its bundle; it has none if nothing is said.
+    """
     world = rootless_world(home, made, image, key, number)
-    world.settings.update(settings)
+    if authority:
+        identify(world, authority)
     world.start_agent()
     try:
         with opened(world), world.inside():
@@ -155,15 +175,36 @@ def a_rootless_host(
     assert not left
 
 
+@contextmanager
+def supplied_rootless_host(
+    places: Path, made: Lab, image: ImageSpec, image_store: Path, key: Path
+) -> Iterator[RootlessWorld]:
+    """Such a host that has the image."""
+    home = places / secrets.token_hex(3)
+    with a_rootless_host(home, made, image, key) as world:
+        for file in image_store.iterdir():
+            os.link(file, world.host.paths.image(file.name))
+        yield world
+
+
 @pytest.fixture
 def rootless(
     places: Path, host_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
 ) -> Iterator[RootlessWorld]:
     """A host without any privilege that has the micro guest's image."""
-    home = places / secrets.token_hex(3)
-    with a_rootless_host(home, host_lab, micro, ssh_key) as world:
-        for file in image_store.iterdir():
-            os.link(file, world.host.paths.image(file.name))
+    with supplied_rootless_host(places, host_lab, micro, image_store, ssh_key) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def shared_rootless(
+    places: Path, host_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
+) -> Iterator[RootlessWorld]:
+    """One for all tests of a module, which leave it and its guests as they found them.
+
+    Beside it there can be no other: it has the address and the ports of the lab's first host.
+    """
+    with supplied_rootless_host(places, host_lab, micro, image_store, ssh_key) as world:
         yield world
 
 
@@ -182,20 +223,37 @@ def private_lab() -> Iterator[Lab]:
     made.remove()
 
 
+@contextmanager
+def three_hosts(
+    places: Path, made: Lab, image: ImageSpec, image_store: Path, key: Path
+) -> Iterator[list[World]]:
+    """They have the image."""
+    with ExitStack() as stack:
+        worlds = [
+            World(a_host(places, number), made, image, key, number=number) for number in (1, 2, 3)
+        ]
+        for world in worlds:
+            stack.enter_context(opened(world))
+            for file in image_store.iterdir():
+                os.link(file, world.host.paths.image(file.name))
+        yield worlds
+
+
 @pytest.fixture
 def hosts(
     places: Path, private_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
 ) -> Iterator[list[World]]:
     """Three hosts that have the micro guest's image."""
-    with ExitStack() as stack:
-        made = [
-            World(a_host(places, number), private_lab, micro, ssh_key, number=number)
-            for number in (1, 2, 3)
-        ]
-        for world in made:
-            stack.enter_context(opened(world))
-            for file in image_store.iterdir():
-                os.link(file, world.host.paths.image(file.name))
+    with three_hosts(places, private_lab, micro, image_store, ssh_key) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_hosts(
+    places: Path, private_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
+) -> Iterator[list[World]]:
+    """Such hosts for all tests of a module, which leave them and their guests as they were."""
+    with three_hosts(places, private_lab, micro, image_store, ssh_key) as made:
         yield made
 
 
@@ -212,8 +270,8 @@ def authority() -> Authority:
     return Authority.generated()
 
 
-@pytest.fixture
-def cabled_hosts(
+@pytest.fixture(scope="module")
+def shared_cabled_hosts(
     places: Path,
     cabled_lab: Lab,
     authority: Authority,
@@ -221,15 +279,12 @@ def cabled_hosts(
     image_store: Path,
     ssh_key: Path,
 ) -> Iterator[list[World]]:
-    """Two without any privilege, then two of the mesh."""
     with ExitStack() as stack:
         made: list[World] = []
         for number in (1, 2):
             home = places / secrets.token_hex(3)
-            world = stack.enter_context(a_rootless_host(home, cabled_lab, micro, ssh_key, number))
-            identify(world, authority)
-            world.restart_agent()
-            made.append(world)
+            rootless = a_rootless_host(home, cabled_lab, micro, ssh_key, number, authority)
+            made.append(stack.enter_context(rootless))
         for number in (3, 4):
             plain = World(a_host(places, number), cabled_lab, micro, ssh_key, number=number)
             identify(plain, authority)
@@ -238,3 +293,14 @@ def cabled_hosts(
             for file in image_store.iterdir():
                 os.link(file, world.host.paths.image(file.name))
         yield made
+
+
+@pytest.fixture
+def cabled_hosts(shared_cabled_hosts: list[World]) -> Iterator[list[World]]:
+    """Two without any privilege, then two of the mesh; without any network."""
+    yield shared_cabled_hosts
+    for world in shared_cabled_hosts:
+        for spec in netstore.specs(world.host.paths):
+            gone = NetworkRemoval(spec.network_id, world.host.uuid, spec.generation)
+            with world.inside():
+                assert world.tell(gone).converged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,6 +34,8 @@ from vms.spec import VmSpec
 
 RANGE = "10.0.0.0/16"
 EXPERIMENT = 0x88B5  # IEEE 802, local experiments
+# A host may have known a network of that number before: each one's documents are newer.
+_GENERATIONS = itertools.count(step=1000)
 SUBNETS = (SubnetSpec("10.0.1.0/24", "10.0.1.1"), SubnetSpec("10.0.2.0/24", "10.0.2.1"))
 
 
@@ -47,7 +50,7 @@ class Network:
     network_id: int
     settings: dict[str, Any] = field(default_factory=dict)
     placed: list[tuple[World, NicSpec]] = field(default_factory=list)
-    generation: int = 0
+    generation: int = field(default_factory=_GENERATIONS.__next__)
 
     @property
     def hosts(self) -> list[World]:

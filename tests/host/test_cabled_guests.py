@@ -48,18 +48,24 @@ def far(cabled_hosts: list[World]) -> Iterator[None]:
     world.outside("ip", "address", "del", FAR, "dev", "lo")
 
 
-def boot(world: World, private: NicSpec) -> VmSpec:
+def start(world: World, private: NicSpec) -> VmSpec:
     """Each is reached from outside in the way of its host as well."""
     public = NIC if isinstance(world, RootlessWorld) else SPEC.nics[0]
     first = structs.replace(public, mac=f"02:00:00:00:01:0{world.number}")
+    spec = world.spec(nics=(first, private), hostname=f"vm-{world.number}")
     with world.inside():
-        return world.boot(nics=(first, private), hostname=f"vm-{world.number}")
+        report = world.ensure(spec)
+    assert report.converged, report
+    return spec
 
 
 def test_guests_of_both_kinds_of_hosts_share_a_subnet_and_a_gateway(
     network: CabledNetwork, far: None
 ) -> None:
-    (world, spec), *_ = [(world, boot(world, nic)) for world, nic in network.placed]
+    started = [(world, start(world, nic)) for world, nic in network.placed]
+    for world, spec in started:
+        world.wait_for_boots(spec, 1)
+    (world, spec), *_ = started
 
     def says(command: str) -> str:
         return str(world.ssh(spec, command).stdout)

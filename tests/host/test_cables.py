@@ -310,9 +310,10 @@ def test_a_host_tells_whether_it_lays_cables_and_what_it_lacks(hosts: list[World
     with hub.inside():
         report = facts.host_report(hub.host)
         assert (report.cable_endpoint, report.problems) == ("192.0.2.13:51821", ())
-        hub.host = Host.open(replace(hub.host.config, tls=None))
-        report = facts.host_report(hub.host)
+        report = facts.host_report(Host.open(replace(hub.host.config, tls=None)))
         assert (report.cables, [one.code for one in report.problems]) == (False, ["no_certificate"])
     spoke.settings["CUMULET_HOST_NAT"] = "on"
     spoke.restart_agent()
     assert (spoke.facts().cables, spoke.facts().cable_endpoint) == (True, None)
+    del spoke.settings["CUMULET_HOST_NAT"]
+    spoke.restart_agent()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from deploy.lab import Lab
 from networks.host import switches
 from networks.host.switches import Switch
 from tests.documents import SPEC
-from tests.host.conftest import a_rootless_host
+from tests.host.conftest import supplied_rootless_host
 from tests.host.rootless import RootlessWorld
 from tests.host.user_mode import kill
 from tests.host.world import until
@@ -31,10 +29,7 @@ NIC = structs.replace(SPEC.nics[0], ipv4=ADDRESS)
 def host(
     places: Path, own_lab: Lab, micro: ImageSpec, image_store: Path, ssh_key: Path
 ) -> Iterator[RootlessWorld]:
-    home = places / secrets.token_hex(3)
-    with a_rootless_host(home, own_lab, micro, ssh_key) as world:
-        for file in image_store.iterdir():
-            os.link(file, world.host.paths.image(file.name))
+    with supplied_rootless_host(places, own_lab, micro, image_store, ssh_key) as world:
         yield world
 
 

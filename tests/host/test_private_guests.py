@@ -1,4 +1,7 @@
-"""Real guests in one private subnet on several hosts, which know nothing of that."""
+"""Real guests in one private subnet on several hosts, which know nothing of that.
+
+Two guests for all tests, and others beside them where one has to start or end.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 
 import pytest
@@ -29,30 +33,59 @@ MTU = 1500 - plan.WIREGUARD_BYTES - plan.VXLAN_BYTES
 
 
 @pytest.fixture
-def network(hosts: list[World]) -> Network:
+def hosts(shared_hosts: list[World]) -> list[World]:
+    return shared_hosts
+
+
+@pytest.fixture(scope="module")
+def members(shared_hosts: list[World]) -> Network:
     made = Network(5)
+    addresses = (ONE, OTHER, BEYOND)
     made.placed = [
-        (hosts[0], made.nic(ONE, index=1)),
-        (hosts[1], made.nic(OTHER, index=1)),
-        (hosts[2], made.nic(BEYOND, index=1)),
+        (world, made.nic(address, index=1))
+        for world, address in zip(shared_hosts, addresses, strict=True)
     ]
     made.tell()
     return made
 
 
-def public(world: World) -> NicSpec:
-    number = world.number
+@pytest.fixture
+def network(members: Network) -> Iterator[Network]:
+    """Without egress or routes; what a test changes is taken back."""
+    placed = list(members.placed)
+    yield members
+    if members.settings or members.placed != placed:
+        members.settings.clear()
+        members.placed = placed
+        members.tell()
+
+
+def public(number: int) -> NicSpec:
     return structs.replace(
         SPEC.nics[0],
         nic_id=number,
-        mac=f"02:00:00:00:01:0{number}",
+        mac=f"02:00:00:00:01:{number:02x}",
         ipv4=f"198.51.100.{100 + number}",
     )
 
 
-def boot(world: World, *private: NicSpec) -> VmSpec:
+def start(world: World, *private: NicSpec) -> VmSpec:
+    nics = (public(world.number), *private)
+    spec = world.spec(nics=nics, hostname=f"vm-{world.number}")
+    report = ensure(world, spec)
+    assert report.converged, report
+    return spec
+
+
+@contextmanager
+def beside(world: World, number: int, *private: NicSpec) -> Iterator[VmSpec]:
+    """A guest of one test, on a host that may have others; `number`: of the server, from 4."""
+    nics = (public(number), *private)
     with world.inside():
-        return world.boot(nics=(public(world), *private), hostname=f"vm-{world.number}")
+        spec = world.boot(vm_id=number, uuid=world.uuid(number), nics=nics)
+    yield spec
+    with world.inside():
+        assert not world.remove(spec, generation=10**9).present
 
 
 def ensure(world: World, spec: VmSpec) -> VmReport:
@@ -76,10 +109,13 @@ def pings(world: World, spec: VmSpec, address: str) -> bool:
     return "yes" in says(world, spec, f"ping -c2 -W1 {address} >/dev/null && echo yes; true")
 
 
-@pytest.fixture
-def pair(hosts: list[World], network: Network) -> list[tuple[World, VmSpec]]:
+@pytest.fixture(scope="module")
+def pair(members: Network) -> list[tuple[World, VmSpec]]:
     """Guests on the first two hosts."""
-    return [(world, boot(world, nic)) for world, nic in network.placed[:2]]
+    made = [(world, start(world, nic)) for world, nic in members.placed[:2]]
+    for world, spec in made:
+        world.wait_for_boots(spec, 1)
+    return made
 
 
 @pytest.fixture
@@ -104,8 +140,8 @@ def test_another_subnet_is_reached_by_way_of_the_gateway(
     network: Network, pair: list[tuple[World, VmSpec]]
 ) -> None:
     world, spec = pair[0]
-    boot(*network.placed[2])
-    assert pings(world, spec, BEYOND)
+    start(*network.placed[2])
+    until(lambda: pings(world, spec, BEYOND), "it answers")
     assert "10.0.1.1" in says(world, spec, f"ip route get {BEYOND}")
 
 
@@ -134,6 +170,7 @@ def test_egress_is_under_the_hosts_own_address_and_only_where_it_is_switched_on(
     network.settings["egress"] = False
     network.tell()
     assert not pings(world, spec, FAR)
+    says(world, spec, f"ip route del {FAR}")
 
 
 def test_no_way_leads_through_the_gateway_to_the_underlay_the_broker_or_the_host(
@@ -161,64 +198,67 @@ def test_no_way_leads_through_the_gateway_to_the_underlay_the_broker_or_the_host
         world,
         spec,
         f"for a in {' '.join(forbidden)}; do"
-        " ping -c1 -W1 -I eth1 $a >/dev/null && echo $a; done; true",
+        " (ping -c1 -W1 -I eth1 $a >/dev/null && echo $a) & done; wait",
     )
     assert reached.split() == []
+    for address in forbidden:
+        says(world, spec, f"ip route del {address}/32 via 10.0.1.1 dev eth1")
+    twin.leave(world)
 
 
 def test_two_networks_of_one_range_both_reach_the_world(
-    hosts: list[World], network: Network, far: None
+    hosts: list[World], network: Network, pair: list[tuple[World, VmSpec]], far: None
 ) -> None:
     """Their members have the same address on the same host."""
     network.settings["egress"] = True
     network.tell()
-    twin = Network(6, {"egress": True})
+    twin = Network(7, {"egress": True})
     twin.placed = [(hosts[0], twin.nic(ONE, index=1))]
     twin.tell()
-    first = boot(hosts[0], network.placed[0][1])
-    with hosts[0].inside():
-        nic = structs.replace(public(hosts[0]), nic_id=9, mac="02:00:00:00:01:09")
-        nic = structs.replace(nic, ipv4="198.51.100.109")
-        other = world_boot(hosts[0], 9, nic, twin.placed[0][1])
-    for spec in (first, other):
-        says(hosts[0], spec, f"ip route add {FAR} via 10.0.1.1 dev eth1")
-        assert pings(hosts[0], spec, FAR)
-
-
-def world_boot(world: World, number: int, *nics: NicSpec) -> VmSpec:
-    return world.boot(vm_id=number, uuid=world.uuid(number), nics=nics)
+    world, first = pair[0]
+    with beside(world, 9, twin.placed[0][1]) as other:
+        for spec in (first, other):
+            says(world, spec, f"ip route add {FAR} via 10.0.1.1 dev eth1")
+            assert pings(world, spec, FAR)
+    says(world, first, f"ip route del {FAR}")
+    twin.leave(world)
 
 
 def test_a_nic_comes_and_goes_while_the_guest_runs(hosts: list[World], network: Network) -> None:
-    world, nic = network.placed[0]
-    spec = boot(world)
-    process = world.process(spec)
-    spec = changed(world, spec, public(world), nic)
-    until(lambda: ONE in says(world, spec, "ip address show dev eth1"), "it has its address")
-    assert says(world, spec, "cat /sys/class/net/eth1/mtu").strip() == str(MTU)
-    assert RANGE in says(world, spec, "ip route")
-    assert pings(world, spec, "10.0.1.1")
-    spec = structs.replace(spec, generation=spec.generation + 1, nics=(public(world),))
-    ensure(world, spec)
-    until(lambda: ensure(world, spec).converged, "the guest has let go of it", seconds=20)
-    assert "eth1" not in says(world, spec, "ip link")
-    assert "cu7-1" not in world.seen("ip", "link")
-    spec = changed(world, spec, public(world), nic)
-    until(lambda: ONE in says(world, spec, "ip address"), "it has its address again")
-    assert world.process(spec) == process
+    world, address = hosts[2], "10.0.1.18"
+    network.placed.append((world, network.nic(address, index=1)))
+    network.tell()
+    outside, nic = public(8), network.placed[-1][1]
+    with beside(world, 8) as spec:
+        process = world.process(spec)
+        spec = changed(world, spec, outside, nic)
+        until(
+            lambda: address in says(world, spec, "ip address show dev eth1"), "it has its address"
+        )
+        assert says(world, spec, "cat /sys/class/net/eth1/mtu").strip() == str(MTU)
+        assert RANGE in says(world, spec, "ip route")
+        assert pings(world, spec, "10.0.1.1")
+        spec = structs.replace(spec, generation=spec.generation + 1, nics=(outside,))
+        ensure(world, spec)
+        until(lambda: ensure(world, spec).converged, "the guest has let go of it", seconds=20)
+        assert "eth1" not in says(world, spec, "ip link")
+        assert "cu8-1" not in world.seen("ip", "link")
+        spec = changed(world, spec, outside, nic)
+        until(lambda: address in says(world, spec, "ip address"), "it has its address again")
+        assert world.process(spec) == process
 
 
 def test_a_server_whose_network_is_not_known_yet_goes_on_when_it_is(hosts: list[World]) -> None:
-    network = Network(5)
-    network.placed = [(hosts[0], network.nic(ONE, index=1))]
-    with hosts[0].inside():
-        spec = hosts[0].spec(nics=(public(hosts[0]), network.placed[0][1]))
-        failure = hosts[0].ensure(spec).failure
+    world, network = hosts[2], Network(8)
+    network.placed = [(world, network.nic(ONE, index=1))]
+    nics = (public(6), network.placed[0][1])
+    spec = world.spec(vm_id=6, uuid=world.uuid(6), nics=nics)
+    failure = ensure(world, spec).failure
     assert failure
     assert (failure.code, failure.retryable) == ("network_unknown", True)
     (report,) = network.tell()
     assert report.converged
-    assert hosts[0].told(spec).converged
+    assert world.told(spec).converged
 
 
 def test_restarts_of_the_monitor_interrupt_nothing(pair: list[tuple[World, VmSpec]]) -> None:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,12 @@ from msgspec import structs
 from pyroute2 import netns
 
 from deploy import lab
-from deploy.lab import Lab
 from networks.spec import FirewallSpec, NicSpec, RuleSpec
 from tests.documents import SPEC
+from tests.host.conftest import a_lab, supplied_world
 from tests.host.world import World, second, until
 from vms.host.converge import converge
-from vms.spec import VmSpec
+from vms.spec import ImageSpec, VmSpec
 
 pytestmark = pytest.mark.public
 
@@ -49,17 +50,25 @@ ECHO = RuleSpec("in", "tcp", ROUTER, (7, 7))
 PING = RuleSpec("in", "icmp", ANYBODY)
 
 
-@pytest.fixture
-def host_lab(own_lab: Lab) -> Lab:
-    """A lab for each test, because some take its uplink apart."""
-    return own_lab
+@pytest.fixture(scope="module", params=["routed", "bridged"])
+def world(
+    places: Path,
+    micro: ImageSpec,
+    image_store: Path,
+    ssh_key: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[World]:
+    """A lab of its own, because some take its uplink apart."""
+    with a_lab() as made, supplied_world(places, made, micro, image_store, ssh_key) as world:
+        if request.param == "bridged":
+            world.become_bridged()
+        yield world
 
 
-@pytest.fixture(params=["routed", "bridged"])
-def bare_world(bare_world: World, request: pytest.FixtureRequest) -> World:
-    if request.param == "bridged":
-        bare_world.become_bridged()
-    return bare_world
+@pytest.fixture(scope="module")
+def guest(world: World) -> VmSpec:
+    """One for all tests: what is told of its NIC is all that differs."""
+    return world.boot(nics=(nic_of(world),), user_data=SERVER)
 
 
 def nic_of(world: World) -> NicSpec:
@@ -118,13 +127,13 @@ def echoes(caller: socket.socket, said: bytes) -> bool:
         return False
 
 
-def serve(world: World, spec: VmSpec, **nic: Any) -> VmSpec:
-    """Boot it, and wait until it serves."""
-    made = structs.replace(nic_of(world), **nic)
-    spec = world.boot(nics=(made,), user_data=SERVER, vm_id=spec.vm_id, uuid=spec.uuid)
+def serve(world: World, guest: VmSpec, **nic: Any) -> VmSpec:
+    """The guest's document says this of its NIC and no more; wait until it serves."""
+    spec = changed(world, guest, **nic)
     for address in ADDRESSES:
         serves(world, address, b"web-1")
-    if made.firewall and ECHO in made.firewall.rules:
+    firewall = spec.nics[0].firewall
+    if firewall and ECHO in firewall.rules:
         until(lambda: is_open(world, ADDRESSES[0], 7), "the guest echoes")
     return spec
 
@@ -132,7 +141,7 @@ def serve(world: World, spec: VmSpec, **nic: Any) -> VmSpec:
 def changed(world: World, spec: VmSpec, **nic: Any) -> VmSpec:
     """The same guest under its next document."""
     nics = (structs.replace(spec.nics[0], **nic),)
-    spec = structs.replace(spec, generation=spec.generation + 1, nics=nics)
+    spec = structs.replace(spec, generation=world.told(spec).generation + 1, nics=nics)
     report = world.ensure(spec)
     assert report.converged, report
     return spec
@@ -156,15 +165,16 @@ def far(world: World) -> Iterator[None]:
         world.outside("ip", "address", "del", address, "dev", "lo")
 
 
-def test_two_guests_of_a_host_both_serve_port_80_in_both_families(world: World) -> None:
-    first = world.spec(nics=(nic_of(world),), user_data=SERVER)
+def test_two_guests_of_a_host_both_serve_port_80_in_both_families(
+    world: World, guest: VmSpec
+) -> None:
+    first = serve(world, guest)
     other = second(first)
-    nic9 = structs.replace(other.nics[0], ipv6="2001:db8:a:9::/64")
+    closed = FirewallSpec((SSH, WEB))
+    nic9 = structs.replace(other.nics[0], ipv6="2001:db8:a:9::/64", firewall=closed)
     other = structs.replace(other, nics=(nic9,), hostname="web-2")
-    for spec in (first, other):
-        assert world.ensure(spec).converged
-    for spec in (first, other):
-        world.wait_for_boots(spec, 1)
+    assert world.ensure(other).converged
+    world.wait_for_boots(other, 1)
     pages = {
         "198.51.100.7": b"web-1",
         "2001:db8:a:7::1": b"web-1",
@@ -175,12 +185,16 @@ def test_two_guests_of_a_host_both_serve_port_80_in_both_families(world: World) 
         serves(world, address, expected)
     fetched = world.ssh(first, "wget -q -O - http://198.51.100.9/").stdout.strip()
     assert fetched == "web-2"
+    assert not pings(world, "198.51.100.9")  # its firewall is there from its start
     # Of a host that routes, its own MAC alone is seen outside.
     assert (first.nics[0].mac in world.outside("ip", "neigh")) is world.host.config.bridge
+    assert not world.remove(other, generation=10**9).present
 
 
-def test_a_floating_address_comes_and_goes_while_the_guest_runs(world: World) -> None:
-    spec = serve(world, SPEC)
+def test_a_floating_address_comes_and_goes_while_the_guest_runs(
+    world: World, guest: VmSpec
+) -> None:
+    spec = serve(world, guest)
     process = world.process(spec)
     floating = ("203.0.113.77", "2001:db8:a:77::1")
     spec = changed(world, spec, floating=(floating[0], "2001:db8:a:77::/64"))
@@ -193,10 +207,14 @@ def test_a_floating_address_comes_and_goes_while_the_guest_runs(world: World) ->
     assert not any(page(world, address) for address in floating)
     serves(world, ADDRESSES[1], b"web-1")
     assert world.process(spec) == process
+    for address in (f"{floating[0]}/32", f"{floating[1]}/64"):
+        world.ssh(spec, f"ip address del {address} dev eth0")
 
 
-def test_a_firewall_lets_in_what_its_rules_say_and_no_more(world: World, far: None) -> None:
-    spec = serve(world, SPEC, firewall=FirewallSpec((SSH, WEB)))
+def test_a_firewall_lets_in_what_its_rules_say_and_no_more(
+    world: World, guest: VmSpec, far: None
+) -> None:
+    spec = serve(world, guest, firewall=FirewallSpec((SSH, WEB)))
     process = world.process(spec)
     for address in ADDRESSES:
         assert page(world, address, 8080) == b""
@@ -213,18 +231,18 @@ def test_a_firewall_lets_in_what_its_rules_say_and_no_more(world: World, far: No
     assert world.process(spec) == process
 
 
-def test_rules_for_going_out_close_everything_else(world: World, far: None) -> None:
+def test_rules_for_going_out_close_everything_else(world: World, guest: VmSpec, far: None) -> None:
     allowed = RuleSpec("out", "icmp", (f"{FAR}/32",))
-    spec = serve(world, SPEC, firewall=FirewallSpec((SSH, WEB, allowed)))
+    spec = serve(world, guest, firewall=FirewallSpec((SSH, WEB, allowed)))
     assert reaches(world, spec, FAR)
     assert not reaches(world, spec, FARTHER)
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_a_change_keeps_connections_that_are_allowed_and_cuts_the_others(
-    world: World, address: str
+    world: World, guest: VmSpec, address: str
 ) -> None:
-    spec = serve(world, SPEC, firewall=FirewallSpec((SSH, WEB, ECHO)))
+    spec = serve(world, guest, firewall=FirewallSpec((SSH, WEB, ECHO)))
     with calling(world, address, 7) as caller:
         assert echoes(caller, b"before")
         spec = changed(world, spec, firewall=FirewallSpec((ECHO, SSH)))
@@ -235,9 +253,9 @@ def test_a_change_keeps_connections_that_are_allowed_and_cuts_the_others(
 
 
 def test_a_limit_holds_in_both_directions_and_is_changed_while_the_guest_runs(
-    world: World,
+    world: World, guest: VmSpec
 ) -> None:
-    spec = serve(world, SPEC, mbit_in=16, mbit_out=16)
+    spec = serve(world, guest, mbit_in=16, mbit_out=16)
     download(world)  # empties the second's worth that a guest at rest has saved up
     assert 8 < download(world) < 20
     assert 8 < upload(world) < 20
@@ -246,17 +264,24 @@ def test_a_limit_holds_in_both_directions_and_is_changed_while_the_guest_runs(
     assert upload(world) > 30
 
 
-def test_forged_packets_are_told_with_the_next_report_and_cause_none(world: World) -> None:
-    spec = serve(world, SPEC)
+def test_forged_packets_are_told_with_the_next_report_and_cause_none(
+    world: World, guest: VmSpec
+) -> None:
+    spec = serve(world, guest)
     forge = "ip address add 203.0.113.99/32 dev eth0; ping -c2 -W1 -I 203.0.113.99 203.0.113.200"
     converge(world.host, spec.vm_id, world.send)  # tells of the guest's first sign of life
-    told = len(world.reports)
+    before, told = dropped(world), len(world.reports)
     world.ssh(spec, f"{forge}; true")
     converge(world.host, spec.vm_id, world.send, insist=False)
     assert len(world.reports) == told
     converge(world.host, spec.vm_id, world.send)
+    assert dropped(world) >= before + 2
+
+
+def dropped(world: World) -> int:
+    """Packets under a foreign address, as the last report of all tells them."""
     (nic,) = world.reports[-1].nics
-    assert nic.dropped["ipv4"] >= 2
+    return nic.dropped["ipv4"]
 
 
 def download(world: World) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from networks.spec import USER_GATEWAY, USER_RESOLVER
 from tests.host.rootless import BROKER, RootlessWorld
 from tests.host.user_mode import NETWORK, Ears, listening, network, outlet_pid, says
 from tests.host.world import until
+from vms.spec import VmSpec
 
 pytestmark = pytest.mark.rootless
 
@@ -43,6 +45,18 @@ def resolver() -> str:
 
 
 @pytest.fixture
+def rootless(shared_rootless: RootlessWorld) -> RootlessWorld:
+    return shared_rootless
+
+
+@pytest.fixture(scope="module")
+def spec(shared_rootless: RootlessWorld) -> VmSpec:
+    """A guest that all of this is tried in, and a network beside it."""
+    shared_rootless.tell(network(shared_rootless))
+    return shared_rootless.boot()
+
+
+@pytest.fixture
 def ears(rootless: RootlessWorld) -> Iterator[Ears]:
     """Real services, wherever a guest must not call, and one far away that it may."""
     outside = [FAR, BROKER]
@@ -65,12 +79,10 @@ def ears(rootless: RootlessWorld) -> Iterator[Ears]:
 
 
 def test_a_guest_reaches_the_world_and_nothing_near_its_host(
-    rootless: RootlessWorld, ears: Ears
+    rootless: RootlessWorld, spec: VmSpec, ears: Ears
 ) -> None:
-    spec = rootless.boot()
     near = (
         USER_GATEWAY,
-        USER_RESOLVER,
         "10.0.2.2",
         "127.0.0.1",
         "192.0.2.11",
@@ -78,11 +90,13 @@ def test_a_guest_reaches_the_world_and_nothing_near_its_host(
         BROKER,
         "0.0.0.0",
     )
-    for address in (FAR, *near):
-        # Busybox has TFTP for UDP: it asks whichever port it is told to.
-        ways = ("nc", "tftp -g -r x -l /dev/null")
-        calls = [f"{way} {address} {port}" for way in ways for port in PORTS]
-        quietly = (f"(echo x | timeout 2 {call}) >/dev/null 2>&1 &" for call in calls)
+    # Busybox has TFTP for UDP: it asks whichever port it is told to.
+    ways = ("nc", "tftp -g -r x -l /dev/null")
+    # What must be heard is called with few others beside it, and the rest at once.
+    for addresses in ((FAR,), (USER_RESOLVER,), near):
+        called = itertools.product(ways, addresses, PORTS)
+        calls = (f"timeout 3 {way} {address} {port}" for way, address, port in called)
+        quietly = (f"(echo x | {call}) >/dev/null 2>&1 &" for call in calls)
         says(rootless, spec, f"{' '.join(quietly)} wait")
     allowed = {(FAR, port, kind) for port in PORTS for kind in ("tcp", "udp")}
     names = {(resolver(), 53, kind) for kind in ("tcp", "udp")}
@@ -93,9 +107,8 @@ def test_a_guest_reaches_the_world_and_nothing_near_its_host(
 
 
 def test_a_guest_that_calls_loopback_by_way_of_its_gateway_reaches_nothing(
-    rootless: RootlessWorld, ears: Ears
+    rootless: RootlessWorld, spec: VmSpec, ears: Ears
 ) -> None:
-    spec = rootless.boot()
     outlet = rootless.host.paths.vm(7).outlet(0)
     before = outlets.dropped(outlet)["protected"]
     says(
@@ -105,15 +118,16 @@ def test_a_guest_that_calls_loopback_by_way_of_its_gateway_reaches_nothing(
         f" ip route add 127.0.0.1 via {USER_GATEWAY};"
         " echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet;"
         " echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet;"
-        " for port in 5672 5432 5555; do echo x | timeout 2 nc 127.0.0.1 $port; done; true",
+        " for port in 5672 5432 5555; do echo x | timeout 2 nc 127.0.0.1 $port; done;"
+        " ip route del 127.0.0.1; ip link set lo up",
     )
     assert ears.heard == set()
     assert outlets.dropped(outlet)["protected"] > before
 
 
-def test_other_users_read_no_disk_and_connect_to_nothing(rootless: RootlessWorld) -> None:
-    rootless.tell(network(rootless))
-    spec = rootless.boot()
+def test_other_users_read_no_disk_and_connect_to_nothing(
+    rootless: RootlessWorld, spec: VmSpec
+) -> None:
     paths = rootless.host.paths.vm(spec.vm_id)
     switch = rootless.host.paths.switch(NETWORK)
     outlet_pid(rootless, spec)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from cloud import shell
+from cloud.wire import known
 from vms.host import files
 from vms.host.command import BINARY, SANDBOX, Accelerator
 from vms.host.host import Host
@@ -56,7 +57,7 @@ def is_forbidden(host: Host) -> bool:
 
 def _stored(path: Path) -> Verdict | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Verdict)
+        return msgspec.json.decode(path.read_bytes(), type=known(Verdict))
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 

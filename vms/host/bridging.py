@@ -15,6 +15,7 @@ import structlog
 from msgspec import Struct
 
 from cloud.errors import CumuletError
+from cloud.wire import known
 from networks.host import bridge, bridge_firewall, bridge_plan, nft
 from networks.host.bridge_plan import Operation
 from vms.host import files
@@ -107,7 +108,7 @@ def _carry_out(host: Host, uplink: str, operations: list[Operation]) -> None:
 
 def _read(host: Host) -> _Record | None:
     try:
-        return msgspec.json.decode(host.paths.bridge.read_bytes(), type=_Record)
+        return msgspec.json.decode(host.paths.bridge.read_bytes(), type=known(_Record))
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:

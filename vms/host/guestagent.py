@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from cloud.wire import known
 from vms.host import qmp
 
 log = structlog.get_logger(__name__)
@@ -40,7 +41,7 @@ def addresses(socket: Path, mac: str) -> tuple[str, ...]:
 
 def usable(answer: object, mac: str) -> tuple[str, ...]:
     """Those of its addresses that others could call; raises ValidationError or ValueError."""
-    interfaces = msgspec.convert(answer, list[_Interface])
+    interfaces = msgspec.convert(answer, known(list[_Interface]))
     found = (
         ip_address(address.ip_address)
         for interface in interfaces

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from cloud import requestid
 from cloud.errors import CumuletError
-from cloud.wire import Failure
+from cloud.wire import Failure, known
 from vms.host import bell, files
 from vms.host.host import Host
 from vms.host.paths import HostPaths
@@ -89,7 +89,9 @@ def settle(paths: HostPaths, image: ImageSpec) -> None:
 def problem(paths: HostPaths, image: ImageSpec) -> Failure | None:
     """What went wrong when exactly this image was last fetched."""
     try:
-        stored = msgspec.json.decode(_problem_path(paths, image).read_bytes(), type=ImageProblem)
+        stored = msgspec.json.decode(
+            _problem_path(paths, image).read_bytes(), type=known(ImageProblem)
+        )
     except (FileNotFoundError, msgspec.DecodeError):
         return None
     return stored.failure if stored.image == image else None
@@ -112,7 +114,7 @@ def fetch_lock(paths: HostPaths, image: ImageSpec) -> Path:
 def _read_wanted(path: Path) -> WantedImage | None:
     """None for what an older release wrote, too: control asks again for an image it misses."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=WantedImage)
+        return msgspec.json.decode(path.read_bytes(), type=known(WantedImage))
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 
