@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.benchmarks import fault_records
-from deploy.benchmarks.fault_records import Fault, Record
-from deploy.benchmarks.faults import VARIABLE
+from deploy.benchmarks.fault_records import VARIABLE, Fault, Record
 
 _FAULTS: list[Fault] = []
 

@@ -18,6 +18,8 @@ from deploy.benchmarks.errors import BenchmarkFailed
 from deploy.benchmarks.verdicts import Verdict
 
 FORMAT_VERSION: Final = 1
+# Names the JSON-lines file to which tests append what they measured.
+VARIABLE: Final = "CUMULET_FAULT_RECORDS"
 
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
