@@ -18,6 +18,8 @@ from deploy.benchmarks.errors import BenchmarkFailed
 from deploy.benchmarks.verdicts import Verdict
 
 FORMAT_VERSION: Final = 1
+# Names the JSON-lines file to which tests append what they measured.
+VARIABLE: Final = "CUMULET_FAULT_RECORDS"
 
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
@@ -42,11 +44,14 @@ class Load(Struct, frozen=True):
 
 
 class Fault(Struct, frozen=True, tag_field="kind", tag="fault"):
-    """A real fault: from its end until all was in order and new work went."""
+    """A real fault: from its end until all was in order and new work went.
+
+    `load` is None where nothing was asked for meanwhile: a host without control and broker, say.
+    """
 
     fault: str
     recovery_seconds: Seconds
-    load: Load
+    load: Load | None = None
 
 
 class Target(Struct, frozen=True):
@@ -139,6 +144,13 @@ def markdown(joined: Joined) -> str:
     return "\n\n".join(tables)
 
 
+def cells(fault: Fault) -> tuple[str, ...]:
+    """What tables tell of it behind its name: the recovery, and created, deleted, failed."""
+    load = fault.load
+    counts = (load.created, load.deleted, load.failed) if load else ("-", "-", "-")
+    return f"{fault.recovery_seconds:.1f} s", *map(str, counts)
+
+
 def _sum(parts: Sequence[Simulation]) -> Simulation | None:
     if not parts:
         return None
@@ -156,15 +168,7 @@ def _simulation_table(simulation: Simulation) -> str:
 
 def _fault_table(faults: Sequence[Fault]) -> str:
     head = ["fault", "recovered after", "created", "deleted", "failed"]
-    rows = [
-        [
-            one.fault,
-            f"{one.recovery_seconds:.1f} s",
-            *(str(count) for count in (one.load.created, one.load.deleted, one.load.failed)),
-        ]
-        for one in faults
-    ]
-    return _table(head, rows)
+    return _table(head, [[one.fault, *cells(one)] for one in faults])
 
 
 def _target_table(large: ManyHosts) -> str:

@@ -15,11 +15,17 @@ from pathlib import Path
 from cloud import shell
 from deploy.benchmarks import fault_records, many_hosts
 from deploy.benchmarks.errors import BenchmarkFailed
-from deploy.benchmarks.fault_records import Fault, Joined, ManyHosts, Record, Simulation
+from deploy.benchmarks.fault_records import (
+    VARIABLE,
+    Fault,
+    Joined,
+    ManyHosts,
+    Record,
+    Simulation,
+)
 from deploy.state import CHECKOUT
 from deploy.steps import Steps
 
-VARIABLE = "CUMULET_FAULT_RECORDS"
 # The real faults last minutes each.
 _TEST_SECONDS = 4 * 3600.0
 

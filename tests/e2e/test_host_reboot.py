@@ -14,8 +14,9 @@ from hcloud.networks import BoundNetwork
 from hcloud.servers import BoundServer
 
 from deploy import broker, control, guests, postgres, processes, reboot
+from deploy.benchmarks.fault_records import Fault
 from deploy.hosts import LabHost
-from tests.e2e.records import recovered
+from tests import records
 from tests.e2e.test_private import network_of, private_ip, remove
 from tests.e2e.world import World, until
 
@@ -128,7 +129,7 @@ def test_servers_come_back_without_control_and_broker_and_those_that_are_off_sta
     with control_away(world):
         began = restarted(world, host)
         until(lambda: inside("hostname") == runs.name, "the guest lets us in", seconds=60)
-        recovered(f"host reboot, {host.location}", time.monotonic() - began)
+        records.add(Fault(f"host reboot, {host.location}", time.monotonic() - began))
         assert list(on(world, host)) == [runs.id]
         assert inside("cat /proc/sys/kernel/random/boot_id") != guest_boot
         until(lambda: inside(ping) == "reached", "the neighbour is reached", seconds=60)

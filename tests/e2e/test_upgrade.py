@@ -17,13 +17,14 @@ import pytest
 from cloud import shell
 from cloud.version import VERSION
 from deploy import guests, logins, postgres, processes, state
+from deploy.benchmarks.fault_records import Fault
 from deploy.lab import Lab
 from deploy.state import Instance
 from deploy.supervise import Supervisor
+from tests import records
 from tests.e2e.conversation import ECHO, PORT, talking
 from tests.e2e.machine import Machine, left_by
 from tests.e2e.person import NOT_CLONED, Person
-from tests.e2e.records import recovered
 from tests.e2e.test_deploy import Checkout
 from tests.e2e.world import until
 
@@ -188,7 +189,7 @@ def test_an_upgrade_of_a_lab_is_noticed_by_no_guest(checkout: Checkout) -> None:
         assert talk.broken == "", kind
         assert talk.heard == talk.sent > passed / 0.1 * 0.5, kind
         assert talk.longest_gap < LONGEST_GAP, kind
-        recovered(f"agent upgrade, {kind}", talk.longest_gap)
+        records.add(Fault(f"agent upgrade, {kind}", talk.longest_gap))
 
     assert documented_version(instance) == NEW
     renewed = own_programs(instance)
@@ -228,7 +229,7 @@ def test_an_upgrade_of_a_cloud_without_root_is_noticed_by_no_guest(person: Perso
     assert talk.broken == ""
     assert talk.heard == talk.sent > 0
     assert talk.longest_gap < LONGEST_GAP
-    recovered("agent upgrade, without root", talk.longest_gap)
+    records.add(Fault("agent upgrade, without root", talk.longest_gap))
     assert guest_processes(instance) == guests_before
     assert not programs & set(person.processes())
     assert person.in_guest("cat /proc/sys/kernel/random/boot_id") == boot

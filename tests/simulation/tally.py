@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from deploy.benchmarks.fault_records import Simulation
+from tests import records
 from tests.simulation.runs import Run
-
-RECORDS = "CUMULET_FAULT_RECORDS"
 
 
 @dataclass
@@ -45,17 +42,14 @@ class Tally:
         )
 
     def record(self, seconds: float) -> None:
-        """Append what was done to the file that the benchmark names, if it does."""
-        path = os.environ.get(RECORDS)
-        if not path:
-            return
-        line = {
-            "kind": "simulation",
-            "schedules": len(self.played),
-            "seeds": self.kinds.get("seed", 0),
-            "crash_points": self.kinds.get("kill", 0),
-            "violations": len(self.wrong),
-            "seconds": round(seconds, 1),
-        }
-        with Path(path).open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        """Note it for whoever collects what was measured."""
+        kinds = self.kinds
+        records.add(
+            Simulation(
+                schedules=len(self.played),
+                seeds=kinds.get("seed", 0),
+                crash_points=kinds.get("kill", 0),
+                violations=len(self.wrong),
+                seconds=round(seconds, 1),
+            )
+        )

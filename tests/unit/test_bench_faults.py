@@ -33,6 +33,12 @@ def test_what_tests_append_is_read() -> None:
     ]
 
 
+def test_a_fault_that_nobody_worked_beside_has_no_load() -> None:
+    rebooted = Fault("host reboot", 7.5)
+    assert records.read([records.line(rebooted)]) == [rebooted]
+    assert "| host reboot | 7.5 s | - | - | - |" in records.markdown(records.join([rebooted]))
+
+
 def test_what_was_measured_here_is_written_and_read_alike() -> None:
     assert records.read([records.line(LARGE)]) == [LARGE]
 

@@ -13,7 +13,6 @@ from cloud import shell
 from deploy.guests import register, wait_for_images
 from deploy.hosts import LabHost
 from deploy.images.image import DiskFile, GuestImage, ImageFile
-from tests.e2e.faults import records
 from tests.e2e.faults.disk import own_disk
 from tests.e2e.faults.trial import Trial
 from tests.e2e.world import World, until
@@ -28,13 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.faults)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if lines := records.table():
-        terminalreporter.section("recovery from faults, under load")
-        for line in lines:
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="package")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ _LOST_ADDRESSES = """
     )
 """
 _FREE_DISK = "SELECT name, disk_free_gb FROM cloud_host"
+_LETTERS = "SELECT queue, sum(times)::int FROM cloud_deadletter GROUP BY queue"
 _PLACES = "SELECT action_id, host FROM cloud_actionstep WHERE name = 'placed'"
 
 
@@ -109,6 +111,12 @@ def free_disk(instance: Instance) -> dict[str, int]:
     """GiB that are free on the hosts' disks, as they said last."""
     with closing(psycopg2.connect(postgres.url(instance), connect_timeout=5)) as connection:
         return dict(_ask(connection, _FREE_DISK))  # type: ignore[arg-type]  # rows of two
+
+
+def dead_letters(instance: Instance) -> Counter[str]:
+    """How many messages of each queue nobody could take."""
+    with closing(psycopg2.connect(postgres.url(instance), connect_timeout=5)) as connection:
+        return Counter(dict(_ask(connection, _LETTERS)))
 
 
 def _ask(connection: Any, query: str) -> list[tuple[Any, ...]]:

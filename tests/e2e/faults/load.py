@@ -20,6 +20,8 @@ from typing import Any
 
 import httpx
 
+from deploy.benchmarks import fault_records
+
 # Thirty a minute; a machine that is busy with other things may be given more time.
 PERIOD_SECONDS = float(os.environ.get("CUMULET_FAULT_LOAD_SECONDS", "2"))
 # An Action that is not over by then is stuck: longer than any outage of these tests and the
@@ -51,12 +53,8 @@ class Tally:
     defects: list[str] = field(default_factory=list)
 
     @property
-    def record(self) -> dict[str, int]:
-        return {
-            "created": self.created,
-            "deleted": self.deleted,
-            "failed": self.failures.total(),
-        }
+    def record(self) -> fault_records.Load:
+        return fault_records.Load(self.created, self.deleted, self.failures.total())
 
 
 @dataclass

@@ -17,14 +17,16 @@ from vms.host.paths import HostPaths
 
 # Creations before the fault, which those during it are compared with.
 _SAMPLE = 4
+# As long as a host may be silent before its servers are unknown.
+_STOPPED_SECONDS = 30.0
 
 
 def test_a_killed_qemu_is_started_again_and_no_other(trial: Trial) -> None:
     before = trial.qemus()
     with trial.under_load("QEMU killed"):
         trial.qemu("h1").kill()
-        until(lambda: not psutil.pid_exists(before["h1"]), "it is dead", seconds=5)
-        until(lambda: trial.find_qemu("h1"), "another one runs", seconds=30)
+        until(lambda: not psutil.pid_exists(before["h1"]), "it is dead", seconds=30)
+        until(lambda: trial.find_qemu("h1"), "another one runs", seconds=60)
     after = trial.qemus()
     assert after["h1"] != before["h1"]
     assert {**after, "h1": 0} == {**before, "h1": 0}
@@ -45,12 +47,12 @@ def test_a_silent_qemu_makes_its_own_server_unknown_and_slows_nobody(trial: Tria
             except qmp.QmpSilent:
                 silent = True
             assert silent
-            world.wait_for_status(resident, "unknown", seconds=45)
-            took = _creations_on(trial, load, "h1", since)
+            world.wait_for_status(resident, "unknown", seconds=90)
+            took = _some_creations_on(trial, load, since, "h1")
         finally:
             trial.qemu("h1").send_signal(signal.SIGCONT)
         assert median(took) < _as_usual(usual), (took, usual)
-        world.wait_for_status(resident, "running", seconds=45)
+        world.wait_for_status(resident, "running", seconds=90)
     assert trial.qemus() == guests, "it is the same guest as before"
 
 
@@ -78,15 +80,12 @@ def test_a_stopped_agent_delays_its_own_host_and_no_other(trial: Trial) -> None:
         supervisor.signal(host.agent, "STOP")
         try:
             process = psutil.Process(before)
-            until(lambda: process.status() == psutil.STATUS_STOPPED, "it stands still", seconds=5)
+            until(lambda: process.status() == psutil.STATUS_STOPPED, "it stands still", seconds=30)
             since = time.monotonic()
-            time.sleep(30)
+            time.sleep(_STOPPED_SECONDS)
             assert world.status(trial.residents["h1"]) == "running"
-            took = [
-                *_creations_on(trial, load, "h2", since),
-                *_creations_on(trial, load, "h3", since),
-            ]
-            assert not _creations_on(trial, load, "h1", since), "nobody answers for h1"
+            took = _some_creations_on(trial, load, since, "h2", "h3")
+            assert not _creations_on(trial, load, since, "h1"), "nobody answers for h1"
         finally:
             supervisor.signal(host.agent, "CONT")
         assert median(took) < _as_usual(usual), (took, usual)
@@ -96,7 +95,7 @@ def test_a_stopped_agent_delays_its_own_host_and_no_other(trial: Trial) -> None:
 
 def _usual_seconds(load: Load) -> list[float]:
     """How long creations take while nothing is wrong."""
-    until(lambda: load.whole_since(0) >= _SAMPLE, "load goes", seconds=60)
+    until(lambda: load.whole_since(0) >= _SAMPLE, "load goes", seconds=120)
     return list(load.creations(0).values())
 
 
@@ -105,7 +104,17 @@ def _as_usual(before: list[float]) -> float:
     return 2 * median(before) + 1.0
 
 
-def _creations_on(trial: Trial, load: Load, host: str, since: float) -> list[float]:
+def _some_creations_on(trial: Trial, load: Load, since: float, *hosts: str) -> list[float]:
+    """The same of a few at least."""
+    until(
+        lambda: len(_creations_on(trial, load, since, *hosts)) >= 2,
+        f"servers are made on {hosts}",
+        seconds=120,
+    )
+    return _creations_on(trial, load, since, *hosts)
+
+
+def _creations_on(trial: Trial, load: Load, since: float, *hosts: str) -> list[float]:
     """How long creations took there that were asked for after the moment."""
     took, places = load.creations(since), inventory.places(trial.world.cloud.instance)
-    return [seconds for action, seconds in took.items() if places.get(action) == host]
+    return [seconds for action, seconds in took.items() if places.get(action) in hosts]
