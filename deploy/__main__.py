@@ -19,7 +19,7 @@ from deploy.supervise import Supervisor, running_instance
 
 # A large inventory on a slow disk.
 _RESTORE_SECONDS = 2 * 3600.0
-_WEB_SECONDS = 120.0
+_WEB_SECONDS = 300.0
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 app.add_typer(host_commands.app, name="host")
@@ -73,15 +73,15 @@ def _restore(instance: Instance, program: list[str], environment: dict[str, str]
     """Nobody may be connected to the database meanwhile. Answers the exit code."""
     with Steps() as steps:
         with (
-            steps.step("Control plane stopped, backup read, control plane started"),
+            steps.step("Restore, while the control plane is stopped"),
             control.stopped(instance),
         ):
             result = shell.run(program, timeout=_RESTORE_SECONDS, env=environment, ok=range(256))
-        with steps.step("API answers"):
+        typer.echo(result.stdout + result.stderr, nl=False)
+        with steps.step("API"):
             Supervisor(instance).wait(
                 control.WEB, lambda: control.web_ready(instance), seconds=_WEB_SECONDS
             )
-    typer.echo(result.stdout + result.stderr, nl=False)
     return result.code
 
 

@@ -93,7 +93,7 @@ def _restored(difference: Difference, known: Knowledge) -> Treatment:
     if difference.detail == UNHELD:
         return Treatment(
             Verb.NOTHING,
-            f"{UNHELD}: somebody removed the interface under it, and a QEMU opens none anew;"
+            "somebody removed the interface under its guest, and a QEMU opens none anew;"
             " shut the server down and start it (a reboot keeps its QEMU)",
         )
     if thing.kind is Kind.DISK:
