@@ -74,6 +74,8 @@ class Command(BaseCommand):
                     waiting.pop(pk, None)
             return not waiting
 
+        if self.stderr.isatty():
+            self._say(f"waiting for the word of {', '.join(map(str, asked)) or 'no host'}")
         _wait(all_told, _ANSWER_SECONDS)
         unheard = {host for host in hosts if host not in silent and host not in asked}
         for host in (*waiting.values(), *sorted(unheard, key=str)):
