@@ -13,10 +13,13 @@ from cloud.errors import CumuletError
 from deploy import control, host_commands, lab_commands, start, state, stop
 from deploy.guests import Guest
 from deploy.lab import MAX_HOSTS, MAX_ROOTLESS
-from deploy.supervise import running_instance
+from deploy.state import Instance
+from deploy.steps import Steps
+from deploy.supervise import Supervisor, running_instance
 
 # A large inventory on a slow disk.
 _RESTORE_SECONDS = 2 * 3600.0
+_WEB_SECONDS = 300.0
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 app.add_typer(host_commands.app, name="host")
@@ -62,12 +65,24 @@ def manage(context: typer.Context) -> None:
     environment = {**os.environ, **control.environment(instance), "CUMULET_LOG_FORMAT": "text"}
     program = [sys.executable, str(state.CHECKOUT / "manage.py"), *context.args]
     if context.args[:1] == ["restore"] and "--help" not in context.args:
-        # Nobody may be connected to the database meanwhile.
-        with control.stopped(instance):
+        raise typer.Exit(_restore(instance, program, environment))
+    os.execve(sys.executable, program, environment)
+
+
+def _restore(instance: Instance, program: list[str], environment: dict[str, str]) -> int:
+    """Nobody may be connected to the database meanwhile. Answers the exit code."""
+    with Steps() as steps:
+        with (
+            steps.step("Restore, while the control plane is stopped"),
+            control.stopped(instance),
+        ):
             result = shell.run(program, timeout=_RESTORE_SECONDS, env=environment, ok=range(256))
         typer.echo(result.stdout + result.stderr, nl=False)
-        raise typer.Exit(result.code)
-    os.execve(sys.executable, program, environment)
+        with steps.step("API"):
+            Supervisor(instance).wait(
+                control.WEB, lambda: control.web_ready(instance), seconds=_WEB_SECONDS
+            )
+    return result.code
 
 
 def main() -> None:

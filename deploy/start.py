@@ -102,7 +102,7 @@ def _first_server(
     with steps.step(f"Server {guests.FIRST}") as step:
         server, made = guests.ensure_first_server(instance, api, kind)
         login = logins.of_server(instance, token, guests.FIRST)
-        step.result = f" at {login.endpoint}, {kind.image}" + ("" if made else ", was there before")
+        step.result = f" at {login.endpoint}, {kind.image if made else 'was there before'}"
     logins.write_ssh_config(instance, logins.forwarded(instance, token))
     if not made and server.status != "running":
         steps.say(f"{guests.FIRST} is {server.status}: left as it is")

@@ -26,10 +26,14 @@ _TAP, _BRIDGE, _VXLAN = "tun", "bridge", "vxlan"
 
 @dataclass(frozen=True)
 class Link:
-    """An interface. `ours`: this host signed it; `others`: another host of the machine did."""
+    """An interface. `ours`: this host signed it; `others`: another host of the machine did.
+
+    `open`: some program holds it, which the kernel tells of a TAP by its carrier.
+    """
 
     ours: bool
     others: bool = False
+    open: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,11 @@ def _of_kind(known: Mapping[str, Any], kind: str, around: Surroundings) -> dict[
     for name, link in known.items():
         if link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == kind:
             signer = links.signed(link)[0]
-            found[name] = Link(signer == around.host, others=signer not in ("", around.host))
+            found[name] = Link(
+                signer == around.host,
+                others=signer not in ("", around.host),
+                open=link.get_attr("IFLA_CARRIER") != 0,
+            )
     return found
 
 

@@ -96,6 +96,19 @@ def test_each_thing_that_is_taken_from_it_is_missing_and_comes_back(world: World
     assert drift(world, spec) == []
 
 
+def test_an_interface_that_was_made_anew_under_a_running_guest_is_not_whole(world: World) -> None:
+    """The guest hears nothing by it until its QEMU starts anew, whatever else looks right."""
+    spec = world.spec(nics=(NIC,))
+    world.ensure(spec)
+    run("ip", "link", "del", "cu7-0")
+    world.ensure(spec)
+    assert drift(world, spec) == ["missing tap cu7-0"]
+    world.ensure(structs.replace(spec, generation=4, power=PowerGoal.OFF))
+    again = structs.replace(spec, generation=5)
+    assert world.ensure(again).converged
+    assert drift(world, again) == []
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -60,6 +60,13 @@ def test_a_lost_disk_is_never_repaired_nor_is_what_needs_it() -> None:
         assert treatment.reason.startswith("disk_lost")
 
 
+def test_an_interface_that_its_guest_cannot_open_says_how_to_get_it_back() -> None:
+    tap = Difference(Direction.MISSING, Thing(Kind.TAP, "cu7-0", server=7), things.UNHELD)
+    treatment = treat(tap, known())
+    assert treatment.verb is Verb.NOTHING
+    assert "shut the server down and start it" in treatment.reason
+
+
 def test_a_server_that_the_inventory_does_not_know_is_left_running() -> None:
     for thing in (PROCESS, TAP, things.disk(7, 0), things.server(7, VM_UUID)):
         assert extra(thing, held=HELD).verb is Verb.QUARANTINE

@@ -11,6 +11,8 @@ from vms.drift.spec import Kind, Thing
 Key = tuple[Kind, str]
 # What is said of an address: that it is led to a guest, and that the host answers for it.
 ROUTE, ANSWER = "route ", "answer for "
+# The flaw of a TAP that was removed and made anew under its guest.
+UNHELD = "its guest runs and does not hold it"
 
 
 def key(thing: Thing) -> Key:

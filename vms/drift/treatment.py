@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from vms.drift.differences import Difference, Direction
 from vms.drift.spec import HeldNetwork, HeldServer, Kind, Thing
-from vms.drift.things import ANSWER
+from vms.drift.things import ANSWER, UNHELD
 
 _DATA = (Kind.DISK, Kind.DIRECTORY)
 # What a document makes and takes away again, whatever it finds.
@@ -82,13 +82,20 @@ def lost_disks(found: Iterable[Difference]) -> frozenset[int]:
 
 def treat(difference: Difference, known: Knowledge) -> Treatment:
     if difference.direction is Direction.MISSING:
-        return _restored(difference.thing, known)
+        return _restored(difference, known)
     return _removed(difference, known)
 
 
-def _restored(thing: Thing, known: Knowledge) -> Treatment:
+def _restored(difference: Difference, known: Knowledge) -> Treatment:
+    thing = difference.thing
     if thing.server is None:
         return Treatment(Verb.SEND_NETWORK, "the host makes what its network's document says")
+    if difference.detail == UNHELD:
+        return Treatment(
+            Verb.NOTHING,
+            "somebody removed the interface under its guest, and a QEMU opens none anew;"
+            " shut the server down and start it (a reboot keeps its QEMU)",
+        )
     if thing.kind is Kind.DISK:
         return Treatment(
             Verb.NOTHING,

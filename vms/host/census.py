@@ -64,6 +64,7 @@ def look(host: Host, *, deep: bool = False) -> HostInventory:
         except (CumuletError, OSError) as error:
             log.warning("not looked at", kinds=[str(kind) for kind in kinds], reason=str(error))
             unseen += kinds
+    found = _with_guests_that_are_off_excused(found)
     if deep:
         found = _with_flaws(host, found)
     told = [_attributed(host, _fit(thing), uuids) for thing in found if thing.kind not in unseen]
@@ -161,7 +162,8 @@ def _network(host: Host) -> Iterator[Thing]:
     others = {name for name, link in seen.taps.items() if link.others}
     for name, link in seen.taps.items():
         if name not in others:
-            yield Thing(Kind.TAP, name, server=server_of(name), marked=link.ours)
+            flaw = "" if link.open else things.UNHELD
+            yield Thing(Kind.TAP, name, server=server_of(name), marked=link.ours, flaw=flaw)
     for name in seen.ruled - others:
         yield Thing(Kind.RULES, name, server=server_of(name))
     for network, interface in seen.routes:
@@ -178,6 +180,15 @@ def _network(host: Host) -> Iterator[Thing]:
         network_id = plan.network_of(bridge)
         if network_id:
             yield from things.entries(network_id, plan.names(network_id), forwarding)
+
+
+def _with_guests_that_are_off_excused(found: list[Thing]) -> list[Thing]:
+    """Nobody has to hold the interfaces of a server without a QEMU, as one that just starts."""
+    running = {one.server for one in found if one.kind is Kind.PROCESS}
+    return [
+        structs.replace(one, flaw="") if one.kind is Kind.TAP and one.server not in running else one
+        for one in found
+    ]
 
 
 def _with_flaws(host: Host, found: list[Thing]) -> list[Thing]:

@@ -19,7 +19,11 @@ class Command(BaseCommand):
         parser.add_argument("project", help="made if there is none of this name")
         parser.add_argument("name")
         parser.add_argument("--read-only", action="store_true")
-        parser.add_argument("--operator", action="store_true", help="may also see hosts")
+        parser.add_argument(
+            "--operator",
+            action="store_true",
+            help="may also see hosts, drift, dead letters and the audit trail",
+        )
         parser.add_argument(
             "--requests-per-hour", type=int, help="its own limit (default: that of all tokens)"
         )

@@ -62,7 +62,8 @@ class Command(BaseCommand):
         now = timezone.now()
         silent = [one for one in hosts if one.is_silent(now, settings.HOST_SILENT_SECONDS)]
         for host in silent:
-            self._say(f"{host} is silent since {host.last_heartbeat}: what it has is unknown")
+            since = f"since {host.last_heartbeat}" if host.last_heartbeat else "so far"
+            self._say(f"{host} is silent {since}: what it has is unknown")
         before = self._surveys(hosts)
         asked = repair.ask_to_look(host for host in hosts if host not in silent)
         waiting = {host.pk: host for host in asked}
@@ -73,6 +74,8 @@ class Command(BaseCommand):
                     waiting.pop(pk, None)
             return not waiting
 
+        if self.stderr.isatty():
+            self._say(f"waiting for the word of {', '.join(map(str, asked)) or 'no host'}")
         _wait(all_told, _ANSWER_SECONDS)
         unheard = {host for host in hosts if host not in silent and host not in asked}
         for host in (*waiting.values(), *sorted(unheard, key=str)):

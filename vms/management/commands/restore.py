@@ -53,5 +53,6 @@ class Command(BaseCommand):
                 " `manage.py broker_setup`"
             ) from error
         self.stdout.write(
-            "start web, control, beat and flower; then see `manage.py drift` for what differs"
+            "now start web, control, beat and flower (`deploy/manage` does it by itself); then see"
+            " `drift` for what differs"
         )
