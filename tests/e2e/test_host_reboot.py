@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import httpx
 import psutil
 import psycopg2
 import pytest
@@ -105,12 +104,7 @@ def generations(world: World) -> dict[int, tuple[int, str]]:
 
 
 def boot_of(world: World, host: LabHost) -> str:
-    token = guests.ensure_token(world.cloud)
-    answer = httpx.get(
-        f"{world.cloud.instance.api_url}/hosts", headers={"Authorization": f"Bearer {token}"}
-    )
-    (boot,) = [row["boot_id"] for row in answer.json()["hosts"] if row["name"] == host.name]
-    return str(boot)
+    return str(world.row_of(host)["boot_id"])
 
 
 def test_servers_come_back_without_control_and_broker_and_those_that_are_off_stay_off(
