@@ -43,7 +43,8 @@ def control_away(world: World) -> Iterator[None]:
     """Neither the control plane nor the broker is there meanwhile."""
     supervisor, instance = world.cloud.supervisor, world.cloud.instance
     programs = (control.BEAT, control.WORKER, control.WEB)
-    supervisor.stop(*programs, broker.NAME)
+    supervisor.stop(*programs)
+    supervisor.stop(broker.NAME)
     try:
         yield
     finally:
