@@ -209,6 +209,16 @@ class Supervisor:
     def pid(self, name: str) -> int:
         return int(self._call("getProcessInfo", name)["pid"])
 
+    def listens(self, name: str, port: int) -> bool:
+        """Whether it is this program that answers on the TCP port, and not a stranger."""
+        try:
+            program = psutil.Process(self.pid(name))
+            family = [program, *program.children(recursive=True)]
+            sockets = [one for process in family for one in process.net_connections("tcp")]
+        except psutil.NoSuchProcess:
+            return False
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
+
     def signal(self, name: str, signal: str) -> None:
         self._call("signalProcess", name, signal)
 

@@ -1,8 +1,9 @@
-"""Programs of a cloud are stopped together: what waits is as slow as the slowest, not as all."""
+"""What deploy asks of the programs of a cloud: that all end, and who answers on a port."""
 
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy import state
-from deploy.ports import Ports
+from deploy.ports import Ports, choose_port
 from deploy.supervise import Program, Supervisor
 
 NAMES = ("one", "two", "three")
@@ -69,3 +70,18 @@ def test_programs_that_changed_end_at_the_same_time(supervisor: Supervisor, tmp_
     before = {supervisor.pid(name) for name in NAMES}
     assert FAREWELL <= run(supervisor, tmp_path / "log", "2") < len(NAMES) * FAREWELL
     assert not before & {supervisor.pid(name) for name in NAMES}
+
+
+def test_a_port_on_which_a_stranger_answers_is_not_the_programs(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1"]
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        taken = stranger.getsockname()[1]
+        free = choose_port()
+        supervisor.apply([Program("web", [*server, str(free)], tmp_path)])
+        supervisor.start("web")
+        supervisor.wait("web", lambda: supervisor.listens("web", free), seconds=30)
+        assert not supervisor.listens("web", taken)
+        supervisor.stop("web")
+        assert not supervisor.listens("web", free)
