@@ -24,7 +24,7 @@ TESTS = Path(__file__).parent
 settings.register_profile("cumulet", deadline=None)
 settings.load_profile("cumulet")
 # Quick ones first: a typing mistake shows before the first guest boots.
-_ORDER = ("unit", "test_architecture.py", "db", "api", "host", "web", "e2e")
+_ORDER = ("unit", "test_architecture.py", "db", "simulation", "api", "host", "web", "e2e")
 
 SERVICES = Services()
 os.environ.update(SERVICES.environment())
@@ -32,6 +32,15 @@ os.environ.update(SERVICES.environment())
 import django  # noqa: E402  (settings come from the environment above)
 
 django.setup()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `deploy/test simulation` takes; see tests/simulation."""
+    group = parser.getgroup("simulation", "the crash simulation")
+    group.addoption("--scene", help="only this scene")
+    group.addoption("--seeds", type=int, help="so many seeds of each scene, and nothing else")
+    group.addoption("--seed", type=int, help="this seed alone")
+    group.addoption("--step", help="kill:N, kill:N+ or broker:N alone, or `all` crash points")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

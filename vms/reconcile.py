@@ -74,14 +74,25 @@ def watch(now: datetime) -> None:
 
 
 def mark_unknown(now: datetime) -> int:
-    """VMs of hosts that do not speak are unknown: silence is neither "off" nor "gone"."""
-    silent = _numbers(Host.objects.silent(now, settings.HOST_SILENT_SECONDS))
-    if not silent:
+    """VMs of hosts that do not speak are unknown: silence is neither "off" nor "gone".
+
+    A heartbeat locks its host's row, too: one that is coming in is not overruled by what was
+    seen before it, and one that comes later finds what is written here, and takes it back.
+    """
+    silent = Host.objects.silent(now, settings.HOST_SILENT_SECONDS)
+    if not silent.exists():
         return 0
-    known = VM.objects.filter(host__in=silent, provisioned=True, deleting=False).exclude(
-        status=Status.UNKNOWN
-    )
     with transaction.atomic():
+        hosts = list(
+            silent.select_for_update(of=("self",), no_key=True, skip_locked=True).values_list(
+                "pk", flat=True
+            )
+        )
+        if not hosts:
+            return 0
+        known = VM.objects.filter(host__in=hosts, provisioned=True, deleting=False).exclude(
+            status=Status.UNKNOWN
+        )
         # Rows that a report holds are left to the next sweep, so neither waits for the other.
         free = list(
             known.select_for_update(of=("self",), skip_locked=True).values_list("pk", flat=True)

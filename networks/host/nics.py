@@ -88,7 +88,7 @@ def presence(taps: Sequence[Tap], around: Surroundings) -> Presence:
         with IPRoute() as netlink, _filters() as filters:
             seen = [tap for tap in taps if links.index_of(netlink, tap.name) is not None]
             ruled = [tap for tap in taps if _is_ruled(filters, tap)]
-            if not seen and not ruled:
+            if not seen and not ruled and not _are_remembered(taps):
                 return Presence.NONE
             uplink = find_uplink(netlink, around)
             if uplink is None or len(ruled) < len(taps):
@@ -351,6 +351,14 @@ def _flaw(filters: _Filters, uplink: Uplink, tap: Tap) -> str:
             found = nft.rule_counts(filters.passing, table, chain)
             there |= {(table, name): count for name, count in found.items()}
     return written.flaw(must, there)
+
+
+def _are_remembered(taps: Sequence[Tap]) -> bool:
+    """Whether there are rules without an interface: a crash came while the NICs were removed.
+
+    The chain that takes what a guest sends goes with the interface, its table does not.
+    """
+    return bool(nft.tables_of(rules.nic_table(tap.name) for tap in taps))
 
 
 def _dropped(netfilter: Any, tap: Tap) -> dict[str, int]:

@@ -12,6 +12,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+PROC = Path("/proc")
 END_SECONDS = 3.0
 _PID_BYTES = 16
 
@@ -22,14 +23,14 @@ def find(program: str, word: str, noted: Path | None = None) -> int | None:
         with suppress(OSError, ValueError):
             if is_ours(pid := _noted(noted), program, word):
                 return pid
-    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
     return next((pid for pid in pids if is_ours(pid, program, word)), None)
 
 
 def running(program: str) -> dict[int, tuple[str, ...]]:
     """By pid, the arguments of all processes of the program that `is_ours` could find."""
     found = {}
-    for entry in Path("/proc").iterdir():
+    for entry in PROC.iterdir():
         with suppress(OSError):
             if entry.name.isdigit() and os.geteuid() in (0, entry.stat().st_uid):
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
@@ -45,7 +46,7 @@ def is_ours(pid: int, program: str, word: str) -> bool:
     become other users.
     """
     with suppress(OSError):
-        proc = Path(f"/proc/{pid}")
+        proc = PROC / str(pid)
         words = (proc / "cmdline").read_bytes().split(b"\0")
         named = Path(words[0].decode(errors="replace")).name == program
         if os.geteuid() not in (0, proc.stat().st_uid):
@@ -56,7 +57,7 @@ def is_ours(pid: int, program: str, word: str) -> bool:
 
 def started(pid: int) -> int:
     """When, in clock ticks since the machine's start. Raises OSError."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
 
 
 def signalled(pid: int, program: str, word: str, number: signal.Signals, *, wait: bool) -> None:

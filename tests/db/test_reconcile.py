@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from threading import Event
+from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from cloud.models import Action, Host
@@ -69,6 +73,38 @@ def test_a_silent_host_is_not_sent_messages_and_its_vms_are_unknown(vm: VM) -> N
     assert reconcile.mark_unknown(timezone.now()) == 1
     vm.refresh_from_db()
     assert vm.status == "unknown"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_heartbeat_that_comes_in_meanwhile_is_not_overruled(
+    parallel: Callable[..., list[Any]],
+) -> None:
+    """Else its servers would stay unknown, as the host is not silent when it speaks next."""
+    make.host()
+    make.pool()
+    vm = make.ordered().vm
+    reports.vm_report(make.report(vm), "host-h1")
+    Host.objects.update(last_heartbeat=later(-3600))
+    beating, swept = Event(), Event()
+
+    def work(number: int) -> int:
+        if number == 0:
+            with transaction.atomic():
+                host = Host.objects.select_for_update(no_key=True).get()
+                beating.set()
+                assert swept.wait(timeout=10)
+                host.last_heartbeat = timezone.now()
+                host.save()
+            return 0
+        assert beating.wait(timeout=10)
+        try:
+            return reconcile.mark_unknown(timezone.now())
+        finally:
+            swept.set()
+
+    assert parallel(work, 2) == [0, 0]
+    vm.refresh_from_db()
+    assert vm.status == "running"
 
 
 def test_an_action_past_its_deadline_is_an_error_and_the_vm_stays_usable(vm: VM) -> None:

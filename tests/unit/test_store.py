@@ -138,6 +138,25 @@ def test_documents_with_secrets_are_for_root_alone(host: Host) -> None:
     assert host.paths.vm(7).spec.stat().st_mode & 0o777 == 0o600
 
 
+def test_what_a_crash_left_of_a_removed_vm_goes_and_what_has_a_document_stays(host: Host) -> None:
+    paths = host.paths.vm(7)
+    store.accept(host, SPEC)
+    assert not store.clear_away(paths)
+    store.remember(paths, VmMemory(seq=5))
+    paths.spec.unlink()
+    assert store.clear_away(paths)
+    assert not paths.state.exists()
+
+
+def test_a_lock_or_a_mark_without_a_vm_is_seen(host: Host) -> None:
+    store.accept(host, SPEC)
+    for vm_id in (7, 8):
+        host.paths.vm(vm_id).lock.touch()
+    host.paths.vm(9).kick.touch()
+    (host.paths.locks / "10.network").touch()
+    assert store.half_forgotten_ids(host) == [8, 9]
+
+
 def test_a_removal_that_comes_again_while_files_go_is_stored_all_the_same(host: Host) -> None:
     """The sweep sends it once more while the first one is at work."""
     store.accept(host, SPEC)

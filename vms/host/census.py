@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import structlog
 from msgspec import structs
@@ -222,9 +223,11 @@ def _next_seq(host: Host) -> int:
     """The clock, but never less than before, also if it was set back."""
     last = host.paths.inventory_seq
     with files.locked(host.paths.locks / "inventory"):
-        before = int(last.read_text()) if last.exists() else 0
+        before = 0
+        with suppress(FileNotFoundError, ValueError):  # the clock is as good where it is damaged
+            before = int(last.read_text())
         seq = max(before + 1, int(time.time() * 1000))
-        last.write_text(str(seq))
+        files.write(last, str(seq).encode())
     return seq
 
 

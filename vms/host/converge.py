@@ -51,7 +51,7 @@ def converge(
                     return False
                 paths.kick.unlink(missing_ok=True)
                 report = _round(host, paths, insist=insist, counters=counters)
-                if report is None and not paths.state.exists():
+                if report is None and store.clear_away(paths):
                     paths.unsent.unlink(missing_ok=True)
                     paths.lock.unlink()
             if report:

@@ -167,6 +167,7 @@ class Monitor:
         for vm_id in vm_ids:
             self._watch(vm_id)
         looked = await asyncio.gather(*map(look, vm_ids))
+        await asyncio.gather(*map(look, store.half_forgotten_ids(self._host)))
         trim.trim(self._host.paths.outlet_log)
         return list(compress(vm_ids, looked))
 

@@ -22,6 +22,7 @@ from vms.host import files, qmp
 from vms.host.host import Host
 from vms.host.paths import VmPaths, unit_name
 
+PROC = Path("/proc")
 START_SECONDS = 20.0
 APPEAR_SECONDS = 1.0
 QUIT_SECONDS = 3.0
@@ -57,7 +58,7 @@ def find(uuid: str, paths: VmPaths) -> Process | None:
     """The VM's QEMU. Looks at every process if the pid file does not lead to it."""
     if process := named(uuid, paths):
         return process
-    for entry in Path("/proc").iterdir():
+    for entry in PROC.iterdir():
         if entry.name.isdigit() and (process := _identify(int(entry.name), uuid)):
             return process
     return None
@@ -143,7 +144,7 @@ def stop(uuid: str, paths: VmPaths) -> None:
 
 def _identify(pid: int, uuid: str) -> Process | None:
     """The process if it is, or is about to become, the VM's QEMU; a zombie is not."""
-    proc = Path(f"/proc/{pid}")
+    proc = PROC / str(pid)
     try:
         if b"\0-uuid\0%b\0" % uuid.encode() not in (proc / "cmdline").read_bytes():
             return None

@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 Wanted = VmSpec | VmRemoval
 
+# Files among the locks that are of one VM, by what follows its number.
+_TRACES = ("vm", "documents", "kick")
+
 
 class Removed(Refused):
     """The VM was removed from this host, for ever."""
@@ -130,9 +133,31 @@ def forget(paths: VmPaths) -> None:
         paths.store_lock.unlink()
 
 
+def clear_away(paths: VmPaths) -> bool:
+    """Whether no document is here; what is left of a VM that was being forgotten goes for good.
+
+    A crash may have come between its last document and the rest of its directory.
+    """
+    if paths.removal.exists() or paths.spec.exists():
+        return False
+    with files.locked(paths.store_lock):
+        if paths.removal.exists() or paths.spec.exists():
+            return False
+        shutil.rmtree(paths.state, ignore_errors=True)
+        paths.store_lock.unlink()
+    return True
+
+
 def vm_ids(host: Host) -> list[int]:
     """Every VM that the host has documents of."""
     return sorted(int(path.name) for path in host.paths.vms.iterdir() if path.name.isdigit())
+
+
+def half_forgotten_ids(host: Host) -> list[int]:
+    """VMs that are gone, and of which a crash has left a lock or a mark."""
+    traces = (path.name.partition(".") for path in host.paths.locks.iterdir())
+    ids = {int(name) for name, _, kind in traces if name.isdigit() and kind in _TRACES}
+    return sorted(ids - set(vm_ids(host)))
 
 
 def _check_alive(host: Host, spec: VmSpec) -> None:
