@@ -80,15 +80,17 @@ def two_of_one_host_and_a_neighbour(
 ) -> tuple[BoundServer, BoundServer, BoundServer]:
     """Servers of one network: two whose host is one, and one on another host."""
     made: list[BoundServer] = []
-    for number in range(MOST_SERVERS):
-        made.append(world.create(f"node-{number}", networks=[network]))
-        hosts = [world.host_of(server).name for server in made]
-        if len(made) > len(set(hosts)) and len(set(hosts)) > 1:
-            first = next(n for n, host in enumerate(hosts) if hosts.count(host) > 1)
-            second = hosts.index(hosts[first], first + 1)
-            other = next(n for n, host in enumerate(hosts) if host != hosts[first])
-            return made[first], made[second], made[other]
-    raise AssertionError(f"{len(made)} servers are on {set(hosts)}")
+    hosts: list[str] = []
+    while len(made) < MOST_SERVERS and not len(made) > len(set(hosts)) > 1:
+        made.append(world.create(f"node-{len(made)}", networks=[network], wait=False))
+        hosts += [host.name for host in until_on_a_host(world, made[-1])]
+    assert len(made) > len(set(hosts)) > 1, f"{len(made)} servers are on {set(hosts)}"
+    for server in made:
+        world.wait_for_status(server, "running", seconds=60)
+    first = next(n for n, host in enumerate(hosts) if hosts.count(host) > 1)
+    second = hosts.index(hosts[first], first + 1)
+    other = next(n for n, host in enumerate(hosts) if host != hosts[first])
+    return made[first], made[second], made[other]
 
 
 def logs_in(world: World, way: str) -> Callable[[str], str]:

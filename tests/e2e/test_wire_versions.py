@@ -66,7 +66,7 @@ def test_an_agent_of_another_wire_version_is_named_and_its_guests_are_left_alone
     assert world.status(server) == "unknown"
     assert guest.is_running()
     assert world.boot_id(server) == boot
-    others = [world.create(f"elsewhere-{number}") for number in range(3)]
+    others = world.create_all(*(f"elsewhere-{number}" for number in range(3)))
     assert host.name not in {world.host_of(other).name for other in others}
 
     run_from(world, host, world.cloud.release)
