@@ -117,7 +117,7 @@ class Cloud:
         wait, instance = self.supervisor.wait, self.instance
         for program in self.site.programs():
             wait(program.name, self.site.ready, seconds=_SECONDS)
-        wait(control.WEB, lambda: control.web_ready(instance), seconds=_SECONDS)
+        wait(control.WEB, self._web_ready, seconds=_SECONDS)
         wait(control.FLOWER, lambda: control.flower_ready(instance), seconds=_SECONDS)
         release.remove_others(self.release)
 
@@ -132,6 +132,11 @@ class Cloud:
             return up >= {host.name for host in self.hosts}
 
         self.supervisor.wait(self.hosts[-1].monitor, joined, seconds=_SECONDS)
+
+    def _web_ready(self) -> bool:
+        """Another cloud that took the port first would answer as well."""
+        ours = self.supervisor.listens(control.WEB, self.instance.ports.web)
+        return ours and control.web_ready(self.instance)
 
     def _schema_changes(self) -> bool:
         """Whether programs of an earlier release run, and this one has migrations of its own."""

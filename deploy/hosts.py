@@ -21,7 +21,8 @@ import psutil
 from deploy import accounts, control, lab
 from deploy.lab import Lab
 from deploy.places import HERE
-from deploy.state import FORWARDS, Instance
+from deploy.ports import FORWARDS
+from deploy.state import Instance
 from deploy.supervise import SYSTEM_PATH, Program
 
 # What guests may have of the machine's memory; the rest is for services and the page cache.

@@ -32,19 +32,26 @@ def of_instance(instance_id: str) -> list[psutil.Process]:
 
 def in_namespace(path: Path) -> list[psutil.Process]:
     """Every process in the network namespace that `path` names."""
-    try:
-        wanted = path.stat().st_ino
-    except FileNotFoundError:
+    return in_namespaces([path])
+
+
+def in_namespaces(paths: Iterable[Path]) -> list[psutil.Process]:
+    """Every process in one of the network namespaces; one look at the machine for all of them."""
+    wanted = {inode for path in paths if (inode := _inode(path)) is not None}
+    if not wanted:
         return []
-    found = []
-    for process in psutil.process_iter():
-        try:
-            inode = Path(f"/proc/{process.pid}/ns/net").stat().st_ino
-        except OSError:
-            continue
-        if inode == wanted and alive(process):
-            found.append(process)
-    return found
+    return [
+        process
+        for process in psutil.process_iter()
+        if _inode(Path(f"/proc/{process.pid}/ns/net")) in wanted and alive(process)
+    ]
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def alive(process: psutil.Process) -> bool:

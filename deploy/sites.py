@@ -139,7 +139,7 @@ class LabSite:
     def processes(self) -> list[psutil.Process]:
         """A guest whose environment was emptied is still in its host's namespace."""
         paths = map(self.lab.path, self.lab.existing())
-        return [process for path in paths for process in processes.in_namespace(path)]
+        return processes.in_namespaces(paths)
 
     def remove(self) -> None:
         self.lab.remove()

@@ -11,10 +11,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import random
 import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,12 +24,11 @@ from msgspec import Struct, field
 
 from cloud.errors import CumuletError
 from deploy.places import HERE, user_name
+from deploy.ports import Ports, choose_forwards, choose_port, choose_ports, keep
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DATA_ROOT = HERE.data
 RUN_ROOT = HERE.run
-# Ports of a user's machine that lead to guests, so many in one piece.
-FORWARDS = 100
 # A Unix socket path ends at 107 bytes; hosts add so many to the run directory.
 _SOCKET_BYTES, _ADDED_BYTES = 107, 48
 
@@ -59,28 +56,6 @@ class PathTooLong(CumuletError):
     """Sockets in the run directory would have names that no program can open."""
 
     code: ClassVar[str] = "path_too_long"
-
-
-class NoPorts(CumuletError):
-    """Too many of this machine's ports are taken."""
-
-    code: ClassVar[str] = "no_free_ports"
-
-
-class Ports(Struct, frozen=True, forbid_unknown_fields=True):
-    """TCP ports on 127.0.0.1."""
-
-    web: int
-    flower: int
-    postgres: int
-    broker: int
-    broker_api: int
-    broker_metrics: int
-    broker_distribution: int
-    epmd: int
-    # Of a host that shares the machine with its cloud.
-    metrics: int = 0
-    cables: int = 0
 
 
 def _password() -> str:
@@ -211,62 +186,12 @@ def with_free_ports(instance: Instance) -> Instance:
     Only for a cloud that is down: nothing outside the state remembers a port.
     """
     kept = msgspec.structs.asdict(instance.ports)
-    fresh = msgspec.structs.asdict(choose_ports())
-    ports = Ports(**{name: p if port_is_free(p) else fresh[name] for name, p in kept.items()})
+    ports = Ports(**{name: port if keep(port) else choose_port() for name, port in kept.items()})
     if ports == instance.ports:
         return instance
     changed = replace(instance, ports=ports)
     changed.save()
     return changed
-
-
-def choose_ports(web: int = 8000, flower: int = 5555) -> Ports:
-    """Free ports; the two that people type are the usual ones if possible.
-
-    Drawn below the range that the kernel hands to outgoing connections, so that a stopped
-    cloud finds its ports free again.
-    """
-    taken: set[int] = set()
-
-    def draw(preferred: int | None = None) -> int:
-        port = preferred or random.randrange(20000, 32000)
-        while port in taken or not port_is_free(port):
-            port = random.randrange(20000, 32000)
-        taken.add(port)
-        return port
-
-    return Ports(
-        web=draw(web),
-        flower=draw(flower),
-        postgres=draw(),
-        broker=draw(),
-        broker_api=draw(),
-        broker_metrics=draw(),
-        broker_distribution=draw(),
-        epmd=draw(),
-        metrics=draw(),
-        cables=draw(),
-    )
-
-
-def choose_forwards() -> int:
-    """The first of FORWARDS free ports in a row, apart from those that `choose_ports` draws."""
-    starts = list(range(10000, 20000, FORWARDS))
-    random.shuffle(starts)
-    for first in starts:
-        if all(port_is_free(port) for port in range(first, first + FORWARDS)):
-            return first
-    raise NoPorts(f"no {FORWARDS} TCP ports in a row are free between 10000 and 20000: free some")
-
-
-def port_is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def make_private(path: Path) -> None:

@@ -30,6 +30,7 @@ from deploy.state import CHECKOUT, Instance, load, make_private, write_private
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENDED = ("EXITED", "FATAL", "BACKOFF")
 _ALIVE = ("STARTING", "RUNNING", "STOPPING")
+_STOP_SECONDS = 120.0  # more than any program has before supervisord kills it
 
 
 class ServiceFailed(CumuletError):
@@ -168,8 +169,8 @@ class Supervisor:
 
     def _reload(self) -> list[str]:
         added, changed, removed = self._call("reloadConfig")[0]
+        self.stop(*changed, *removed)
         for name in (*changed, *removed):
-            self._call("stopProcessGroup", name)
             self._call("removeProcessGroup", name)
         for name in (*added, *changed):
             self._call("addProcessGroup", name)
@@ -186,11 +187,9 @@ class Supervisor:
                 self._call("startProcess", name, False)
 
     def stop(self, *names: str) -> None:
-        """Stop programs one after the other, each to its end."""
-        states = self.states()
-        for name in names:
-            if states.get(name, "STOPPED") not in ("STOPPED", "EXITED", "FATAL"):
-                self._call("stopProcess", name)
+        """Stop programs at the same time, all to their end; those that do not end are killed."""
+        self.halt(*names)
+        self.wait_ended(*names, seconds=_STOP_SECONDS)
 
     def halt(self, *names: str) -> None:
         """Let programs end without waiting for it; they are not started again."""
@@ -209,6 +208,16 @@ class Supervisor:
 
     def pid(self, name: str) -> int:
         return int(self._call("getProcessInfo", name)["pid"])
+
+    def listens(self, name: str, port: int) -> bool:
+        """Whether it is this program that answers on the TCP port, and not a stranger."""
+        try:
+            program = psutil.Process(self.pid(name))
+            family = [program, *program.children(recursive=True)]
+            sockets = [one for process in family for one in process.net_connections("tcp")]
+        except psutil.NoSuchProcess:
+            return False
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
 
     def signal(self, name: str, signal: str) -> None:
         self._call("signalProcess", name, signal)

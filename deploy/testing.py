@@ -15,6 +15,7 @@ from pathlib import Path
 from cloud import shell
 from deploy import broker, control, postgres, state, stop
 from deploy.cloud import Cloud
+from deploy.ports import choose_ports
 
 _HOSTS, _ROOTLESS = 3, 2
 # No guest of the tests works for long, so cores can be promised many times.
@@ -29,7 +30,7 @@ class Services:
     def __init__(self) -> None:
         self._sessions = state.default_state() / "tests"
         self._home = self._sessions / f"session-{os.getpid()}"
-        ports = state.choose_ports(web=0, flower=0)
+        ports = choose_ports(web=0, flower=0)
         identity = state.instance_id(self._home)
         self.instance = state.Instance(identity, self._home, ports, state.Passwords())
         self._cloud = Cloud(self.instance, hosts=_HOSTS, durable=False)

@@ -10,6 +10,7 @@ from deploy import guests, state, stop
 from deploy.benchmarks.guest import end_guests, wait_until
 from deploy.cloud import Cloud
 from deploy.images.image import DESCRIPTION, GuestImage
+from deploy.ports import choose_ports
 from deploy.state import Instance, Passwords
 from deploy.steps import Steps
 from vms.host.paths import HostPaths
@@ -26,7 +27,7 @@ def own_instance() -> Iterator[Instance]:
         if left is not None:
             _remove(left)
         shutil.rmtree(home / "log", ignore_errors=True)
-        ports = state.choose_ports(web=0, flower=0)
+        ports = choose_ports(web=0, flower=0)
         instance = Instance(state.instance_id(home), home, ports, Passwords())
         instance.save()
         try:

@@ -103,7 +103,7 @@ def kill_guest(world: World, server: BoundServer) -> str:
 def test_drift_is_listed_both_ways_healed_where_it_is_safe_and_else_left_alone(
     world: World, network: BoundNetwork, tidy: ExitStack
 ) -> None:
-    web, peer = (world.create(name, networks=[network]) for name in ("web", "peer"))
+    web, peer = world.create_all("web", "peer", networks=[network])
     gone = world.create("gone")
     world.api.servers.delete(gone)
     world.wait_for_status(gone, "gone")

@@ -56,12 +56,11 @@ def test_a_server_ordered_while_the_broker_is_down_runs_once_it_is_back(world: W
 
 
 def test_lost_messages_delay_a_server_and_do_not_lose_it(world: World) -> None:
-    for host in world.cloud.hosts:
-        world.cloud.supervisor.stop(host.agent)
+    agents = [host.agent for host in world.cloud.hosts]
+    world.cloud.supervisor.stop(*agents)
     server = world.create("unheard", wait=False)
     broker.purge_all(world.cloud.instance)
-    for host in world.cloud.hosts:
-        world.cloud.supervisor.start(host.agent)
+    world.cloud.supervisor.start(*agents)
     world.wait_for_status(server, "running", seconds=90)
 
 

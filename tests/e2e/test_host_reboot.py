@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import httpx
 import psutil
 import psycopg2
 import pytest
@@ -45,7 +44,8 @@ def control_away(world: World) -> Iterator[None]:
     """Neither the control plane nor the broker is there meanwhile."""
     supervisor, instance = world.cloud.supervisor, world.cloud.instance
     programs = (control.BEAT, control.WORKER, control.WEB)
-    supervisor.stop(*programs, broker.NAME)
+    supervisor.stop(*programs)
+    supervisor.stop(broker.NAME)
     try:
         yield
     finally:
@@ -81,15 +81,17 @@ def two_of_one_host_and_a_neighbour(
 ) -> tuple[BoundServer, BoundServer, BoundServer]:
     """Servers of one network: two whose host is one, and one on another host."""
     made: list[BoundServer] = []
-    for number in range(MOST_SERVERS):
-        made.append(world.create(f"node-{number}", networks=[network]))
-        hosts = [world.host_of(server).name for server in made]
-        if len(made) > len(set(hosts)) and len(set(hosts)) > 1:
-            first = next(n for n, host in enumerate(hosts) if hosts.count(host) > 1)
-            second = hosts.index(hosts[first], first + 1)
-            other = next(n for n, host in enumerate(hosts) if host != hosts[first])
-            return made[first], made[second], made[other]
-    raise AssertionError(f"{len(made)} servers are on {set(hosts)}")
+    hosts: list[str] = []
+    while len(made) < MOST_SERVERS and not len(made) > len(set(hosts)) > 1:
+        made.append(world.create(f"node-{len(made)}", networks=[network], wait=False))
+        hosts += [host.name for host in until_on_a_host(world, made[-1])]
+    assert len(made) > len(set(hosts)) > 1, f"{len(made)} servers are on {set(hosts)}"
+    for server in made:
+        world.wait_for_status(server, "running", seconds=60)
+    first = next(n for n, host in enumerate(hosts) if hosts.count(host) > 1)
+    second = hosts.index(hosts[first], first + 1)
+    other = next(n for n, host in enumerate(hosts) if host != hosts[first])
+    return made[first], made[second], made[other]
 
 
 def logs_in(world: World, way: str) -> Callable[[str], str]:
@@ -106,12 +108,7 @@ def generations(world: World) -> dict[int, tuple[int, str]]:
 
 
 def boot_of(world: World, host: LabHost) -> str:
-    token = guests.ensure_token(world.cloud)
-    answer = httpx.get(
-        f"{world.cloud.instance.api_url}/hosts", headers={"Authorization": f"Bearer {token}"}
-    )
-    (boot,) = [row["boot_id"] for row in answer.json()["hosts"] if row["name"] == host.name]
-    return str(boot)
+    return str(world.row_of(host)["boot_id"])
 
 
 def test_servers_come_back_without_control_and_broker_and_those_that_are_off_stay_off(

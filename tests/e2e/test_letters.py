@@ -62,8 +62,10 @@ def test_an_action_that_missed_its_deadline_names_its_host_and_the_server_goes_o
     host = world.host_of(server)
     world.cloud.supervisor.stop(host.agent, host.monitor)
     action = world.api.servers.power_off(server)
+    until(lambda: world.row_of(host)["status"] == "silent", "its host is silent", seconds=60)
+    world.let_the_deadline_pass(action)
     with pytest.raises(ActionFailedException) as failed:
-        action.wait_until_finished(max_retries=600)
+        action.wait_until_finished(max_retries=240)
     error = failed.value.action.error
     assert error is not None
     assert error["code"] == "timeout"

@@ -35,7 +35,7 @@ def test_an_older_backup_beside_newer_hosts_destroys_nothing_and_is_found_out(
 ) -> None:
     home = control.bundle(world.cloud.instance, "x").parent
     file = home / "cloud.backup"
-    kept, gone, switched = (world.create(name) for name in ("kept", "gone", "switched"))
+    kept, gone, switched = world.create_all("kept", "gone", "switched")
     world.wait_for_ssh(kept)
 
     said = world.cloud.manage([["backup", str(file), "--force"]])[0]

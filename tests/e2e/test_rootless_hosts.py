@@ -29,7 +29,7 @@ def programs(world: World) -> list[psutil.Process]:
     """All that runs on hosts without privileges: agents, monitors, guests and their helpers."""
     lab = world.cloud.lab
     paths = [lab.path(lab.namespace(host.name)) for host in rootless(world.cloud)]
-    return [process for path in paths for process in processes.in_namespace(path)]
+    return processes.in_namespaces(paths)
 
 
 def test_both_kinds_of_host_join_and_say_which_they_are(desk: World, token: str) -> None:

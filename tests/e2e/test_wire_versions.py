@@ -5,14 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from hcloud.actions.domain import ActionFailedException
 
 from cloud.wire import WIRE_VERSION
-from deploy import guests
 from deploy.hosts import LabHost
 from tests.e2e.world import World, until
 
@@ -46,18 +43,8 @@ def run_from(world: World, host: LabHost, release: Path) -> None:
     world.cloud.supervisor.start(host.agent, host.monitor)
 
 
-def row(world: World, host: LabHost) -> dict[str, Any]:
-    token = guests.ensure_token(world.cloud)
-    answer = httpx.get(
-        f"{world.cloud.instance.api_url}/hosts", headers={"Authorization": f"Bearer {token}"}
-    )
-    (found,) = [one for one in answer.json()["hosts"] if one["name"] == host.name]
-    shown: dict[str, Any] = found
-    return shown
-
-
 def problem(world: World, host: LabHost) -> str:
-    return "".join(one["message"] for one in row(world, host)["problems"] if one["code"] == CODE)
+    return "".join(one["message"] for one in world.row_of(host)["problems"] if one["code"] == CODE)
 
 
 def test_an_agent_of_another_wire_version_is_named_and_its_guests_are_left_alone(
@@ -75,15 +62,15 @@ def test_an_agent_of_another_wire_version_is_named_and_its_guests_are_left_alone
         world.api.servers.power_off(server).wait_until_finished(max_retries=600)
     assert failed.value.action.error["code"] == CODE
     assert "upgrade control" in failed.value.action.error["message"]
-    until(lambda: row(world, host)["status"] == "silent", "it does not count as up", seconds=60)
+    until(lambda: world.row_of(host)["status"] == "silent", "it does not count as up", seconds=60)
     assert world.status(server) == "unknown"
     assert guest.is_running()
     assert world.boot_id(server) == boot
-    others = [world.create(f"elsewhere-{number}") for number in range(3)]
+    others = world.create_all(*(f"elsewhere-{number}" for number in range(3)))
     assert host.name not in {world.host_of(other).name for other in others}
 
     run_from(world, host, world.cloud.release)
     world.wait_for_status(server, "off", seconds=60)
-    until(lambda: not row(world, host)["problems"], "no problem is left", seconds=30)
+    until(lambda: not world.row_of(host)["problems"], "no problem is left", seconds=30)
     world.api.servers.power_on(server).wait_until_finished()
     assert world.boot_id(server) != boot

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
+import psycopg2
 from hcloud import APIException, Client
+from hcloud.actions import BoundAction
 from hcloud.images import Image
 from hcloud.locations import Location
 from hcloud.server_types import ServerType
@@ -17,7 +20,7 @@ from hcloud.servers import BoundServer
 from hcloud.ssh_keys import BoundSSHKey
 
 from cloud import shell
-from deploy import guests, logins, processes
+from deploy import guests, logins, postgres, processes
 from deploy.cloud import Cloud
 from deploy.hosts import LabHost
 from networks.host.bridge_plan import BRIDGE
@@ -27,12 +30,16 @@ _CLOCK = 0.05
 
 
 def until(condition: Callable[[], object], what: str, *, seconds: float) -> float:
-    """Wait until the condition holds; answers after how many seconds it did."""
-    began = time.monotonic()
+    """Wait until the condition holds; answers after how many seconds it did.
+
+    Questions take at most half of the time, so that what answers them has the other half.
+    """
+    began = asked = time.monotonic()
     while not condition():
-        passed = time.monotonic() - began
-        assert passed < seconds, f"after {passed:.1f} s still not: {what}"
-        time.sleep(_CLOCK)
+        now = time.monotonic()
+        assert now - began < seconds, f"after {now - began:.1f} s still not: {what}"
+        time.sleep(max(_CLOCK, now - asked))
+        asked = time.monotonic()
     return time.monotonic() - began
 
 
@@ -62,6 +69,13 @@ class World:
             answer.action.wait_until_finished(max_retries=int(CREATE_SECONDS * 4))
             self.wait_for_status(answer.server, "running")
         return answer.server
+
+    def create_all(self, *names: str, **order: Any) -> list[BoundServer]:
+        """Micro guests that boot at the same time, all running."""
+        servers = [self.create(name, wait=False, **order) for name in names]
+        for server in servers:
+            self.wait_for_status(server, "running", seconds=CREATE_SECONDS)
+        return servers
 
     def status(self, server: BoundServer) -> str:
         """The API's word, `gone` where it knows no such server."""
@@ -104,10 +118,29 @@ class World:
         assert len(found) == 1, f"{server.name} is on {len(found)} hosts"
         return found[0]
 
+    def row_of(self, host: LabHost) -> dict[str, Any]:
+        """The host as the API shows it to operators."""
+        token = (self.cloud.instance.state / "token").read_text().strip()
+        answer = httpx.get(
+            f"{self.cloud.instance.api_url}/hosts",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=10,
+        )
+        rows = answer.raise_for_status().json()["hosts"]
+        return next(row for row in rows if row["name"] == host.name)
+
+    def let_the_deadline_pass(self, action: BoundAction) -> None:
+        """As if all the time that the Action may take were over."""
+        with psycopg2.connect(postgres.url(self.cloud.instance)) as connection:
+            connection.cursor().execute(
+                "UPDATE cloud_action SET deadline = now() WHERE id = %s AND status = 'running'",
+                [action.id],
+            )
+
     def guest_processes(self) -> list[psutil.Process]:
         """Every QEMU of the lab."""
-        names = self.cloud.lab.existing()
-        inside = [p for name in names for p in processes.in_namespace(self.cloud.lab.path(name))]
+        paths = [self.cloud.lab.path(name) for name in self.cloud.lab.existing()]
+        inside = processes.in_namespaces(paths)
         return [process for process in inside if _name(process).startswith("qemu")]
 
     def links(self, host: LabHost) -> set[str]:

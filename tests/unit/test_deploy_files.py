@@ -10,11 +10,12 @@ import pytest
 
 from deploy import control, images, lab, state
 from deploy.hosts import LabHost
+from deploy.ports import Ports
 from deploy.sites import POOLS
 
 DEPLOY = Path(state.__file__).parent
 INSTANCE = state.Instance(
-    "abc123", Path("/state"), state.Ports(8000, 5555, 1, 2, 3, 4, 5, 6), state.Passwords()
+    "abc123", Path("/state"), Ports(8000, 5555, 1, 2, 3, 4, 5, 6), state.Passwords()
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deploy import state
+from deploy import ports, state
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +28,6 @@ def test_two_state_directories_are_two_instances(tmp_path: Path) -> None:
 
 def test_an_instance_keeps_its_ports_and_passwords(tmp_path: Path) -> None:
     assert state.load_or_create(tmp_path / "a") == state.load_or_create(tmp_path / "a")
-
-
-def test_no_two_services_share_a_port() -> None:
-    ports = msgspec.structs.astuple(state.choose_ports())
-    assert len(set(ports)) == len(ports)
 
 
 def test_a_port_that_a_stranger_took_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
@@ -63,7 +58,7 @@ def test_a_run_directory_whose_sockets_nobody_could_open_is_refused(
 
 def test_forwarded_ports_are_kept_and_apart_from_those_of_services(tmp_path: Path) -> None:
     instance = state.load_or_create(tmp_path / "a")
-    lent = range(instance.forwards, instance.forwards + state.FORWARDS)
+    lent = range(instance.forwards, instance.forwards + ports.FORWARDS)
     assert not set(lent) & set(msgspec.structs.astuple(instance.ports))
     with socket.socket() as guest:
         guest.bind(("127.0.0.1", instance.forwards))

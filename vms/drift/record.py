@@ -36,7 +36,10 @@ def host_inventory(report: HostInventory, sender: str) -> None:
     """Compare what a host has with what it should have, and write down what differs."""
     now = timezone.now()
     host = Host.objects.filter(uuid=report.host_uuid, revoked_at=None).first()
-    if host is None or sender != broker_user(host.name):
+    if host is None:  # it has not joined yet, or was cut off: its next one may count
+        log.info("inventory of no known host dropped", host=report.host_uuid, sender=sender)
+        return
+    if sender != broker_user(host.name):
         log.error("inventory under a foreign name dropped", host=report.host_uuid, sender=sender)
         return
     with transaction.atomic():
