@@ -37,7 +37,7 @@ django.setup()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What `deploy/test simulation` takes; see tests/simulation."""
     group = parser.getgroup("simulation", "the crash simulation")
-    group.addoption("--scene", help="only this scene")
+    group.addoption("--scene", help="only this scene, or these: 'user-*,attach'")
     group.addoption("--seeds", type=int, help="so many seeds of each scene, and nothing else")
     group.addoption("--seed", type=int, help="this seed alone")
     group.addoption("--step", help="kill:N, kill:N+ or broker:N alone, or `all` crash points")

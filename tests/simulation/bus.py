@@ -43,6 +43,7 @@ class Message:
     due: float
     expires: float | None = None
     deliveries: int = 0
+    dead: bool = False
 
 
 @dataclass
@@ -146,7 +147,7 @@ class Bus:
             queue = self._queue(name)
             for message in [one for one in queue.messages if one.deliveries > REDELIVERIES]:
                 queue.messages.remove(message)
-                message.deliveries = 0
+                message.deliveries, message.dead = 0, True
                 message.due = self._clock.now
                 self._put(DEAD, message)
 

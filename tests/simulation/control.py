@@ -20,12 +20,12 @@ from django.utils import timezone
 from cloud import poison, requestid
 from cloud.broker import HOSTS_EXCHANGE
 from cloud.deadqueue import DeadMessage
-from cloud.wire import MalformedDocument, decode
+from cloud.wire import MalformedDocument, Refusal, convert, decode
 from networks.spec import NetworkReport
 from tests.simulation import actors
 from tests.simulation.actors import Actor, Effects, Killed
 from tests.simulation.bus import DEAD, REDELIVERIES, Message
-from vms import dead_letters, reconcile, reports, unchanged, usage
+from vms import dead_letters, reconcile, refusals, reports, unchanged, usage
 from vms.drift.record import host_inventory
 from vms.drift.spec import HostInventory
 from vms.private.reports import network_report
@@ -140,13 +140,16 @@ class Control:
 
 
 def handle(message: Message) -> None:
-    if message.task in _REPORTS:
-        kind, act = _REPORTS[message.task]
-        act(decode(message.document, kind), message.sender)
+    """As `vms.tasks`."""
+    if message.dead:
+        dead_letters.keep(_dead(message))
     elif message.task == "control.sweep":
         reconcile.sweep()
+    elif message.task == "reports.refused":
+        refusals.refused(convert(message.document, Refusal), message.sender)
     else:
-        dead_letters.keep(_dead(message))
+        kind, act = _REPORTS[message.task]
+        act(decode(message.document, kind), message.sender)
 
 
 def _dead(message: Message) -> DeadMessage:

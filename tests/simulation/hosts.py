@@ -8,7 +8,7 @@ from celery.exceptions import CeleryError
 
 from cloud import requestid
 from cloud.errors import CumuletError
-from cloud.wire import decode
+from cloud.wire import MalformedDocument, decode
 from networks.spec import NetworkRemoval, NetworkSpec
 from tests.simulation import actors
 from tests.simulation.actors import Actor, Killed
@@ -16,6 +16,7 @@ from tests.simulation.bus import Message
 from tests.simulation.machine import Machine
 from vms.drift.spec import InventoryRequest, StrayRemoval
 from vms.host import bridging, inbox
+from vms.host.documents import DamagedStore
 from vms.host.host import Host
 from vms.host.monitor import Monitor
 from vms.host.outbox import BROKER
@@ -96,6 +97,9 @@ class HostPrograms:
                 handle(host, message)
         except Killed:
             raise
+        except (MalformedDocument, DamagedStore) as error:
+            # All are of one release, and no crash may damage what a host keeps.
+            self._world.complain(f"agent@{self._machine.name} refused {message.task}: {error!r}")
         except (CumuletError, CeleryError):
             pass  # the worker logs it, and the message is done with
         except Exception as error:

@@ -97,9 +97,10 @@ MUTATIONS = (
         (dispatch, "on_commit", dispatch.send),
         _many("kill", 4),
     ),
+    # Of a server that its host knows, the host's own reports make control ask again as well.
     Mutation(
         "nothing is ever sent again",
-        "poweroff",
+        "create",
         (reconcile, "dispatch_due_vms", none_due),
         _many("broker", 4),
     ),

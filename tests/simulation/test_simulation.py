@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,12 +55,14 @@ def _say(config: pytest.Config, text: str) -> None:
 
 
 def _scenes(config: pytest.Config) -> list[Scene]:
-    name = config.getoption("--scene")
-    if name is None:
+    wanted = config.getoption("--scene")
+    if wanted is None:
         return list(SCENES)
-    if name not in BY_NAME:
-        raise pytest.UsageError(f"no scene {name!r}: choose one of {', '.join(BY_NAME)}")
-    return [BY_NAME[name]]
+    patterns = wanted.split(",")
+    for pattern in patterns:
+        if not fnmatch.filter(BY_NAME, pattern):
+            raise pytest.UsageError(f"no scene {pattern!r}: choose of {', '.join(BY_NAME)}")
+    return [one for one in SCENES if any(fnmatch.fnmatch(one.name, text) for text in patterns)]
 
 
 def _is_narrowed(config: pytest.Config) -> bool:
