@@ -82,6 +82,12 @@ app.conf.update(
 app.Task.Request = "cloud.inspection:SummaryRequest"
 
 
+def once_listening(do: Callable[[], object]) -> Callable[[], object]:
+    """Do it when the worker is ready to take messages."""
+    worker_ready.connect(lambda **_: do(), weak=False)
+    return do
+
+
 def beside_worker(start: Callable[[], Callable[[], None]]) -> None:
     """Run something in the worker's process while the worker runs; `start` answers what ends it."""
     running: list[Callable[[], None]] = []

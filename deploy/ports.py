@@ -8,6 +8,7 @@ either a program listens on the port, or the start failed.
 
 from __future__ import annotations
 
+import atexit
 import random
 import socket
 from typing import ClassVar
@@ -20,6 +21,13 @@ from cloud.errors import CumuletError
 FORWARDS = 100
 _CLAIM = "\0cumulet-port-{}"
 _claims: dict[int, socket.socket] = {}
+
+
+@atexit.register
+def _give_back() -> None:
+    """What the kernel would do as well, but with a warning of Python for each."""
+    while _claims:
+        _claims.popitem()[1].close()
 
 
 class NoPorts(CumuletError):

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from celery.signals import worker_ready
 from django.conf import settings
 from django.utils import timezone
 
 from cloud import lanes
-from cloud.celery import app, beside_worker
+from cloud.celery import app, beside_worker, once_listening
 from cloud.deadqueue import DeadQueue
 from cloud.models import Host
 from cloud.wire import (
@@ -102,8 +101,8 @@ def tidy() -> None:
 beside_worker(lambda: DeadQueue(settings.BROKER_URL, dead_letters.keep).start())
 
 
-@worker_ready.connect
-def _listen(**_: Any) -> None:
+@once_listening
+def _listen() -> None:
     """To all hosts as soon as the worker can: beat may be away, or another worker's the sweep."""
     try:
         _open_lanes()

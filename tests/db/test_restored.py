@@ -5,7 +5,7 @@ Hosts are played: each test says what they hold, as `vms.host.census` would.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -21,12 +21,12 @@ from networks.models import Address, IpType, PrimaryIp, Withdrawal
 from networks.public_ips import IpOrder, create_ip
 from tests import factories as make
 from tests.db import mesh
+from tests.db.restoring import held, restored, running, says, speak, stranger
 from vms import dispatch, reconcile, reports
 from vms.actions import PowerCommand, delete_vm, power
 from vms.attachments import HeldElsewhere, PublicNet
-from vms.drift import claims, repair
-from vms.drift.record import host_inventory
-from vms.drift.spec import HeldNetwork, HeldPrivate, HeldServer, HostInventory, Kind, Thing
+from vms.drift import repair
+from vms.drift.spec import HeldNetwork, HeldPrivate
 from vms.errands import NotOnHost, NotVerified
 from vms.models import VM, ForwardedPort, Holding
 from vms.private import replication
@@ -57,58 +57,6 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     for module in (dispatch, verify, replication, repair):
         monkeypatch.setattr(module, "hint", hint)
     return told
-
-
-def running(name: str) -> VM:
-    vm = make.ordered(name).vm
-    reports.vm_report(make.report(vm), "host-h1")
-    return VM.objects.for_spec().get(pk=vm.pk)
-
-
-def held(vm: VM, **values: Any) -> HeldServer:
-    """What the host's document of the server says."""
-    spec = dispatch.spec_of(VM.objects.for_spec().get(pk=vm.pk))
-    facts = {
-        "power": spec.power,
-        "addresses": claims.addresses_of(spec),
-        "ports": claims.ports_of(spec),
-        "private": claims.private_of(spec),
-        **values,
-    }
-    return HeldServer(vm.pk, str(vm.uuid), vm.generation, **facts)
-
-
-def stranger(vm_id: int, *addresses: str, **values: Any) -> HeldServer:
-    return HeldServer(vm_id, str(uuid4()), 7, addresses=addresses, power="running", **values)
-
-
-def says(host: Host, *servers: HeldServer, asked: bool = True, **values: Any) -> None:
-    host.refresh_from_db()
-    question = host.unverified_since.isoformat() if asked and host.unverified_since else ""
-    things = [Thing(Kind.PROCESS, one.uuid, server=one.vm_id, uuid=one.uuid) for one in servers]
-    says.seq += 1  # type: ignore[attr-defined]
-    report = HostInventory(
-        host_uuid=str(host.uuid),
-        boot_id="boot-1",
-        seq=says.seq,  # type: ignore[attr-defined]
-        things=tuple(things),
-        servers=servers,
-        answers=question,
-        **values,
-    )
-    host_inventory(report, f"host-{host.name}")
-
-
-says.seq = 1  # type: ignore[attr-defined]
-
-
-def restored() -> None:
-    """As if all that was done to the rows so far were from the backup."""
-    set_apart(Marks(), timezone.now())
-
-
-def speak(moment: datetime | None = None) -> None:
-    Host.objects.update(last_heartbeat=moment or timezone.now())
 
 
 def swept(sent: list[tuple[str, dict[str, Any]]], django_capture_on_commit_callbacks: Any) -> Any:
