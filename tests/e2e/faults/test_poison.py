@@ -24,7 +24,8 @@ from tests.e2e.faults.trial import Trial
 from tests.e2e.world import until
 
 _HOST = "h1"
-_MEBIBYTES = 24
+# More than workers take, and less than what the broker refuses to its sender.
+_MEBIBYTES = 6
 
 
 @dataclass(frozen=True)
