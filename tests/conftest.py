@@ -15,6 +15,7 @@ from django.db import connection
 from hypothesis import settings
 from pytest_django import DjangoDbBlocker
 
+from cloud.broker import declare_cloud
 from deploy.cloud import Cloud
 from deploy.testing import Services
 from tests import guards
@@ -82,7 +83,9 @@ def postgres() -> str:
 @pytest.fixture(scope="session")
 def rabbitmq() -> str:
     """URL of a running RabbitMQ of this session's own, with the cloud's queues."""
-    return SERVICES.rabbitmq()
+    url = SERVICES.rabbitmq()
+    declare_cloud(url)
+    return url
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +106,16 @@ def django_db_modify_db_settings(postgres: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    """Tests that commit empty every table at their end, the audit trail among them."""
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Tests that commit empty every table at their end, the audit trail among them.
+
+    At the session's end threads of workers still have connections, with which no database goes.
+    """
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         cursor.execute("ALTER TABLE cloud_auditentry DISABLE TRIGGER audit_is_never_emptied")
+    yield
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )

@@ -41,7 +41,8 @@ class Post:
         **options: Any,
     ) -> None:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"task": task, "id": options.pop("id", "t-1"), **options.pop("headers", {})}
+        identity = {"id": options.pop("id", "t-1"), "root_id": "t-1"}
+        headers = {"task": task, **identity, **options.pop("headers", {})}
         headers = {name: value for name, value in headers.items() if value is not None}
         with Connection(self.url) as connection:
             there = Exchange(exchange, "topic", no_declare=True)

@@ -10,7 +10,7 @@ import pytest
 import time_machine
 from celery import Celery
 
-from cloud.beat import Scheduler
+from cloud.beat import WITHOUT_BROKER, Scheduler
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -54,13 +54,16 @@ def test_without_the_broker_beat_does_what_needs_no_host(tmp_path: Path) -> None
     app = Celery("beat", broker="memory://", set_as_current=False)
     done: list[str] = []
 
-    @app.task(name="control.watch")
+    @app.task(name="test.watch", shared=False)
     def watch() -> None:
         done.append("watched")
 
     app.conf.beat_schedule = {"sweep": {"task": "control.sweep", "schedule": 3.0}}
     scheduler = Scheduler(app, schedule_filename=str(tmp_path / "schedule"))
-    with patch.object(app, "send_task", side_effect=ConnectionRefusedError("refused")):
+    with (
+        patch.object(app, "send_task", side_effect=ConnectionRefusedError("refused")),
+        patch.dict(WITHOUT_BROKER, {"control.sweep": "test.watch"}),
+    ):
         tick_once(scheduler, NOON)
         tick_once(scheduler, NOON + timedelta(seconds=4))
     scheduler.close()
