@@ -49,6 +49,7 @@ SWEEP_SECONDS = 30.0
 _TELL_ALL_EVERY = 2
 _GALLERY_SECONDS = 2.0
 _DHCP_SECONDS = 2.0
+_CANCEL_SECONDS = 1.0
 _THREADS = 16
 # So many VMs are swept at once; events do not wait for a sweep.
 _SWEEPERS = 4
@@ -95,9 +96,14 @@ class Monitor:
                 loop.remove_reader(listener)
                 self._host.paths.bell.unlink(missing_ok=True)
                 self._meter.close()
-                for task in self._tasks:
-                    task.cancel()
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._end_tasks()
+
+    async def _end_tasks(self) -> None:
+        """Told more than once: a library may forget a cancellation that comes at a bad moment."""
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
 
     async def _beat(self) -> None:
         """A heartbeat every few seconds; when the broker is back, everything is told anew."""
@@ -187,7 +193,8 @@ class Monitor:
             except (CumuletError, OSError):
                 log.exception("images not tended")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._images_wanted.wait(), _GALLERY_SECONDS)
+                async with asyncio.timeout(_GALLERY_SECONDS):
+                    await self._images_wanted.wait()
 
     async def _tend_dhcp(self) -> None:
         while True:

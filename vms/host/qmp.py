@@ -84,7 +84,8 @@ async def connected(socket: Path, *, greeting: bool = True) -> AsyncIterator[QMP
         raise QmpSilent(f"QEMU broke off on {socket}: {error}") from error
     finally:
         with suppress(QMPError, OSError, EOFError, TimeoutError):
-            await asyncio.wait_for(client.disconnect(), CONNECT_SECONDS)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await client.disconnect()
 
 
 async def execute(client: QMPClient, name: str, /, **arguments: object) -> Any:
@@ -156,6 +157,8 @@ async def _execute(client: QMPClient, command: Command, seconds: float) -> Any:
 
 async def _limited(step: Awaitable[Answer], seconds: float, what: object) -> Answer:
     try:
-        return await asyncio.wait_for(step, seconds)
+        # Not `wait_for`, which forgets that it was cancelled when the step ends at that moment.
+        async with asyncio.timeout(seconds):
+            return await step
     except TimeoutError as error:
         raise QmpSilent(f"QEMU did not answer on {what} within {seconds:g} s") from error
