@@ -126,7 +126,7 @@ def test_servers_come_back_without_control_and_broker_and_those_that_are_off_sta
     with control_away(world):
         began = restarted(world, host)
         until(lambda: inside("hostname") == runs.name, "the guest lets us in", seconds=60)
-        records.add(Fault(f"host reboot, {host.location}", time.monotonic() - began))
+        records.add(Fault(f"host reboot, {host.location}", round(time.monotonic() - began, 1)))
         assert list(on(world, host)) == [runs.id]
         assert inside("cat /proc/sys/kernel/random/boot_id") != guest_boot
         until(lambda: inside(ping) == "reached", "the neighbour is reached", seconds=60)

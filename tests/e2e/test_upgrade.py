@@ -189,7 +189,7 @@ def test_an_upgrade_of_a_lab_is_noticed_by_no_guest(checkout: Checkout) -> None:
         assert talk.broken == "", kind
         assert talk.heard == talk.sent > passed / 0.1 * 0.5, kind
         assert talk.longest_gap < LONGEST_GAP, kind
-        records.add(Fault(f"agent upgrade, {kind}", talk.longest_gap))
+        records.add(Fault(f"agent upgrade, {kind}", round(talk.longest_gap, 1)))
 
     assert documented_version(instance) == NEW
     renewed = own_programs(instance)
@@ -229,7 +229,7 @@ def test_an_upgrade_of_a_cloud_without_root_is_noticed_by_no_guest(person: Perso
     assert talk.broken == ""
     assert talk.heard == talk.sent > 0
     assert talk.longest_gap < LONGEST_GAP
-    records.add(Fault("agent upgrade, without root", talk.longest_gap))
+    records.add(Fault("agent upgrade, without root", round(talk.longest_gap, 1)))
     assert guest_processes(instance) == guests_before
     assert not programs & set(person.processes())
     assert person.in_guest("cat /proc/sys/kernel/random/boot_id") == boot
