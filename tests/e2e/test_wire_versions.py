@@ -63,7 +63,7 @@ def test_an_agent_of_another_wire_version_is_named_and_its_guests_are_left_alone
     assert failed.value.action.error["code"] == CODE
     assert "upgrade control" in failed.value.action.error["message"]
     until(lambda: world.row_of(host)["status"] == "silent", "it does not count as up", seconds=60)
-    assert world.status(server) == "unknown"
+    world.wait_for_status(server, "unknown", seconds=30)
     assert guest.is_running()
     assert world.boot_id(server) == boot
     others = world.create_all(*(f"elsewhere-{number}" for number in range(3)))
