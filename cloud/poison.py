@@ -64,7 +64,8 @@ def _bad_headers(message: Message, known: Collection[str] | None) -> str | None:
         return "it has no task id"
     if used := [name for name in _UNUSED if headers.get(name)]:
         return f"its header {used[0]!r} is set, which is never used here"
-    if any(headers.get("timelimit") or ()):
+    limits = headers.get("timelimit")
+    if any(limits) if isinstance(limits, list | tuple) else limits:
         return "it sets time limits, which are never used here"
     begins = TASKS_BY_EXCHANGE.get(message.exchange, ())
     if not message.task.startswith(begins or ("",)):

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cloud.poison import Message, document_of, unfit
@@ -55,6 +55,7 @@ def test_no_body_can_stop_the_look_at_it(body: bytes) -> None:
         st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2),
     )
 )
+@example({"task": "reports.vm", "id": "t-1", "timelimit": 1})
 def test_no_headers_can_stop_the_look_at_them(headers: dict[str, Any]) -> None:
     unfit(message(headers=headers), {"reports.vm"})
 
