@@ -91,7 +91,7 @@ def once_listening(do: Callable[[], object]) -> Callable[[], object]:
 def beside_worker(start: Callable[[], Callable[[], None]]) -> None:
     """Run something in the worker's process while the worker runs; `start` answers what ends it."""
     running: list[Callable[[], None]] = []
-    worker_ready.connect(lambda **_: running.append(start()), weak=False)
+    once_listening(lambda: running.append(start()))
 
     def end(**_: Any) -> None:
         while running:

@@ -12,13 +12,14 @@ from threading import Event, Thread
 from typing import Any
 
 import structlog
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import close_old_connections, connections
 from kombu import Connection
 from kombu.mixins import ConsumerMixin
 
 from cloud.broker import DELIVERY_LIMIT, dead_queue
 from cloud.intake import message_of, remembered
 from cloud.poison import Message
+from cloud.workerdb import AWAY
 
 log = structlog.get_logger(__name__)
 
@@ -31,15 +32,14 @@ class DeadMessage:
     """A message and how it died. The broker wrote all of this but `message`'s headers.
 
     reason: `rejected`, `delivery_limit`, `expired` or `maxlen`. deliveries: how often it was
-    delivered before, 0 if the broker does not say. sender: the broker user, where the sender gave
-    it, which hosts do. raised: what its task raised, if this process saw that.
+    delivered before, 0 if the broker does not say. raised: what its task raised, if this process
+    saw that.
     """
 
     message: Message
     queue: str
     reason: str
     deliveries: int
-    sender: str
     raised: str
 
 
@@ -57,7 +57,6 @@ def dead_message(raw: Any) -> DeadMessage:
         queue=str(death.get("queue") or "unknown"),
         reason=reason,
         deliveries=count,
-        sender=message.sender,
         raised=remembered(message.headers.get("id")),
     )
 
@@ -110,7 +109,7 @@ class DeadQueue(ConsumerMixin):
             close_old_connections()
             try:
                 self._keep(dead_message(raw))
-            except (OperationalError, InterfaceError) as error:
+            except AWAY as error:
                 log.warning("dead letter waits for the database", error=type(error).__name__)
                 self._ending.wait(_PAUSE)
                 connections.close_all()

@@ -53,6 +53,18 @@ class DriftQuerySet(models.QuerySet["Drift"]):
     def quarantined(self) -> Self:
         return self.standing().filter(verb=QUARANTINE)
 
+    def in_state(self, state: str | None) -> Self:
+        """Those `quarantined`, `kept` or `closed`; those that stand, of any other word."""
+        match state:
+            case "quarantined":
+                return self.quarantined()
+            case "kept":
+                return self.open().exclude(kept_at=None)
+            case "closed":
+                return self.exclude(closed_at=None)
+            case _:
+                return self.standing()
+
     def confirmed(self) -> Self:
         """Seen again after a while: no work under way explains them."""
         return self.filter(last_seen__gte=F("first_seen") + GRACE)

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from cloud import requestid
 from cloud.actions import end_action
+from cloud.broker import host_of
 from cloud.deadqueue import DeadMessage
 from cloud.errors import Conflict
 from cloud.metrics import DEAD_LETTERS
@@ -144,7 +145,7 @@ def _letter(dead: DeadMessage) -> DeadLetter:
         explanation=_clean(_explain(dead, document))[:_MOST_EXPLANATION],
         deliveries=max(0, min(dead.deliveries, 2**31 - 1)),
         task=_clean(message.task)[:128],
-        sender=_clean(dead.sender)[:128],
+        sender=_clean(dead.message.sender)[:128],
         host=_host(dead)[:32],
         resource_type=about.kind,
         resource_id=about.id,
@@ -204,7 +205,7 @@ def _host(dead: DeadMessage) -> str:
     """Whose queue it was in, or who sent it."""
     if dead.queue.startswith("host."):
         return dead.queue.removeprefix("host.").removesuffix(".bulk")
-    return dead.sender.removeprefix("host-") if dead.sender.startswith("host-") else ""
+    return host_of(dead.message.sender)
 
 
 def _clean(text: str) -> str:

@@ -23,7 +23,7 @@ from cloud.actor import SWEEP, acting
 from cloud.audit import changing
 from cloud.models import Action, Host, IdempotencyKey
 from cloud.patience import backoff
-from cloud.querysets import HostQuerySet, waited
+from cloud.querysets import waited
 from vms import dead_letters, dispatch, overdue, usage
 from vms.drift.record import forget_closed
 from vms.intent import set_status, want
@@ -108,7 +108,7 @@ def recognise(now: datetime) -> int:
     taken_for_unknown = (
         VM.objects.filter(status=Status.UNKNOWN, provisioned=True, deleting=False)
         .exclude(observed_power=Power.UNKNOWN)
-        .exclude(host__in=_numbers(Host.objects.silent(now, settings.HOST_SILENT_SECONDS)))
+        .exclude(host__in=Host.objects.silent(now, settings.HOST_SILENT_SECONDS).numbers())
     )
     with transaction.atomic():
         vms = list(
@@ -143,7 +143,7 @@ def forgive_ignored_shutdowns(now: datetime) -> int:
 
 def dispatch_due_vms(now: datetime) -> int:
     """Send again what a speaking host has not confirmed, with a back-off in the row."""
-    deaf = _numbers(Host.objects.deaf(now, settings.HOST_SILENT_SECONDS))
+    deaf = Host.objects.deaf(now, settings.HOST_SILENT_SECONDS).numbers()
     due = VM.objects.due(now, observed_before=now - STALE).exclude(host__in=deaf)
     found = list(due.values_list("pk", flat=True)[:BATCH])
     if not found:
@@ -166,7 +166,7 @@ def dispatch_due_images(now: datetime) -> int:
     due = (
         ImageCopy.objects.filter(waited(now), ready=False, image__deleted_at=None)
         .exclude(image__status=Image.Status.UNAVAILABLE)
-        .exclude(host__in=_numbers(Host.objects.silent(now, settings.HOST_SILENT_SECONDS)))
+        .exclude(host__in=Host.objects.silent(now, settings.HOST_SILENT_SECONDS).numbers())
         .select_related("image", "host")
     )
     if not due.exists():
@@ -219,11 +219,6 @@ def _tried(part: Callable[[], object]) -> Exception | None:
         log.exception("a part of the sweep failed, the others go on")
         return error
     return None
-
-
-def _numbers(hosts: HostQuerySet) -> list[int]:
-    """Not a subquery: what is due is found by its own indexes then, and not host by host."""
-    return list(hosts.order_by().values_list("pk", flat=True))
 
 
 def _plan_copies() -> None:

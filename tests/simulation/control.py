@@ -157,11 +157,12 @@ def _dead(message: Message) -> DeadMessage:
     body = json.dumps([[message.document], {}, {}]).encode()
     headers = {"task": message.task, "id": str(message.number)}
     return DeadMessage(
-        message=poison.Message(body, "application/json", "utf-8", headers, HOSTS_EXCHANGE),
+        message=poison.Message(
+            body, "application/json", "utf-8", headers, HOSTS_EXCHANGE, message.sender
+        ),
         queue=message.queue,
         reason="delivery_limit",
         deliveries=REDELIVERIES,
-        sender=message.sender,
         raised="",
     )
 

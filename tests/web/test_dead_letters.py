@@ -26,8 +26,9 @@ pytestmark = [
 
 def died(body: bytes, **values: Any) -> DeadLetter:
     headers = {"task": values.pop("task", "vms.ensure"), "id": "t-1", "request_id": "req-42"}
-    message = Message(body, "application/json", "utf-8", headers, "hosts")
-    facts = {"queue": "host.h1", "reason": "rejected", "deliveries": 1, "sender": "", "raised": ""}
+    sender = values.pop("sender", "")
+    message = Message(body, "application/json", "utf-8", headers, "hosts", sender)
+    facts = {"queue": "host.h1", "reason": "rejected", "deliveries": 1, "raised": ""}
     stored = dead_letters.keep(DeadMessage(message, **{**facts, **values}))
     assert stored is not None
     return stored

@@ -83,15 +83,7 @@ class StateFilter(DropdownFilter):
         ]
 
     def queryset(self, request: HttpRequest, rows: Any) -> Any:
-        match self.value():
-            case "quarantined":
-                return rows.quarantined()
-            case "kept":
-                return rows.open().exclude(kept_at=None)
-            case "closed":
-                return rows.exclude(closed_at=None)
-            case _:
-                return rows.standing()
+        return rows.in_state(self.value())
 
 
 def _keep(row: Drift) -> str:

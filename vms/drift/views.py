@@ -72,15 +72,7 @@ class DriftFilter(django_filters.FilterSet):
     older_than = django_filters.NumberFilter(method="aged", min_value=0, max_value=10**9)
 
     def in_state(self, rows: Any, name: str, value: str) -> Any:
-        match value:
-            case "quarantined":
-                return rows.quarantined()
-            case "kept":
-                return rows.open().exclude(kept_at=None)
-            case "closed":
-                return rows.exclude(closed_at=None)
-            case _:
-                return rows.standing()
+        return rows.in_state(value)
 
     def aged(self, rows: Any, name: str, value: Any) -> Any:
         return rows.older_than(timezone.now() - timedelta(seconds=float(value)))

@@ -57,11 +57,8 @@ def dispatch_due(now: datetime, observed_before: datetime) -> int:
 
     What they should know is made anew, so whatever was missed before is mended too.
     """
-    deaf = Host.objects.deaf(now, settings.HOST_SILENT_SECONDS).order_by()
-    # Their numbers, not a subquery: what is due is found by its own indexes then.
-    due = Replica.objects.due(now, observed_before).exclude(
-        host__in=list(deaf.values_list("pk", flat=True))
-    )
+    deaf = Host.objects.deaf(now, settings.HOST_SILENT_SECONDS).numbers()
+    due = Replica.objects.due(now, observed_before).exclude(host__in=deaf)
     return _tell_again(due.values_list("network", flat=True), due, now)
 
 
