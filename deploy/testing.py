@@ -28,8 +28,7 @@ class Services:
     """Starts what is asked for, once. `close` takes everything away."""
 
     def __init__(self) -> None:
-        self._sessions = state.default_state() / "tests"
-        self._home = self._sessions / f"session-{os.getpid()}"
+        self._home = _sessions() / f"session-{os.getpid()}"
         ports = choose_ports(web=0, flower=0)
         identity = state.instance_id(self._home)
         self.instance = state.Instance(identity, self._home, ports, state.Passwords())
@@ -43,8 +42,7 @@ class Services:
         return {**control.environment(self.instance), "CUMULET_LOG_FORMAT": "text"}
 
     def open(self) -> None:
-        """Clear what killed sessions left, and claim a directory."""
-        clear_leftovers(self._sessions)
+        """Claim a directory."""
         self._lock.enter_context(state.locked(self._home))
         self.instance.save()
 
@@ -96,6 +94,10 @@ class Services:
         return True
 
 
+def _sessions() -> Path:
+    return state.default_state() / "tests"
+
+
 def _bring_up(cloud: Cloud) -> None:
     cloud.start_lab()
     cloud.migrate()
@@ -113,9 +115,9 @@ def _remove(instance: state.Instance) -> None:
     instance.remove_data()
 
 
-def clear_leftovers(sessions: Path) -> None:
-    """Remove every session that nobody has locked any more."""
-    for home in sessions.glob("session-*"):
+def clear_leftovers() -> None:
+    """Remove every session that nobody has locked any more; no other may start meanwhile."""
+    for home in _sessions().glob("session-*"):
         try:
             with state.locked(home):
                 left = state.load(home)

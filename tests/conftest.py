@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -17,15 +18,13 @@ from pytest_django import DjangoDbBlocker
 
 from cloud.broker import declare_cloud
 from deploy.cloud import Cloud
-from deploy.testing import Services
-from tests import guards
+from deploy.testing import Services, clear_leftovers
+from tests import guards, lanes, records
 
 TESTS = Path(__file__).parent
 # A machine that is busy makes no example wrong.
 settings.register_profile("cumulet", deadline=None)
 settings.load_profile("cumulet")
-# Quick ones first: a typing mistake shows before the first guest boots.
-_ORDER = ("unit", "test_architecture.py", "db", "simulation", "api", "host", "web", "e2e")
 
 SERVICES = Services()
 os.environ.update(SERVICES.environment())
@@ -45,21 +44,44 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    if not _is_worker(session.config):
+        clear_leftovers()
     SERVICES.open()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     SERVICES.close()
+    if _is_worker(session.config):
+        session.config.workeroutput[records.NAME] = records.lines()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A lane's process ended: what it measured belongs to the whole run."""
+    records.take(getattr(node, "workeroutput", {}).get(records.NAME, []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if lines := records.table():
+        terminalreporter.section("crash simulation and recovery from faults")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def rank(item: pytest.Item) -> tuple[int, bool]:
-        part = item.path.relative_to(TESTS).parts[0]
-        place = _ORDER.index(part) if part in _ORDER else len(_ORDER) - 2
         # More hosts than the others expect: they come last, because hosts never go.
-        return place, item.get_closest_marker("rootless") is not None
+        rootless = item.get_closest_marker("rootless") is not None
+        return lanes.rank(item.path.relative_to(TESTS)), rootless
 
     items.sort(key=rank)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(lanes.lane(item.path.relative_to(TESTS))))
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this process is one of several, see tests/lanes.py."""
+    return hasattr(config, "workeroutput")
 
 
 @pytest.fixture(autouse=True)

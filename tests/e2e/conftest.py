@@ -11,16 +11,8 @@ from deploy import guests, logins
 from deploy.cloud import Cloud
 from deploy.guests import Guest
 from deploy.hosts import DESK, LabHost
-from tests import records
 from tests.e2e.person import Person, living
 from tests.e2e.world import World, until
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if lines := records.table():
-        terminalreporter.section("recovery from faults")
-        for line in lines:
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,31 @@
+"""Which tests run beside each other in `deploy/test`: every lane is one process at a time.
+
+What shares costly parts (a cloud, a database) is one lane. Most tests wait for processes and
+guests, so lanes side by side take much less time than one after the other.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+# In the order in which they begin: a typing mistake shows at once, and the longest ones come early,
+# so that none is left alone at the end.
+_ORDER = ("unit", "e2e", "faults", "simulation", "db", "api", "host", "web", "alone")
+# Each of them makes clouds of its own.
+_ALONE = ("test_deploy", "test_rootless_deploy", "test_upgrade")
+
+
+def lane(path: PurePath) -> str:
+    """The lane of a test file, by its path below tests/."""
+    if path.parts[0] == "host" or path.stem in _ALONE:
+        return path.stem
+    if "faults" in path.parts:
+        return "faults"
+    return "unit" if len(path.parts) == 1 else path.parts[0]
+
+
+def rank(path: PurePath) -> int:
+    """When its lane begins."""
+    if path.stem in _ALONE:
+        return _ORDER.index("alone")
+    return _ORDER.index(path.parts[0] if path.parts[0] == "host" else lane(path))
