@@ -83,9 +83,10 @@ def refusal(message: Message, control: str) -> Reason | None:
     try:
         headers = msgspec.convert(dict(message.headers), known(_Headers))
         arguments, _, _ = _BODY.decode(message.body)
+        nul = _holds_nul(arguments)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return Reason.MALFORMED
-    if message.content_type != "application/json" or _holds_nul(arguments):
+    if message.content_type != "application/json" or nul:
         return Reason.MALFORMED
     if not message.sender:
         return Reason.UNVERIFIED

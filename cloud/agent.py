@@ -152,8 +152,6 @@ def main() -> None:
             f"--hostname=agent@{config().name}",
             "--pool=threads",
             "--concurrency=4",
-            "--without-mingle",
-            "--without-gossip",
             "--loglevel=INFO",
             *sys.argv[1:],
         ]

@@ -24,6 +24,9 @@ from cloud.hostconfig import report_key
 
 HOSTS_EXCHANGE = "hosts"
 REPORTS = "reports"
+# Reports of hosts of before there were lanes. A host's permission for the exchange is one for every
+# queue of the same name, which it could then bind to an exchange of its own and fill with anything.
+LANELESS = "laneless-reports"
 DEAD = "dead"
 
 # How often a message may be redelivered before it goes to the dead-letter queue.
@@ -84,6 +87,16 @@ def is_host(user: str) -> bool:
     return bool(host_of(user))
 
 
+def control_queue() -> Queue:
+    return Queue("control", Exchange("control", "topic"), "control", queue_arguments=quorum())
+
+
+def laneless_queue() -> Queue:
+    """`alias`: how workers may still be told to serve it."""
+    exchange = Exchange(REPORTS, "topic")
+    return Queue(LANELESS, exchange, "report", queue_arguments=quorum(), alias=REPORTS)
+
+
 def user_of(url: str) -> str:
     """Whom a broker URL logs in as: what RabbitMQ holds against a message's `user_id`."""
     return unquote(urlsplit(url).username or "guest")
@@ -95,9 +108,8 @@ def declare_cloud(url: str) -> None:
         channel = connection.default_channel
         Exchange(HOSTS_EXCHANGE, "topic", channel=channel).declare()
         dead_queue()(channel).declare()
-        for name, key in (("control", "control"), (REPORTS, "report")):
-            exchange = Exchange(name, "topic")
-            Queue(name, exchange, key, channel=channel, queue_arguments=quorum()).declare()
+        control_queue()(channel).declare()
+        laneless_queue()(channel).declare()
 
 
 def declare_host(url: str, host: str) -> None:
@@ -156,7 +168,7 @@ class Administration:
         Policies hold for queues that are there already, too. Raises BrokerRefused.
         """
         for name, pattern, limits in (
-            ("cumulet-lanes", rf"^{REPORTS}(\..*)?$", _LANE),
+            ("cumulet-lanes", rf"^({LANELESS}|{REPORTS}\..*)$", _LANE),
             ("cumulet-dead", f"^{DEAD}$", _DEAD),
         ):
             policy = {"pattern": pattern, "apply-to": "queues", "definition": limits}

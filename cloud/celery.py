@@ -15,7 +15,6 @@ import structlog
 from amqp.exceptions import AMQPError
 from celery import Celery
 from celery.signals import setup_logging, task_postrun, worker_ready, worker_shutdown
-from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError as BrokerAway
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
@@ -24,7 +23,7 @@ from django.conf import settings
 
 from cloud import intake, lanes, metrics, workerdb
 from cloud import taskcontext as taskcontext  # binds the request of each task
-from cloud.broker import HOSTS_EXCHANGE, REPORTS, quorum, user_of
+from cloud.broker import HOSTS_EXCHANGE, control_queue, laneless_queue, user_of
 
 log = structlog.get_logger(__name__)
 
@@ -40,10 +39,7 @@ app = Celery(
     task_cls=intake.task_class(workerdb.AWAY, pause=workerdb.wait),
 )
 app.conf.update(
-    task_queues=[
-        Queue("control", Exchange("control", "topic"), "control", queue_arguments=quorum()),
-        Queue(REPORTS, Exchange(REPORTS, "topic"), "report", queue_arguments=quorum()),
-    ],
+    task_queues=[control_queue(), laneless_queue()],
     task_default_queue="control",
     task_default_exchange="control",
     task_default_exchange_type="topic",

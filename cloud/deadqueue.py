@@ -16,6 +16,7 @@ from django.db import close_old_connections, connections
 from kombu import Connection
 from kombu.mixins import ConsumerMixin
 
+from cloud import properties
 from cloud.broker import DELIVERY_LIMIT, dead_queue
 from cloud.intake import message_of, remembered
 from cloud.poison import Message
@@ -72,6 +73,7 @@ class DeadQueue(ConsumerMixin):
     """Gives every dead message to `keep`, which must not raise for what is in the message."""
 
     def __init__(self, broker_url: str, keep: Callable[[DeadMessage], object]) -> None:
+        properties.outlive_unreadable()
         self.connection = Connection(broker_url, connect_timeout=5, heartbeat=0)
         self._keep = keep
         self._ending = Event()

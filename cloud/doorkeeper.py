@@ -7,7 +7,6 @@ forges messages must not fill the dead letters. What is merely unfit goes there,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -36,7 +35,7 @@ _SHARED = (
 _FORGED = (Reason.UNVERIFIED, Reason.FOREIGN)
 
 
-def mend_exchanges(connection: Connection) -> None:
+def mend_broker(connection: Connection) -> None:
     """Make those exchanges anew that somebody replaced by others of the same name.
 
     Workers of hosts declare them as well, so a host may delete them and make others, which would
@@ -52,6 +51,8 @@ def mend_exchanges(connection: Connection) -> None:
                 bound: Any = exchange(channel)
                 bound.delete()
                 bound.declare()
+    with connection.channel() as channel:
+        channel.queue_delete(REPORTS)  # of before `LANELESS`, which nobody serves any more
 
 
 class ControlConsumer(CarefulConsumer):
@@ -60,28 +61,23 @@ class ControlConsumer(CarefulConsumer):
     def connect(self) -> Any:
         """The connection, on which Celery finds its own exchanges as it will declare them."""
         connection = super().connect()
-        mend_exchanges(connection)
+        mend_broker(connection)
         return connection
 
-    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
-        handle = super().create_task_handler(*args, **kwargs)
-        control = user_of(settings.BROKER_URL)
-
-        def on_message(raw: Any) -> None:
-            lanes.heard(_reporter(raw))
-            message = message_of(raw)
-            reason = admission.refusal(message, control)
-            if reason is None:
-                handle(raw)
-                return
-            _note(message, reason)
-            if reason in _FORGED:
-                raw.ack_log_error(log, (Exception,))
-            else:
-                remember(message.headers.get("id"), f"control refuses what is {reason}")
-                raw.reject_log_error(log, (Exception,))
-
-        return on_message
+    def examine(self, raw: Any) -> str | None:
+        """As `CarefulConsumer.examine`; what is forged is dropped, and so no dead letter."""
+        lanes.heard(_reporter(raw))
+        message = message_of(raw)
+        reason = admission.refusal(message, user_of(settings.BROKER_URL))
+        if reason is None:
+            return super().examine(raw)
+        _note(message, reason)
+        problem = f"control refuses what is {reason}"
+        if reason in _FORGED:
+            raw.ack_log_error(log, (Exception,))
+        else:
+            remember(message.headers.get("id"), problem)
+        return problem
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         lanes.heard(_reporter(message))

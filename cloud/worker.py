@@ -14,6 +14,7 @@ import structlog
 from celery.worker.consumer import Consumer
 from kombu import compression
 
+from cloud import properties
 from cloud.intake import message_of, remember
 from cloud.poison import unfit
 
@@ -29,12 +30,22 @@ def _refuse(body: bytes) -> bytes:
 
 
 class CarefulConsumer(Consumer):
-    """Refuses what is unfit, and what it stumbles over, so that no message blocks those behind."""
+    """Refuses what is unfit, and what it stumbles over, so that no message blocks those behind.
+
+    It neither greets other workers nor listens to their gossip, however it is started: every host
+    may write there, and Celery ends the worker for an answer or an event that it does not expect.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         for kind in compression.encoders():  # kombu unpacks before anybody can look
             compression.register(_refuse, _refuse, kind)
-        super().__init__(*args, **kwargs)
+        properties.outlive_unreadable()
+        super().__init__(*args, **{**kwargs, "without_mingle": True, "without_gossip": True})
+
+    def examine(self, raw: Any) -> str | None:
+        """Why the message is not taken, which makes it a dead letter; None if it is."""
+        ours: Any = self
+        return unfit(message_of(raw), ours.strategies)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         take = super().create_task_handler(*args, **kwargs)
@@ -42,8 +53,9 @@ class CarefulConsumer(Consumer):
         broken = (*ours.connection_errors, *ours.connection.channel_errors)
 
         def on_message(raw: Any) -> None:
-            problem = unfit(message_of(raw), ours.strategies)
+            problem = None
             try:
+                problem = self.examine(raw)
                 if problem is None:
                     take(raw)
             except broken:

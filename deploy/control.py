@@ -80,10 +80,10 @@ def programs(instance: Instance, release: Path) -> list[Program]:
         "FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{instance.passwords.flower}",
         "FLOWER_BROKER_API": f"{broker.api_url(instance)}/api/",
     }
-    worker = ["worker", "--pool", "threads", "--concurrency", "4", "-n", "control@%h"]
+    worker = ["worker", "--pool", "threads", "--concurrency", "4", "-n", "control@%h.control"]
     commands = {
         WEB: [sys.executable, "-m", "cloud.asgi", "--port", str(instance.ports.web)],
-        WORKER: [*celery, *worker, "-Q", "control,reports", "-E", "--loglevel", "INFO"],
+        WORKER: [*celery, *worker, "-Q", "control,laneless-reports", "-E", "--loglevel", "INFO"],
         BEAT: [*celery, "beat", "-s", str(_home(instance) / "beat-schedule"), "--pidfile="],
         FLOWER: [sys.executable, "-m", "cloud.flower", "--address=127.0.0.1", flower_port],
     }

@@ -10,17 +10,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from celery.contrib.testing.worker import start_worker
+from celery.contrib.testing.worker import TestWorkController, start_worker
 from django.conf import settings
 from django.db import connections
-from kombu import Connection
 from pytest_django import DjangoDbBlocker
 
 from cloud import celery
 from cloud.broker import declare_cloud, declare_host
 from cloud.deadqueue import DeadQueue
 from cloud.metrics import REFUSED_MESSAGES
-from cloud.models import Action, Host
+from cloud.models import Action, DeadLetter, Host
 from cloud.wire import encode
 from tests import factories as make
 from tests.db import hostile
@@ -51,14 +50,20 @@ def worker(
         yield
 
 
+class AsDeployed(TestWorkController):
+    """Celery's own worker for tests never greets others nor hears their gossip; a real one may."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "without_mingle": False, "without_gossip": False})
+
+
 @contextmanager
 def running() -> Iterator[None]:
     """With what `cloud.celery` starts beside a worker once it is ready, as this one never says."""
     end = DeadQueue(settings.BROKER_URL, dead_letters.keep).start()
+    options: dict[str, Any] = {"pool": "threads", "concurrency": 2, "perform_ping_check": False}
     try:
-        with start_worker(
-            celery.app, pool="threads", concurrency=2, perform_ping_check=False, shutdown_timeout=30
-        ):
+        with start_worker(celery.app, WorkController=AsDeployed, shutdown_timeout=30, **options):
             yield
     finally:
         end()
@@ -155,8 +160,17 @@ def test_a_host_that_replaces_celerys_exchanges_stops_no_worker(
         assert celery.app.control.ping(timeout=5)
 
 
+def nested(depth: int) -> bytes:
+    """A table of AMQP with so many arrays within each other."""
+    inner = b""
+    for _ in range(depth):
+        inner = b"A" + len(inner).to_bytes(4) + inner
+    return (len(inner) + 2).to_bytes(4) + b"\x01a" + inner
+
+
 LETTER = {"vm_id": 2**40, "generation": 10**9, "host_uuid": UUID}
 DEEP = b'[[{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}], {}, {}]"
+FLOORS = b'[[{"a":' + b'{"a":' * 400 + b"7" + b"}" * 401 + b"], {}, {}]"
 CHAIN = [{"task": "vms.remove", "args": [{}], "options": {"exchange": "hosts"}}]
 
 # What is wrong, the task, and what is beside an honest message of it.
@@ -202,6 +216,7 @@ HOSTILE: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "two documents": ("malformed", "reports.vm", {"content": b"[[{}, {}], {}, {}]"}),
     "keyword arguments": ("malformed", "reports.vm", {"content": b'[[{}], {"self": 1}, {}]'}),
     "a document without a floor": ("malformed", "reports.vm", {"content": DEEP}),
+    "a document of 400 floors": ("malformed", "reports.vm", {"content": FLOORS}),
     "half of a character": ("malformed", "reports.vm", {"content": hostile.body("\ud800")}),
     "what is no number": ("malformed", "reports.vm", {"content": b'[[{"at": NaN}], {}, {}]'}),
     "a NUL, which no text of PostgreSQL holds": (
@@ -238,43 +253,49 @@ def test_it_is_dropped_counted_and_survived(
     assert nothing_happened()
 
 
+def test_an_event_that_no_worker_sends_ends_no_worker(worker: None, h1: str) -> None:
+    head = hostile.headers("reports.vm")
+    event = {"exchange": "celeryev", "routing_key": "worker.elect.ack"}
+    hostile.publish(h1, b"{}", head, **event)
+    still_works(h1)
+    assert celery.app.control.ping(timeout=5), "it took a last report, and ended"
+
+
+# Flags of the properties that follow, and these: headers with a time stamp of the year 292 billion,
+# tables within tables, a content type that is no UTF-8.
+UNREADABLE = {
+    "a time beyond all calendars": b"\x20\x00" + b"\x00\x00\x00\x0b\x01tT" + b"\x80" + bytes(7),
+    "headers without a floor": b"\x20\x00" + nested(2000),
+    "no UTF-8": b"\x80\x00" + b"\x02\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("properties", UNREADABLE.values(), ids=UNREADABLE)
+def test_properties_that_nobody_can_read_end_no_worker(
+    worker: None, h1: str, properties: bytes
+) -> None:
+    before = refusals().get("malformed", 0)
+    hostile.publish_raw(h1, properties)
+    until(lambda: refusals().get("malformed", 0) == before + 1)
+    until(lambda: DeadLetter.objects.exists())
+    still_works(h1)
+
+
 def test_what_control_sent_and_a_host_could_not_take_is_a_dead_letter(
     worker: None, rabbitmq: str, h1: str
 ) -> None:
     """The honest way, so that the refusals above are not those of a door that is always shut."""
     vm = VM.objects.get()
     letter = {"vm_id": vm.pk, "generation": vm.generation, "host_uuid": UUID}
-    assert celery.hint("host.h1", "vms.ensure", letter, summary="server")
     with hostile.connected(h1) as connection:
         channel = connection.default_channel
-
-        def ended() -> bool:
-            _reject(channel)  # hints of earlier tests wait there as well
-            return not Action.objects.of("server", vm.pk).open().exists()
-
-        until(ended)
-
-
-def _reject(channel: Any) -> None:
-    message = channel.basic_get("host.h1")
-    if message is not None:
+        channel.queue_purge("host.h1")  # hints of earlier tests
+        assert celery.hint("host.h1", "vms.ensure", letter, summary="server")
+        message: Any = None
+        while message is None:
+            message = channel.basic_get("host.h1")
         channel.basic_reject(message.delivery_tag, requeue=False)
-
-
-def test_a_broadcast_that_a_host_leads_into_the_reports_is_dropped(
-    worker: None, rabbitmq: str, h1: str
-) -> None:
-    """It may bind the reports to Celery's mailboxes, as its own mailbox has to be bound there."""
-    with hostile.connected(h1) as connection:
-        connection.default_channel.queue_bind("reports", "celery.pidbox", "")
-    try:
-        before = refusals().get("malformed", 0)
-        celery.app.control.broadcast("ping")
-        until(lambda: refusals().get("malformed", 0) == before + 1)
-        still_works(h1)
-    finally:
-        with Connection(rabbitmq) as connection:
-            connection.default_channel.queue_unbind("reports", "celery.pidbox", "")
+        until(lambda: not Action.objects.of("server", vm.pk).open().exists())
 
 
 def test_an_answer_of_one_host_changes_no_row_of_another_one(worker: None, h1: str) -> None:

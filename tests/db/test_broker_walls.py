@@ -11,14 +11,14 @@ import pytest
 from amqp.exceptions import AccessRefused, PreconditionFailed
 from django.conf import settings
 
-from cloud.broker import declare_cloud, declare_host
+from cloud.broker import LANELESS, declare_cloud, declare_host, lane
 from tests import factories as make
 from tests.db import hostile
 
 pytestmark = [pytest.mark.django_db, pytest.mark.faults, pytest.mark.usefixtures("rabbitmq")]
 
 Attempt = Callable[[Any], object]
-FOREIGN_QUEUES = ("host.h2", "host.h2.bulk", "control", "reports", "dead")
+FOREIGN_QUEUES = ("host.h2", "host.h2.bulk", "control", LANELESS, "dead")
 FOREIGN_EXCHANGES = ("hosts", "control", "dead", "celery.pidbox", "amq.topic", "amq.direct", "")
 
 
@@ -65,6 +65,16 @@ def test_it_cannot_publish_anywhere_but_to_the_reports(h1: str, exchange: str) -
 def test_it_cannot_take_an_exchange_away_or_make_another_one_of_it(h1: str, exchange: str) -> None:
     refused(h1, lambda channel: channel.exchange_delete(exchange))
     refused(h1, lambda channel: channel.exchange_declare(exchange, "headers", auto_delete=False))
+
+
+@pytest.mark.parametrize("queue", [LANELESS, lane("h1"), lane("h2")])
+def test_nothing_comes_into_the_reports_by_an_exchange_of_its_own(h1: str, queue: str) -> None:
+    """By that its messages would need no key of a report, and have any exchange and key at all."""
+    own = "own@h1.celery.pidbox"
+    with hostile.connected(h1) as connection:
+        connection.default_channel.exchange_declare(own, "fanout", auto_delete=False)
+    refused(h1, lambda channel: channel.queue_bind(queue, own, ""))
+    refused(h1, lambda channel: channel.queue_bind(queue, "celery.pidbox", ""))
 
 
 def test_its_own_queue_cannot_be_led_to_what_is_meant_for_others(h1: str) -> None:

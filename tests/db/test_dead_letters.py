@@ -21,6 +21,7 @@ from cloud import celery
 from cloud.broker import (
     DEAD,
     HOSTS_EXCHANGE,
+    LANELESS,
     Administration,
     declare_cloud,
     declare_host,
@@ -140,7 +141,7 @@ def test_a_poisoned_message_of_each_kind_is_a_letter_and_blocks_nobody(
     as_host.send(call(encode(make.report(vm))), user_id="host-h1")
     found = letter()
     assert said in found.explanation
-    assert (found.queue, found.times) == ("reports", 1)
+    assert (found.queue, found.times) == (LANELESS, 1)
     until(lambda: VM.objects.filter(pk=vm.pk, provisioned=True).exists())
 
 
@@ -201,7 +202,7 @@ def test_the_headers_of_a_sender_do_not_say_how_a_message_died(
     forged = [{"queue": "host.h2", "reason": "delivery_limit", "exchange": "hosts"}]
     as_host.send(b"nonsense", user_id="host-h1", headers={"x-death": forged})
     found = letter()
-    assert (found.queue, found.host) == ("reports", "h1")
+    assert (found.queue, found.host) == (LANELESS, "h1")
 
 
 def test_a_message_that_kills_its_worker_each_time_is_counted_out(
@@ -251,7 +252,7 @@ def test_letters_alike_are_one_row_and_the_oldest_beyond_the_bound_go(
 
 
 def test_dead_letters_are_counted(post: Post, control: None) -> None:
-    labels = {"queue": "reports", "reason": "rejected"}
+    labels = {"queue": LANELESS, "reason": "rejected"}
     before = REGISTRY.get_sample_value("cumulet_dead_letters_total", labels) or 0.0
     post.send(b"nonsense")
     letter()
@@ -265,7 +266,7 @@ def test_a_sweep_that_nobody_took_in_time_is_no_letter(url: str, post: Post) -> 
     until(lambda: ready_messages(DEAD) == 1)
     post.send(b"nonsense")
     with reading(url):
-        assert letter().queue == "reports"
+        assert letter().queue == LANELESS
         until(lambda: ready_messages(DEAD) == 0)
 
 

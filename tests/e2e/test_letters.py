@@ -10,7 +10,7 @@ from hcloud import APIException
 from hcloud.actions import ActionFailedException
 from kombu import Connection, Exchange
 
-from cloud.broker import HOSTS_EXCHANGE, REPORTS
+from cloud.broker import HOSTS_EXCHANGE, LANELESS, REPORTS
 from deploy import broker
 from tests.e2e.world import World, until
 
@@ -48,9 +48,9 @@ def test_poison_in_the_queues_of_a_running_cloud_is_told_and_stops_nobody(world:
     host = world.cloud.hosts[0].name
     put(world, REPORTS, "report", b"\x00 no json", task="reports.vm", id="poison-1")
     put(world, HOSTS_EXCHANGE, f"host.{host}", b"5", task="vms.ensure", id="poison-2")
-    until(lambda: letters(world, queue="reports"), "the report is a letter", seconds=30)
+    until(lambda: letters(world, queue=LANELESS), "the report is a letter", seconds=30)
     until(lambda: letters(world, host=host), "so is the document", seconds=30)
-    assert "not JSON" in letters(world, queue="reports")[0]["explanation"]
+    assert "not JSON" in letters(world, queue=LANELESS)[0]["explanation"]
     assert "not a list of arguments" in letters(world, host=host)[0]["explanation"]
     world.wait_for_status(server, "running", seconds=60)
 
