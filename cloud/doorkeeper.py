@@ -16,7 +16,7 @@ from kombu import Connection, Exchange
 
 from cloud import admission, lanes
 from cloud.admission import Reason
-from cloud.broker import REPORTS, user_of
+from cloud.broker import REPORTS, host_of, user_of
 from cloud.hostconfig import reporter
 from cloud.intake import message_of, remember
 from cloud.metrics import REFUSED_MESSAGES
@@ -66,8 +66,10 @@ class ControlConsumer(CarefulConsumer):
 
     def examine(self, raw: Any) -> str | None:
         """As `CarefulConsumer.examine`; what is forged is dropped, and so no dead letter."""
-        lanes.heard(_reporter(raw))
         message = message_of(raw)
+        if _is_too_much(raw, message):
+            raw.ack_log_error(log, (Exception,))
+            return "its host talks too much"
         reason = admission.refusal(message, user_of(settings.BROKER_URL))
         if reason is None:
             return super().examine(raw)
@@ -80,9 +82,22 @@ class ControlConsumer(CarefulConsumer):
         return problem
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        lanes.heard(_reporter(message))
-        _note(message_of(message), Reason.MALFORMED)
+        looked_at = message_of(message)
+        if _is_too_much(message, looked_at):
+            message.ack_log_error(log, (Exception,))
+            return
+        _note(looked_at, Reason.MALFORMED)
         super().on_decode_error(message, exc)
+
+
+def _is_too_much(raw: Any, message: Message) -> bool:
+    """Count it for its host. What is too much in a lane waits there, once that is closed; what came
+    by none is dropped, or a host that names no lane could say as much as it likes.
+    """
+    if message.exchange == admission.CONTROL:
+        return False
+    laned = _reporter(raw)
+    return not lanes.heard(laned or host_of(message.sender)) and not laned
 
 
 def _note(message: Message, reason: Reason) -> None:

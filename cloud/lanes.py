@@ -43,13 +43,14 @@ class Lanes:
             if lane(host) not in served:
                 self._consumer.call_soon(self._open, host)
 
-    def heard(self, host: str) -> None:
-        """Count a message of the host, and close its lane if it is one too many."""
+    def heard(self, host: str) -> bool:
+        """Count a message of the host, and close its lane if it is one too many: then False."""
         with self._lock:
             allowance = self._allowances.setdefault(host, Allowance(RATE, BURST))
             admitted = allowance.take(time.monotonic())
         if not admitted and lane(host) in self._consumer.app.amqp.queues.consume_from:
             self._consumer.call_soon(self._close, host)
+        return admitted
 
     def _open(self, host: str) -> None:
         queue = lane_queue(host)
@@ -78,7 +79,6 @@ def serve(hosts: Iterable[str]) -> None:
         _lanes.serve(hosts)
 
 
-def heard(host: str) -> None:
-    """Like `Lanes.heard`; nothing outside of a worker."""
-    if _lanes and host:
-        _lanes.heard(host)
+def heard(host: str) -> bool:
+    """Like `Lanes.heard`; nothing outside of a worker. "": all that say not who they are."""
+    return _lanes.heard(host) if _lanes else True
