@@ -36,6 +36,13 @@ _USER = "host-"
 _LANE = {"max-length": 10_000, "max-length-bytes": 64 * 2**20, "overflow": "reject-publish"}
 # A flood of dead letters, or nobody who reads them, must not fill the broker's disk: the oldest go.
 _DEAD = {"max-length": 10_000, "max-length-bytes": 64 * 2**20, "overflow": "drop-head"}
+# Milliseconds that a host's work waits: it is a hint, and the sweep gives it again to a host that
+# speaks. What is sent to one that is silent must not fill the broker's disk.
+_WORK = {"message-ttl": 300_000}
+# Celery's mailboxes, which hosts declare as they like; one that nobody reads goes.
+_MAILBOX = {"max-length-bytes": 2**20, "expires": 60_000}
+# What hosts answer to `inspect` and `manage.py trace`.
+_ANSWERS = {"max-length-bytes": 64 * 2**20}
 
 
 class BrokerRefused(CumuletError):
@@ -163,13 +170,16 @@ class Administration:
         self._vhost = quote(urlsplit(broker_url).path[1:] or "/", safe="")
 
     def ensure_policies(self) -> None:
-        """Bound the lanes and the dead-letter queue, so that no host fills the broker.
+        """Bound all queues that hosts can fill, or leave full, so that none fills the broker.
 
         Policies hold for queues that are there already, too. Raises BrokerRefused.
         """
         for name, pattern, limits in (
             ("cumulet-lanes", rf"^({LANELESS}|{REPORTS}\..*)$", _LANE),
             ("cumulet-dead", f"^{DEAD}$", _DEAD),
+            ("cumulet-work", r"^host\.", _WORK),
+            ("cumulet-mailboxes", r"(^|@[^.]+\.)((reply\.)?celery\.pidbox|celeryev)$", _MAILBOX),
+            ("cumulet-answers", r"^[^@]+\.reply\.celery\.pidbox$", _ANSWERS),
         ):
             policy = {"pattern": pattern, "apply-to": "queues", "definition": limits}
             self._put(f"/policies/{self._vhost}/{name}", policy)
@@ -178,6 +188,11 @@ class Administration:
         """Make the host's user, or give it this password; raises BrokerRefused."""
         user = quote(broker_user(host), safe="")
         self._put(f"/users/{user}", {"password": password, "tags": ""})
+        self.ensure_permissions(host)
+
+    def ensure_permissions(self, host: str) -> None:
+        """Let the host's user do what hosts may do, and no more; raises BrokerRefused."""
+        user = quote(broker_user(host), safe="")
         self._put(f"/permissions/{self._vhost}/{user}", permissions(host))
         self._put(f"/topic-permissions/{self._vhost}/{user}", topic_permission(host))
 

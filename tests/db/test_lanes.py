@@ -13,6 +13,7 @@ import pytest
 from amqp.exceptions import AccessRefused
 from celery import Celery
 from django.conf import settings
+from django.core.management import call_command
 from django.db import connections
 from kombu import Connection, Producer, Queue
 
@@ -95,21 +96,59 @@ def test_no_host_fills_the_lane_of_another(hosts: None, rabbitmq: str) -> None:
     assert waiting(CALM, rabbitmq) == 0
 
 
+@pytest.mark.django_db
+def test_the_upgrade_binds_a_host_of_before_there_were_lanes_to_its_own(
+    hosts: None, rabbitmq: str
+) -> None:
+    make.host(MAD)
+    vhost = rabbitmq.rpartition("/")[2]
+    topics = f"{settings.BROKER_API_URL}/api/topic-permissions/{vhost}/{broker_user(MAD)}"
+    httpx.delete(topics).raise_for_status()
+    call_command("broker_setup")
+    with as_host(MAD, rabbitmq) as connection, pytest.raises(AccessRefused):
+        say(connection, MAD, report_key(CALM))
+
+
 def test_a_host_of_before_there_were_lanes_is_still_heard(hosts: None, rabbitmq: str) -> None:
     with as_host(CALM, rabbitmq) as connection:
         say(connection, CALM, "report")
 
 
+def limits(queue: str, broker: str) -> dict[str, object]:
+    url = f"{settings.BROKER_API_URL}/api/queues/{broker.rpartition('/')[2]}/{queue}"
+    found: dict[str, object] = httpx.get(url).json().get("effective_policy_definition") or {}
+    return found
+
+
 def test_a_lane_takes_no_more_than_it_can_hold(hosts: None, rabbitmq: str) -> None:
-    vhost = rabbitmq.rpartition("/")[2]
-    url = f"{settings.BROKER_API_URL}/api/queues/{vhost}/{lane(MAD)}"
+    def limit() -> object:
+        return limits(lane(MAD), rabbitmq).get("overflow")
 
-    def limits() -> dict[str, object]:
-        found: dict[str, object] = httpx.get(url).json().get("effective_policy_definition") or {}
-        return found
+    until(lambda: limit() == "reject-publish", "the policy holds", seconds=30)
+    assert limits(lane(MAD), rabbitmq)["max-length"] == 10_000
 
-    until(lambda: limits().get("overflow") == "reject-publish", "the policy holds", seconds=30)
-    assert limits()["max-length"] == 10_000
+
+def test_what_a_silent_host_is_told_does_not_wait_for_ever(hosts: None, rabbitmq: str) -> None:
+    for queue in (f"host.{MAD}", f"host.{MAD}.bulk"):
+        until(
+            lambda queue=queue: limits(queue, rabbitmq).get("message-ttl") == 300_000,
+            "the policy holds",
+            seconds=30,
+        )
+
+
+@pytest.mark.parametrize("name", [f"any@{MAD}.celery.pidbox", "celeryev"])
+def test_a_queue_of_its_own_holds_little_and_not_for_long(
+    hosts: None, rabbitmq: str, name: str
+) -> None:
+    with as_host(MAD, rabbitmq) as connection:
+        queue = Queue(name, channel=connection.default_channel, durable=True)
+        queue.queue_declare()
+        try:
+            until(lambda: limits(name, rabbitmq), "the policy holds", seconds=30)
+            assert limits(name, rabbitmq) == {"max-length-bytes": 2**20, "expires": 60_000}
+        finally:
+            queue.delete()
 
 
 @pytest.mark.django_db(transaction=True)
