@@ -51,7 +51,8 @@ def mend_broker(connection: Connection) -> None:
                 bound: Any = exchange(channel)
                 bound.delete()
                 bound.declare()
-    with connection.channel() as channel:
+    with connection.channel() as opened:
+        channel: Any = opened
         channel.queue_delete(REPORTS)  # of before `LANELESS`, which nobody serves any more
 
 

@@ -32,7 +32,8 @@ _UNREADABLE: Final = (
 
 def outlive_unreadable() -> None:
     """From now on no message ends this process by its properties. Safe to repeat."""
-    serialization.PROPERTY_CLASSES[Basic.CLASS_ID] = read
+    readers: dict[int, Any] = serialization.PROPERTY_CLASSES  # the stubs take it for classes
+    readers[Basic.CLASS_ID] = read
 
 
 def read(buffer: Any, offset: int) -> tuple[dict[str, Any], int]:

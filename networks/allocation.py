@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_address, ip_network
 from typing import ClassVar
 
 from django.conf import settings
@@ -18,7 +18,7 @@ from django.db.models.functions import Greatest
 from cloud.errors import CumuletError, LimitExceeded
 from cloud.locks import hold_project
 from cloud.models import Host, Location, Project
-from networks.addressing import IpNetwork, first_free, unit_of
+from networks.addressing import IpNetwork, first_free
 from networks.ledger import end_tenures
 from networks.models import (
     Address,
@@ -175,26 +175,47 @@ def quarantine(address_ids: Iterable[int]) -> int:
     return held.update(state=Address.State.QUARANTINE)
 
 
-def reserve(text: str, server_id: int) -> bool:
-    """A server that the inventory does not know has this address: nobody else gets it.
+@dataclass(frozen=True)
+class Reservation:
+    """For a server of which the inventory does not know that it has addresses, in a location.
 
-    False if it is of no pool, and so lent to nobody. `release_reserved` takes it back.
+    `holding`: the row that says so, by which it is known; the server's number is its host's word.
     """
-    ip = unit_of(ip_interface(text).ip)
-    pools = Network.objects.public().filter(ip_range__net_contains_or_equals=str(ip))
-    pool = pools.select_for_update(of=("self",), no_key=True).first()
-    if pool is None:
-        return False
-    address = Address.objects.held().filter(ip=str(ip)).first() or Address.objects.create(
-        network=pool, ip=str(ip), state=Address.State.QUARANTINE
-    )
-    Withdrawal.objects.get_or_create(address=address, server_id=server_id, generation=_NEVER)
-    return True
+
+    holding: int
+    server_id: int
+    location_id: int
 
 
-def release_reserved(server_id: int, now: datetime) -> None:
+def reserve(wish: Reservation, ips: Collection[str], now: datetime) -> None:
+    """Nobody else gets these addresses, or the first ones of these networks of /64, as long as the
+    server has them. What is of no pool of the location is lent to nobody there, and left out.
+    """
+    rows = Withdrawal.objects.filter(holding=wish.holding)
+    known = {str(ip): pk for ip, pk in rows.values_list("address__ip", "address_id")}
+    for ip in sorted(set(ips) - known.keys()):
+        pools = Network.objects.public().filter(location=wish.location_id)
+        there = pools.filter(ip_range__net_contains_or_equals=ip)
+        pool = there.select_for_update(of=("self",), no_key=True).first()
+        if pool is None:
+            continue
+        address = Address.objects.held().filter(ip=ip).first() or Address.objects.create(
+            network=pool, ip=ip, state=Address.State.QUARANTINE
+        )
+        Withdrawal.objects.create(
+            address=address,
+            server_id=wish.server_id,
+            generation=_NEVER,
+            holding=wish.holding,
+        )
+    if gone := {pk for ip, pk in known.items() if ip not in ips}:
+        rows.filter(address__in=gone).delete()
+        release_proven(gone, now)
+
+
+def release_reserved(holding: int, now: datetime) -> None:
     """The server has nothing of what was reserved for it any more."""
-    reserved = Withdrawal.objects.filter(server_id=server_id, generation=_NEVER)
+    reserved = Withdrawal.objects.filter(holding=holding)
     addresses = set(reserved.values_list("address_id", flat=True))
     if addresses:
         reserved.delete()
@@ -206,7 +227,7 @@ def withdrawn(server_id: int, generation: int | None, now: datetime) -> set[int]
 
     Answers the addresses that it let go of by that; those in quarantine may be lent again.
     """
-    proved = Withdrawal.objects.filter(server_id=server_id)
+    proved = Withdrawal.objects.filter(server_id=server_id, holding=None)
     if generation is not None:
         proved = proved.filter(generation__lte=generation)
     addresses = set(proved.values_list("address_id", flat=True))

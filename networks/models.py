@@ -163,6 +163,9 @@ class Withdrawal(models.Model):
     address = models.ForeignKey(Address, models.CASCADE, related_name="withdrawals")
     server_id = models.PositiveBigIntegerField(db_index=True)
     generation = models.PositiveBigIntegerField()
+    holding = models.PositiveBigIntegerField(
+        null=True, db_index=True, help_text="It is reserved as long as there is this row."
+    )
 
     def __str__(self) -> str:
         return f"{self.address} from server #{self.server_id}"

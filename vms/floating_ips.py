@@ -106,6 +106,7 @@ def is_moving(action: Action) -> bool:
     speaking = Host.objects.speaking(timezone.now(), settings.HOST_SILENT_SECONDS)
     holders = Withdrawal.objects.filter(
         address__in=[one.address_id for one in ip],
+        holding=None,
         server_id__in=VM.objects.filter(host__in=speaking).values("pk"),
     )
     return holders.exists()

@@ -98,7 +98,7 @@ def _holders(action: Action) -> str:
     moved = [one.resource_id for one in action.resources.all() if one.type == FloatingIp.resource]
     if not moved:
         return ""
-    held = Withdrawal.objects.filter(address__floatingip__in=moved)
+    held = Withdrawal.objects.filter(address__floatingip__in=moved, holding=None)
     hosts = Host.objects.filter(vms__in=held.values("server_id")).distinct()
     return ", ".join(hosts.values_list("name", flat=True))
 

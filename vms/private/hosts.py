@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import structlog
 from django.db import transaction
+from django.utils import timezone
 
 from cloud.hosts import forget_broker_user, revoke_host
 from cloud.models import Host
 from vms.private.documents import networks_of
 from vms.private.replication import replicate
+from vms.restored.belief import forget
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +56,7 @@ def cut_off(host: Host) -> None:
     with transaction.atomic():
         host = Host.objects.select_for_update(no_key=True).get(pk=host.pk)
         revoke_host(host)
+        forget(host, timezone.now())
         replicate(networks_of(host))
     log.warning("host revoked", host=host.name)
     forget_broker_user(host)

@@ -19,7 +19,7 @@ from cloud.audit import changing
 from cloud.celery import hint
 from cloud.models import Host
 from cloud.wire import encode
-from networks.allocation import release_reserved, reserve
+from networks.allocation import Reservation, reserve
 from networks.models import PrivateNetwork, Replica
 from vms.dispatch import spec_of
 from vms.drift.claims import Claims, claims_in, claims_of
@@ -28,6 +28,7 @@ from vms.drift.spec import MOST_ASKED, HeldServer, HostInventory, InventoryReque
 from vms.intent import set_status, want
 from vms.lifecycle import HeldBack
 from vms.models import VM, Holding
+from vms.restored.belief import Claim, believed, drop
 from vms.spec import Power, PowerGoal
 
 log = structlog.get_logger(__name__)
@@ -51,21 +52,22 @@ def hear(host: Host, report: HostInventory, now: datetime) -> None:
         return
     held = {one.uuid: one for one in report.servers if one.wanted}
     with acting(SWEEP):
-        if host.unverified_since is not None:
-            _verify(host.pk, report, held, now)
-        _note(host, held, now)
+        asked = host.unverified_since is not None
+        restored = asked and _verify(host.pk, report, held, now)
+        _note(host, held, now, restored=restored)
 
 
-def _verify(pk: int, report: HostInventory, held: dict[str, HeldServer], now: datetime) -> None:
+def _verify(pk: int, report: HostInventory, held: dict[str, HeldServer], now: datetime) -> bool:
     """If it answers the open question, the inventory knows from now on what the host has."""
     host = Host.objects.select_for_update(no_key=True).get(pk=pk)
     if host.unverified_since is None or report.answers != _question(host):
-        return
+        return False
     _verify_servers(host, report, held)
     _verify_networks(host, report, now)
     host.unverified_since = None
     host.save(update_fields=["unverified_since"])
     log.info("host verified after a restore", host=host.name, servers=len(held))
+    return True
 
 
 def _is_time(host: Host, now: datetime) -> bool:
@@ -157,7 +159,7 @@ def _hold_back(vm: VM, reason: HeldBack, code: str, message: str) -> None:
     log.warning("server held back", vm=vm.pk, code=code, reason=message)
 
 
-def _note(host: Host, held: dict[str, HeldServer], now: datetime) -> None:
+def _note(host: Host, held: dict[str, HeldServer], now: datetime, *, restored: bool) -> None:
     """Keep what servers hold that the inventory does not know, or knows otherwise, from others."""
     noted = {str(one.uuid): one for one in Holding.objects.filter(host=host)}
     rows = VM.objects.filter(uuid__in=[UUID(uuid) for uuid in held])
@@ -166,13 +168,13 @@ def _note(host: Host, held: dict[str, HeldServer], now: datetime) -> None:
     doubted = [uuid for uuid, why in known.items() if uuid in noted or why == HeldBack.DIFFERS]
     differing = _differing(doubted, held)
     ended = _ended(held[uuid] for uuid in held.keys() - known.keys())
-    kept = differing.keys() | held.keys() - known.keys() - ended
-    for uuid in sorted(kept):
-        _keep(host, held[uuid], noted.get(uuid), ours=differing.get(uuid))
-    for uuid, row in noted.items():
-        if uuid not in kept:
-            row.delete()
-            release_reserved(row.vm_id, now)
+    told = differing.keys() | held.keys() - known.keys() - ended
+    claims = believed(host, [held[uuid] for uuid in told], noted, restored=restored)
+    for claim in claims:
+        uuid = claim.server.uuid
+        _keep(host, claim, noted.pop(uuid, None), differing.get(uuid), now)
+    for row in noted.values():
+        drop(row, now)
 
 
 def _differing(uuids: Collection[str], held: dict[str, HeldServer]) -> dict[str, Claims]:
@@ -190,27 +192,31 @@ def _ended(unknown: Iterable[HeldServer]) -> set[str]:
     return {uuid for number, uuid in ended_servers(uuids) if uuids[number] == uuid}
 
 
-def _keep(host: Host, held: HeldServer, row: Holding | None, *, ours: Claims | None) -> None:
+def _keep(
+    host: Host, claim: Claim, row: Holding | None, ours: Claims | None, now: datetime
+) -> None:
     """`ours`: what the inventory has of it, None if it does not know it."""
-    private = [to_builtins(one) for one in held.private]
+    held = claim.server
     values = {
         "vm_id": held.vm_id,
         "generation": held.generation,
         "known": ours is not None,
         "addresses": list(held.addresses),
         "ports": list(held.ports),
-        "private": private,
+        "private": [to_builtins(one) for one in held.private],
     }
-    if row is not None and all(getattr(row, name) == value for name, value in values.items()):
-        return
-    Holding.objects.update_or_create(host=host, uuid=held.uuid, defaults=values)
-    for address in held.addresses:
-        if ours is None or address not in ours.addresses:
-            reserve(address, held.vm_id)
-    if row is None:
-        log.warning(
-            "server unknown to the inventory", host=host.name, vm=held.vm_id, uuid=held.uuid
-        )
+    if row is None or any(getattr(row, name) != value for name, value in values.items()):
+        row, new = Holding.objects.update_or_create(host=host, uuid=held.uuid, defaults=values)
+        if new:
+            log.warning(
+                "server unknown to the inventory", host=host.name, vm=held.vm_id, uuid=held.uuid
+            )
+    # Also what is noted for long: it may have been another one's until now.
+    reserve(
+        Reservation(row.pk, held.vm_id, host.location_id),
+        claim.without(ours.addresses if ours else ()),
+        now,
+    )
 
 
 def _verify_networks(host: Host, report: HostInventory, now: datetime) -> None:
