@@ -7,10 +7,11 @@ from typing import Any
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 
 from cloud.admin.login import login
 from cloud.admin.recording import OwnPassword
+from cloud.api.document import Document
 from cloud.api.views import NotOffered, UnknownRoute
 from cloud.deadletter_views import DeadLetters
 from cloud.scrape import scrape
@@ -172,7 +173,7 @@ api: list[URLPattern | URLResolver] = [
     path("audit/<int:pk>", AuditEntries.as_view(ONE)),
     path("dead_letters", DeadLetters.as_view(LIST)),
     path("dead_letters/<int:pk>", DeadLetters.as_view(ONE)),
-    path("schema", SpectacularAPIView.as_view(), name="schema"),
+    path("schema", Document.as_view(), name="schema"),
     path("docs", SpectacularSwaggerView.as_view(url_name="schema")),
     *(
         pattern

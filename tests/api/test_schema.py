@@ -33,6 +33,19 @@ def test_the_document_is_valid_and_made_without_a_warning(tmp_path: Path) -> Non
     call_command("spectacular", fail_on_warn=True, validate=True, file=str(tmp_path / "schema"))
 
 
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_the_document_is_made_once_however_often_it_is_asked_for(
+    lab: None, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    first = Client().get(f"/v1/schema?format={form}")
+
+    def again(*_: Any, **__: Any) -> Any:
+        pytest.fail("it was made again")
+
+    monkeypatch.setattr(SchemaGenerator, "get_schema", again)
+    assert Client().get(f"/v1/schema?format={form}&version=x&lang=de").content == first.content
+
+
 def test_the_document_and_its_page_are_served_to_everybody(lab: None) -> None:
     schema = Client().get("/v1/schema?format=json")
     assert schema.status_code == 200
