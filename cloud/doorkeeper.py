@@ -41,6 +41,7 @@ def mend_broker(connection: Connection) -> None:
     Workers of hosts declare them as well, so a host may delete them and make others, which would
     keep control's worker from starting: remote control and events may suffer, reports must not.
     """
+    channel: Any
     for exchange in _SHARED:
         try:
             with connection.channel() as channel:
@@ -51,8 +52,7 @@ def mend_broker(connection: Connection) -> None:
                 bound: Any = exchange(channel)
                 bound.delete()
                 bound.declare()
-    with connection.channel() as opened:
-        channel: Any = opened
+    with connection.channel() as channel:
         channel.queue_delete(REPORTS)  # of before `LANELESS`, which nobody serves any more
 
 

@@ -47,7 +47,7 @@ def add_host(name: str, location: Location) -> dict[str, Any]:
         host = known or Host(name=name)
         with changing(host, "rejoin" if known else "add", always=True):
             host.location = location
-            host.revoked_at = None
+            host.revoked_at = host.refused_uuid = None
             host.save()
     return {
         "version": BUNDLE_VERSION,
@@ -140,9 +140,11 @@ def record_heartbeat(heartbeat: Heartbeat, sender: str) -> tuple[Host, bool] | N
             return None
         if host.uuid not in (None, heartbeat.uuid):
             log.error("second machine refused", host=host.name, uuid=str(heartbeat.uuid))
-            with changing(host, "refuse"):
-                host.refused_uuid = heartbeat.uuid
-                host.save(update_fields=["refused_uuid"])
+            # Once: whoever makes up ever other ones must not fill the trail, which keeps all.
+            if host.refused_uuid is None:
+                with changing(host, "refuse"):
+                    host.refused_uuid = heartbeat.uuid
+                    host.save(update_fields=["refused_uuid"])
             return None
         now = timezone.now()
         was_silent = Host.objects.silent(now, settings.HOST_SILENT_SECONDS).filter(pk=host.pk)
@@ -178,7 +180,7 @@ def record_stranger(stranger: Stranger, sender: str) -> Host | None:
         return None
     with transaction.atomic():
         host = Host.objects.select_for_update(no_key=True).filter(name=stranger.name).first()
-        if host is None or host.revoked_at or str(host.uuid) not in ("None", stranger.uuid):
+        if host is None or host.revoked_at or host.uuid not in (None, uuid.UUID(stranger.uuid)):
             log.error("heartbeat of an unknown or revoked host dropped", host=stranger.name)
             return None
         host.agent_version = stranger.agent_version

@@ -140,6 +140,12 @@ class OpenActions(TypedDict):
     since: datetime | None
 
 
+class SoFar(TypedDict):
+    """How many steps of its course are written down."""
+
+    steps_so_far: int
+
+
 class ActionQuerySet(models.QuerySet["Action"]):
     def open(self) -> Self:
         return self.filter(status="running")
@@ -158,6 +164,12 @@ class ActionQuerySet(models.QuerySet["Action"]):
     def with_course(self) -> Self:
         """With their steps, in order, and what they are about."""
         return self.prefetch_related("steps", "resources")
+
+    def with_steps_so_far(self) -> models.QuerySet[WithAnnotations[Action, SoFar]]:
+        """With `SoFar`."""
+        return self.annotate(  # type: ignore[return-value]  # a TypedDict of another name
+            steps_so_far=Count("steps", distinct=True)
+        )
 
     def of_request(self, request_id: str) -> Self:
         return self.filter(request_id=request_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
 from django.db.models import F, Value
 from django.db.models.functions import Greatest
@@ -17,7 +18,14 @@ from django.utils import timezone
 from cloud.models import Action, ActionStep
 from cloud.wire import StepName, StepReport
 
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
+    from cloud.querysets import SoFar
+
 _UNANSWERED = "no_answer"
+# Of one Action: a host that says more of what it did is not written down any further.
+MOST_STEPS: Final = 500
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,9 @@ def arrived(actions: Sequence[Action], accepted_at: float | None) -> None:
         )
 
 
-def record(actions: Sequence[Action], host: str, reports: Sequence[StepReport]) -> None:
+def record(
+    actions: Iterable[WithAnnotations[Action, SoFar]], host: str, reports: Sequence[StepReport]
+) -> None:
     """Write what a host did; a step that is known already becomes what is said of it now."""
     # By what identifies it: a host whose clock was set back may name one twice.
     steps = {
@@ -99,6 +109,7 @@ def record(actions: Sequence[Action], host: str, reports: Sequence[StepReport]) 
             error_message=report.failure.message if report.failure else "",
         )
         for action in actions
+        if action.steps_so_far + len(reports) <= MOST_STEPS
         for report in reports
     }
     ActionStep.objects.bulk_create(  # no statement for no steps

@@ -47,8 +47,10 @@ from vms.spec import (
 
 log = structlog.get_logger(__name__)
 
-# How many letters are kept, and for how long after the last of their kind.
+# How many letters are kept, of one host so few that it displaces nobody else's, and for how long
+# after the last of their kind.
 MOST_LETTERS: Final = 2000
+MOST_LETTERS_OF_A_HOST: Final = 200
 KEEP_LETTERS: Final = timedelta(days=30)
 _MOST_EXPLANATION = 2000
 
@@ -93,6 +95,7 @@ def keep(dead: DeadMessage) -> DeadLetter | None:
     with transaction.atomic():
         letter.actions = _end_actions(letter)
         stored = _store(letter)
+        DeadLetter.objects.filter(host=stored.host).beyond(MOST_LETTERS_OF_A_HOST).delete()
         DeadLetter.objects.beyond(MOST_LETTERS).delete()
     log.error(
         "message died",
@@ -231,7 +234,7 @@ def _end_actions(letter: DeadLetter) -> list[int]:
 def _concerned(letter: DeadLetter) -> ActionQuerySet:
     if not letter.host:
         return Action.objects.none()
-    there = VM.objects.filter(host__name=letter.host).values("pk")
+    there = VM.objects.filter(host__name=letter.host, host__revoked_at=None).values("pk")
     waiting = Action.objects.open().filter(
         resources__type="server", resources__resource_id__in=there
     )

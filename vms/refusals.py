@@ -6,6 +6,8 @@ takes it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from django.conf import settings
 from django.db import transaction
@@ -53,10 +55,15 @@ def stranger(introduction: Introduction, error: MalformedDocument, sender: str) 
             _end_actions(vm)
 
 
+def _from(refusal: Refusal) -> dict[str, Any]:
+    """What is on a host of which anything counts."""
+    return {"host__uuid": refusal.host_uuid, "host__revoked_at": None}
+
+
 def _server(refusal: Refusal, sender: str) -> bool:
     """Whether it counts. What was seen of the server stays, it is only not going to change."""
     found = VM.objects.select_related("host").select_for_update(of=("self",))
-    vm = found.filter(pk=refusal.number, host__uuid=refusal.host_uuid).first()
+    vm = found.filter(pk=refusal.number, **_from(refusal)).first()
     if vm is None or sender != broker_user(vm.host.name) or refusal.generation != vm.generation:
         return False
     vm.failure_code = refusal.failure.code
@@ -83,7 +90,7 @@ def _is_stranger(host: Host) -> bool:
 
 def _network(refusal: Refusal, sender: str) -> bool:
     found = Replica.objects.select_related("host").select_for_update(of=("self",))
-    replica = found.filter(network=refusal.number, host__uuid=refusal.host_uuid).first()
+    replica = found.filter(network=refusal.number, **_from(refusal)).first()
     if replica is None or sender != broker_user(replica.host.name):
         return False
     if refusal.generation != replica.generation:
@@ -96,7 +103,7 @@ def _network(refusal: Refusal, sender: str) -> bool:
 
 def _image(refusal: Refusal, sender: str) -> bool:
     found = ImageCopy.objects.select_related("host").select_for_update(of=("self",))
-    copy = found.filter(image=refusal.number, host__uuid=refusal.host_uuid).first()
+    copy = found.filter(image=refusal.number, **_from(refusal)).first()
     if copy is None or sender != broker_user(copy.host.name):
         return False
     copy.failure_code = refusal.failure.code

@@ -7,6 +7,8 @@ logged. A missing report never means anything.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import structlog
 from django.db import transaction
@@ -33,6 +35,11 @@ from vms.private.hosts import follow_tunnel
 from vms.private.replication import replicate
 from vms.spec import HostReport, ImageReport, PowerGoal, VmReport
 
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
+    from cloud.querysets import SoFar
+
 log = structlog.get_logger(__name__)
 
 
@@ -42,13 +49,14 @@ def vm_report(report: VmReport, sender: str) -> None:
         vm = (
             VM.objects.select_related("host__location", "project")
             .select_for_update(of=("self",))
-            .filter(pk=report.vm_id, uuid=report.uuid)
+            .filter(pk=report.vm_id, uuid=report.uuid, host__revoked_at=None)
             .first()
         )
         if vm is None or not _acceptable(vm, report, sender):
             log.info("report dropped", vm=report.vm_id, sender=sender, seq=report.seq)
             return
-        actions = list(Action.objects.settled_by("server", vm.pk, report.generation))
+        settled = Action.objects.settled_by("server", vm.pk, report.generation)
+        actions = list(settled.with_steps_so_far())
         _note_steps(actions, vm, report)
         _settle_addresses(vm, report)
         _settle(actions, report)
@@ -112,7 +120,7 @@ def image_report(report: ImageReport, sender: str) -> None:
         copy = (
             ImageCopy.objects.select_for_update(of=("self",))
             .select_related("image", "host")
-            .filter(image=report.image_id, host__uuid=report.host_uuid)
+            .filter(image=report.image_id, host__uuid=report.host_uuid, host__revoked_at=None)
             .first()
         )
         if copy is None or sender != broker_user(copy.host.name):
@@ -187,7 +195,7 @@ def _observe(vm: VM, report: VmReport) -> None:
         vm.save()
 
 
-def _note_steps(actions: list[Action], vm: VM, report: VmReport) -> None:
+def _note_steps(actions: list[WithAnnotations[Action, SoFar]], vm: VM, report: VmReport) -> None:
     """Add what the host did to the Actions of the request that it did it for."""
     if report.cause is None:
         return
@@ -202,7 +210,7 @@ def _note_steps(actions: list[Action], vm: VM, report: VmReport) -> None:
         observe_step(step.name, step.seconds)
 
 
-def _settle(actions: list[Action], report: VmReport) -> None:
+def _settle(actions: Iterable[Action], report: VmReport) -> None:
     now = timezone.now()
     for action in actions:
         if action.status != Action.Status.RUNNING:

@@ -66,6 +66,7 @@ def _catch_up(missed: Collection[SeenVm], host_uuid: str, sender: str, now: date
         pk__in=told,
         host__uuid=host_uuid,
         host__name=host_of(sender),
+        host__revoked_at=None,
         # After a restore, nobody is told of a server before it is known how it is.
         host__unverified_since=None,
         held_back="",
@@ -109,7 +110,7 @@ _VMS = """
             AS told(id, uuid, seq) ON told.id = vm.id
         JOIN cloud_host AS host ON host.id = vm.host_id
         WHERE host.uuid = %(host_uuid)s AND host.name = %(host)s
-            AND vm.uuid = told.uuid AND vm.observed_seq = told.seq
+            AND host.revoked_at IS NULL AND vm.uuid = told.uuid AND vm.observed_seq = told.seq
             AND (vm.status <> 'unknown' OR vm.observed_power = 'unknown')
             AND vm.id NOT IN (
                 SELECT resource.resource_id FROM cloud_action AS action
@@ -127,6 +128,7 @@ _NETWORKS = """
             AS told(network_id, generation) ON told.network_id = replica.network_id
         JOIN cloud_host AS host ON host.id = replica.host_id
         WHERE host.uuid = %(host_uuid)s AND host.name = %(host)s
+            AND host.revoked_at IS NULL
             AND replica.observed_generation = told.generation AND replica.converged
         ORDER BY replica.id FOR NO KEY UPDATE OF replica SKIP LOCKED
     )

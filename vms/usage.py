@@ -33,6 +33,8 @@ MOST_VALUES = 500
 USUAL_VALUES = 200
 # Hosts measure no oftener.
 LEAST_STEP = 60
+# What follows sooner upon the last sample, or is of before it, is not stored.
+_LEAST: Final = timedelta(seconds=LEAST_STEP / 2)
 
 # The contract's series by type, and the column that each is read from.
 SERIES: Final = {
@@ -77,7 +79,12 @@ def usage_report(report: UsageReport, sender: str) -> None:
     # A host whose clock is ahead measured no later than now.
     at = min(datetime.fromtimestamp(report.at, UTC), timezone.now())
     columns = {name: [getattr(usage, name) for usage in report.usages] for name in _REPORTED}
-    about: dict[str, Any] = {"at": at, "host_uuid": report.host_uuid, "host": host_of(sender)}
+    about: dict[str, Any] = {
+        "at": at,
+        "host_uuid": report.host_uuid,
+        "host": host_of(sender),
+        "least": _LEAST,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_STORE, {**columns, **about})
         if not cursor.rowcount:
@@ -135,7 +142,11 @@ _STORE = f"""
 }) AS told({", ".join(_REPORTED)})
         JOIN vms_vm AS vm ON vm.id = told.vm_id
         JOIN cloud_host AS host ON host.id = vm.host_id
-        WHERE host.uuid = %(host_uuid)s AND host.name = %(host)s
+        WHERE host.uuid = %(host_uuid)s AND host.name = %(host)s AND host.revoked_at IS NULL
+            AND NOT EXISTS (
+                SELECT FROM vms_usagesample AS later
+                WHERE later.vm_id = vm.id AND later.at > %(at)s - %(least)s
+            )
         ORDER BY vm.id FOR KEY SHARE OF vm
     )
     INSERT INTO vms_usagesample (at, condensed, {", ".join(_REPORTED)})

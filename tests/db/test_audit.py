@@ -113,6 +113,12 @@ def test_a_second_machine_is_told_once_however_long_it_knocks(vm: VM) -> None:
     assert (refused.before, refused.after) == ({"refused_uuid": None}, {"refused_uuid": str(other)})
 
 
+def test_a_second_machine_that_is_ever_another_one_is_told_once_too(vm: VM) -> None:
+    for _ in range(3):
+        record_heartbeat(Heartbeat("h1", uuid.uuid4(), {}), "host-h1")
+    assert entry("host.refuse").after is not None
+
+
 def test_hosts_and_the_sweep_act_under_their_own_names(vm: VM) -> None:
     with acting(ADA):
         power(vm, PowerCommand.SHUTDOWN)

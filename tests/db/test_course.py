@@ -13,6 +13,7 @@ from kombu import Connection, Exchange, Queue
 from kombu.simple import SimpleQueue
 
 from cloud import requestid
+from cloud import steps as course_steps
 from cloud.broker import HOSTS_EXCHANGE, declare_cloud
 from cloud.models import Action, ActionStep, Host
 from cloud.wire import Cause, Failure, StepName, StepReport
@@ -51,6 +52,16 @@ def worked(vm: VM, *steps: StepReport, **facts: Any) -> None:
     cause = Cause(vm.request_id, vm.action_id)
     facts = {"accepted_at": time.time(), **facts}
     reports.vm_report(make.report(vm, steps=steps, cause=cause, **facts), SENDER)
+
+
+def test_a_host_that_says_ever_more_of_an_action_is_not_written_down_for_ever(
+    vm: VM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course_steps, "MOST_STEPS", 10)
+    for seq in range(5):
+        done = [StepReport(StepName.DISK, time.time() + n, 1.0) for n in range(4)]
+        worked(vm, *done, seq=seq + 1)
+    assert len(course()) == 10
 
 
 def test_a_new_server_was_placed_and_waits_for_its_host(vm: VM) -> None:

@@ -251,6 +251,18 @@ def test_letters_alike_are_one_row_and_the_oldest_beyond_the_bound_go(
     assert not DeadLetter.objects.exists()
 
 
+def test_no_host_displaces_the_letters_of_others(
+    as_host: Post, post: Post, control: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "MOST_LETTERS_OF_A_HOST", 3)
+    post.send(b"nonsense", task="reports.others")
+    for number in range(6):
+        as_host.send(b"nonsense", task=f"reports.kind{number}", user_id="host-h1")
+    until(lambda: DeadLetter.objects.filter(task="reports.kind5").exists())
+    assert DeadLetter.objects.filter(task="reports.others").exists()
+    assert DeadLetter.objects.filter(host="h1").count() == 3
+
+
 def test_dead_letters_are_counted(post: Post, control: None) -> None:
     labels = {"queue": LANELESS, "reason": "rejected"}
     before = REGISTRY.get_sample_value("cumulet_dead_letters_total", labels) or 0.0

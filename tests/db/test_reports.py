@@ -8,14 +8,23 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from cloud.hosts import revoke_host
 from cloud.models import Action, Host
-from cloud.wire import Failure
+from cloud.wire import Failure, Refusal
 from networks.models import Address, Withdrawal
 from tests import factories as make
-from vms import reports
+from vms import refusals, reports, unchanged, usage
 from vms.actions import PowerCommand, delete_vm, power
-from vms.models import VM, Image, ImageCopy
-from vms.spec import HostReport, ImageReport, Power
+from vms.models import VM, Image, ImageCopy, UsageSample
+from vms.spec import (
+    HostReport,
+    ImageReport,
+    Power,
+    SeenVm,
+    UnchangedReport,
+    Usage,
+    UsageReport,
+)
 
 pytestmark = pytest.mark.django_db
 SENDER = "host-h1"
@@ -53,6 +62,33 @@ def test_a_report_of_another_sender_is_dropped(vm: VM, forged: str) -> None:
     reports.vm_report(make.report(vm), forged)
     vm.refresh_from_db()
     assert vm.observed_generation == 0
+
+
+def test_what_a_host_says_counts_no_more_once_it_is_cut_off(vm: VM) -> None:
+    host = Host.objects.get()
+    reports.vm_report(make.report(vm), SENDER)
+    copy, _ = ImageCopy.objects.update_or_create(
+        image=vm.image, host=host, defaults={"ready": False}
+    )
+    delete_vm(vm)
+    revoke_host(host)
+    vm.refresh_from_db()
+    seen, machine = vm.observed_at, str(host.uuid)
+    reports.vm_report(make.report(vm, present=False, power=Power.OFF), SENDER)
+    same = SeenVm(vm_id=vm.pk, uuid=str(vm.uuid), seq=vm.observed_seq)
+    unchanged.unchanged_report(UnchangedReport(machine, vms=(same,)), SENDER)
+    done = ImageReport(machine, vm.image_id, vm.image.sha256, ready=True, progress=100)
+    reports.image_report(done, SENDER)
+    measured = Usage(vm_id=vm.pk, seconds=60.0, cpu=1.0, memory_bytes=1)
+    usage.usage_report(UsageReport(machine, timezone.now().timestamp(), (measured,)), SENDER)
+    why = Failure("malformed_document", "no", retryable=True)
+    refusals.refused(Refusal(machine, "vms.remove", vm.pk, vm.generation, why, "1", 1), SENDER)
+    vm.refresh_from_db()
+    copy.refresh_from_db()
+    assert (vm.observed_at, vm.failure_code, copy.ready) == (seen, "", False)
+    assert not UsageSample.objects.exists()
+    assert not Address.objects.filter(state=Address.State.RELEASED).exists()
+    assert statuses(vm)["delete_server"] == "running"
 
 
 def test_a_report_of_another_machine_under_the_same_name_is_dropped(vm: VM) -> None:

@@ -62,6 +62,12 @@ def test_only_the_senders_own_servers_are_written(vm: VM) -> None:
     assert not UsageSample.objects.exists()
 
 
+def test_no_host_stores_more_than_it_can_measure(vm: VM) -> None:
+    for seconds in (0, 1, 29, -3600, 40, 60):
+        usage.usage_report(report(vm, at=NOON + timedelta(seconds=seconds)), SENDER)
+    assert [at for at, *_ in samples()] == [NOON, NOON + timedelta(seconds=40)]
+
+
 def test_a_clock_that_is_ahead_measures_nothing_of_tomorrow(vm: VM) -> None:
     usage.usage_report(report(vm, at=timezone.now() + timedelta(days=1)), SENDER)
     assert UsageSample.objects.get().at <= timezone.now()

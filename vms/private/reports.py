@@ -19,7 +19,7 @@ def network_report(report: NetworkReport, sender: str) -> None:
         replica = (
             Replica.objects.select_for_update(of=("self",))
             .select_related("host")
-            .filter(network=report.network_id, host__uuid=report.host_uuid)
+            .filter(network=report.network_id, host__uuid=report.host_uuid, host__revoked_at=None)
             .first()
         )
         if replica is None or not _acceptable(replica, report, sender):
