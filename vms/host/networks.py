@@ -164,7 +164,8 @@ def fitted(host: Host, spec: VmSpec) -> VmSpec:
 def ensure_tunnel(host: Host) -> None:
     """The host's tunnel with the peers of all networks, or none without any.
 
-    Raises DamagedStore, NoUplink, TunnelFailed, NetlinkError, CommandError or OSError.
+    Raises DamagedStore, NoUplink, TunnelFailed, WireguardMissing, NetlinkError, CommandError or
+    OSError.
     """
     place = tunnel_place(host)
     with files.locked(host.paths.locks / "tunnel"), IPRoute() as netlink:
@@ -172,6 +173,7 @@ def ensure_tunnel(host: Host) -> None:
         if wanted is not None:
             uplink = links.find_uplink(netlink, host.surroundings.uplink)
             rules = private_rules.host_rules(_underlay(host, uplink, wanted.address))
+            _ensure_key(host, place)
             if wireguard.ensure(netlink, place, wanted, plan.tunnel_mtu(uplink.mtu), rules):
                 log.info("tunnel set up", peers=len(wanted.peers))
         elif wireguard.is_left(netlink, place) or nft.tables_of([private_rules.TABLE], nft.INET):
@@ -186,12 +188,14 @@ def tunnel_lives(host: Host) -> bool:
 
 
 def tunnel_key(host: Host) -> str | None:
-    """By which other hosts know this one; None if it can make no tunnel."""
+    """By which other hosts know this one; None if it can make no tunnel.
+
+    Waits for no tunnel that is being made: it is told with every heartbeat.
+    """
     if not host.routes_networks:
         return None
     try:
-        with files.locked(host.paths.locks / "tunnel"):
-            return wireguard.ensure_key(tunnel_place(host))
+        return _ensure_key(host, tunnel_place(host))
     except (shell.CommandError, OSError) as error:
         log.warning("no private networks here", reason=str(error))
         return None
@@ -210,6 +214,11 @@ def tunnel_endpoint(host: Host, uplink_ip: str | None) -> str | None:
 def tunnel_place(host: Host) -> Place:
     name = mesh.interface(host.uuid)
     return Place(name, host.uuid, host.paths.tunnel_key, host.paths.tunnel_log)
+
+
+def _ensure_key(host: Host, place: Place) -> str:
+    with files.locked(host.paths.locks / "tunnel-key"):
+        return wireguard.ensure_key(place)
 
 
 def _ensure(host: Host, spec: NetworkSpec) -> None:
