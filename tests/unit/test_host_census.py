@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from cloud.hostconfig import HostConfig
 from networks.host import processes
 from networks.host.leftovers import Kind as LeftoverKind
 from networks.host.leftovers import Leftover
+from networks.spec import NetworkRemoval
 from tests.documents import HOST_UUID, SPEC, VM_UUID
 from tests.unit.test_private_plan import NETWORK
-from vms.drift.spec import HostInventory, Kind
-from vms.host import census, monitor, netstore, store
+from vms.drift.spec import HeldNetwork, HostInventory, InventoryRequest, Kind
+from vms.host import census, monitor, netstore, store, surveyor
 from vms.host.host import Host
 from vms.host.leftovers import unserved
 from vms.host.outbox import BROKER
@@ -87,6 +89,39 @@ def test_a_damaged_document_of_a_network_does_not_hide_the_rest(host: Host) -> N
     seen = census.look(host)
     assert [one.vm_id for one in seen.servers] == [7]
     assert seen.networks == ()
+
+
+class TestNetworksThatAreGone:
+    """More of them than an inventory has room for, and one that is here."""
+
+    @pytest.fixture(autouse=True)
+    def _told(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(surveyor, "MOST_HELD", 3)
+        host.paths.network_fences.mkdir()
+        netstore.accept(host.paths, NETWORK)
+        for number in (1, 2, 3):
+            gone = NetworkRemoval(number, HOST_UUID, generation=9)
+            netstore.accept(host.paths, gone)
+            netstore.settle(host.paths, number, 9)
+            os.utime(host.paths.network_fence(number), (number, number))
+
+    def told(self, host: Host, request: InventoryRequest) -> list[HeldNetwork]:
+        sent: list[HostInventory] = []
+        surveyor.tell(host, lambda seen: sent.append(seen) is None, request)
+        return [*sent[0].networks]
+
+    def test_are_in_no_inventory(self, host: Host) -> None:
+        here = HeldNetwork(NETWORK.network_id, NETWORK.generation)
+        assert [*census.look(host).networks] == [here]
+        assert self.told(host, InventoryRequest(HOST_UUID)) == [here]
+
+    def test_are_named_to_a_control_that_was_restored_the_last_first(self, host: Host) -> None:
+        """It has to count on from what it told of them, or they could not come back."""
+        assert self.told(host, InventoryRequest(HOST_UUID, question="now")) == [
+            HeldNetwork(NETWORK.network_id, NETWORK.generation),
+            HeldNetwork(3, 9, wanted=False),
+            HeldNetwork(2, 9, wanted=False),
+        ]
 
 
 class TestWhatIsLeftOver:

@@ -157,6 +157,7 @@ def _make_directories(paths: HostPaths, owner: Owner | None) -> None:
     private = (
         paths.tombstones,
         paths.networks,
+        paths.network_fences,
         paths.downloads,
         paths.wanted_images,
         paths.refused_images,

@@ -79,9 +79,10 @@ def network(host: Host, document: NetworkSpec | NetworkRemoval, send: Tell, send
             return
         log.info("document accepted", generation=document.generation)
         report = networks.converge(host, network_id)
-        if report:
-            send(report)
-        if report is None or report.failure:
+        # None: it was removed, and somebody else told control meanwhile.
+        if report and send(report):
+            networks.settle(host, report)
+        if report and report.failure:
             bell.ring(host.paths, f"{bell.NETWORK}{network_id}")
     # What a network says about its members is a part of what their NICs are made from.
     for vm_id in networks.members(host, network_id):

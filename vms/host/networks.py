@@ -104,6 +104,19 @@ def converge(host: Host, network_id: int) -> NetworkReport | None:
     )
 
 
+def settle(host: Host, report: NetworkReport) -> None:
+    """Control has this report. Once a network is gone nobody has to look at it again.
+
+    What cannot be noted now is told again by the monitor's next sweep.
+    """
+    if report.present:
+        return
+    try:
+        netstore.settle(host.paths, report.network_id, report.generation)
+    except (documents.DamagedStore, OSError) as error:
+        log.warning("removal not settled", network=report.network_id, reason=str(error))
+
+
 def require(host: Host, spec: VmSpec) -> None:
     """Before NICs are made. Raises NetworkUnknown or NetworkMissing."""
     for tap in host.taps(spec):

@@ -97,7 +97,16 @@ class HostPaths:
         return self.networks / f"{network_id}.json"
 
     def removed_network(self, network_id: int) -> Path:
+        """Until control knows that the network is gone."""
         return self.networks / f"{network_id}.removed.json"
+
+    @property
+    def network_fences(self) -> Path:
+        """The last words about networks that are gone, against documents that come late."""
+        return self.state / "network-fences"
+
+    def network_fence(self, network_id: int) -> Path:
+        return self.network_fences / f"{network_id}.json"
 
     @property
     def gateways(self) -> Path:
