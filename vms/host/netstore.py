@@ -57,7 +57,7 @@ def settle(paths: HostPaths, network_id: int, generation: int) -> None:
 
 
 def wanted(paths: HostPaths, network_id: int) -> Wanted | None:
-    """What the network must be here, None if nothing is left to do about it; raises DamagedStore."""
+    """What the network must be here, None if nothing has to be done; raises DamagedStore."""
     spec = documents.read(paths.network(network_id), NetworkSpec)
     removal = documents.read(paths.removed_network(network_id), NetworkRemoval)
     if spec and removal:  # a crash came between the two
@@ -98,7 +98,7 @@ def network_of(paths: HostPaths, nic: NicSpec) -> NetworkSpec | None:
 
 
 def _stored(paths: HostPaths, document: Wanted) -> Wanted | None:
-    """What holds so far, also of a network that is gone; what cannot be read can still be deleted."""
+    """What holds so far, also of a gone network; what cannot be read can still be deleted."""
     try:
         stored = wanted(paths, document.network_id)
         fence = documents.read(paths.network_fence(document.network_id), NetworkRemoval)
