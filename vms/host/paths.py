@@ -304,7 +304,7 @@ def tap_name(vm_id: int, index: int) -> str:
 def server_of(tap: str) -> int | None:
     """Whose NIC a TAP is by its name; None if it is none of ours."""
     number, dash, index = tap.removeprefix("cu").rpartition("-")
-    if not (tap.startswith("cu") and dash and index in _DIGITS[:MOST_NICS] and index):
+    if not (tap.startswith("cu") and dash and len(index) == 1 and index in _DIGITS[:MOST_NICS]):
         return None
     if not number or set(number) - set(_DIGITS) or number.startswith("0"):
         return None
