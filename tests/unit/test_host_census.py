@@ -18,8 +18,8 @@ from networks.spec import NetworkRemoval
 from tests.documents import HOST_UUID, SPEC, VM_UUID
 from tests.unit.test_private_plan import NETWORK
 from vms.drift.spec import HeldNetwork, HostInventory, InventoryRequest, Kind
-from vms.host import census, monitor, netstore, store, surveyor
-from vms.host.host import Host
+from vms.host import census, monitor, netstore, store, surveyor, trim
+from vms.host.host import Host, _make_directories
 from vms.host.leftovers import unserved
 from vms.host.outbox import BROKER
 from vms.host.paths import HostPaths
@@ -31,9 +31,7 @@ STRANGE = ("\N{SUPERSCRIPT TWO}", "007", "0", "9" * 5000, "notes")
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     paths = HostPaths(tmp_path / "state", tmp_path / "run")
-    made = (paths.vms, paths.tombstones, paths.networks, paths.gateways, paths.outlets, paths.locks)
-    for directory in made:
-        directory.mkdir(parents=True)
+    _make_directories(paths, None)
     monkeypatch.setattr(Host, "routes_networks", False)
     monkeypatch.setattr(processes, "running", lambda _: {})
     config = HostConfig("h1", "amqp://", paths.state, paths.run)
@@ -97,7 +95,6 @@ class TestNetworksThatAreGone:
     @pytest.fixture(autouse=True)
     def _told(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(surveyor, "MOST_HELD", 3)
-        host.paths.network_fences.mkdir()
         netstore.accept(host.paths, NETWORK)
         for number in (1, 2, 3):
             gone = NetworkRemoval(number, HOST_UUID, generation=9)
@@ -183,6 +180,17 @@ def test_a_monitor_goes_on_once_its_disk_is_back(
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(sweep(), 10))
+
+
+def test_no_log_of_the_host_grows_for_ever(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vms.host.bridging.prepare", lambda _: None)
+    paths = host.paths
+    logs = (paths.fetch_log, paths.tunnel_log, paths.outlet_log, paths.cable_log("calling-5"))
+    for path in logs:
+        path.write_bytes(b"x" * (trim.MAX_BYTES + 1))
+    outbox = replace(BROKER, inventory=lambda _: True)
+    asyncio.run(monitor.Monitor(host, outbox)._sweep_once(tell_all=False))
+    assert {path.stat().st_size for path in logs} == {trim.KEPT_BYTES}
 
 
 class TestASurveyor:

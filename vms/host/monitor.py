@@ -134,6 +134,7 @@ class Monitor:
         else:
             await self._networks.look_at_all(insist=False)
             await self._look_at_all()
+        await asyncio.to_thread(trim.trim_all, self._host.paths.logs)
         await asyncio.to_thread(self._leftovers.sweep)
         await asyncio.to_thread(self._surveyor.sweep)
 
@@ -153,7 +154,6 @@ class Monitor:
             self._watch(vm_id)
         looked = await asyncio.gather(*map(look, vm_ids))
         await asyncio.gather(*map(look, store.half_forgotten_ids(self._host)))
-        trim.trim(self._host.paths.outlet_log)
         return list(compress(vm_ids, looked))
 
     async def _tend_images(self) -> None:
