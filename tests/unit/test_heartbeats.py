@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -91,3 +92,27 @@ def test_guests_that_all_start_at_once_hold_up_nothing_that_others_need(
             await asyncio.wait([task])
 
     asyncio.run(run())
+
+
+def test_nothing_is_written_once_the_monitor_has_ended(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def write(_: Host) -> HostReport:
+        begun.set()
+        time.sleep(0.2)
+        ended.set()
+        return REPORT
+
+    monkeypatch.setattr("vms.host.bridging.prepare", lambda _: None)
+    monkeypatch.setattr("vms.host.facts.host_report", write)
+
+    async def run() -> None:
+        task = asyncio.create_task(monitor.Monitor(host, BROKER).run())
+        await asyncio.to_thread(begun.wait, 5)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(run())
+    assert ended.is_set()

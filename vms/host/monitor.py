@@ -97,8 +97,8 @@ class Monitor:
                 loop.remove_reader(listener)
                 self._host.paths.bell.unlink(missing_ok=True)
                 self._meter.close()
-                self._reporter.close()
                 await self._end_tasks()
+                await asyncio.to_thread(self._reporter.close)
 
     async def _end_tasks(self) -> None:
         """Told more than once: a library may forget a cancellation that comes at a bad moment."""

@@ -83,7 +83,8 @@ class Reporter:
             await asyncio.to_thread(self._outbox.unchanged, report)
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False)
+        """Waits for the heartbeat that is under way: nothing is written once the monitor ended."""
+        self._thread.shutdown()
 
     async def _host_report(self) -> HostReport | None:
         try:
