@@ -58,6 +58,8 @@ MOST_LEFTOVERS: Final = 50
 MOST_RANGES: Final = 64
 MOST_PROBLEMS: Final = 20
 PROBLEM_LENGTH: Final = 1000
+# A host with less free on its disk takes neither servers nor images; in GiB.
+LEAST_FREE_GB: Final = 1
 DiskFormat = Literal["qcow2", "raw"]
 
 
