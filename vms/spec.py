@@ -152,10 +152,15 @@ class VmRemoval(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class ImageFetch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The image must be in the host's store, whether or not a VM needs it yet."""
+    """The image must be in the host's store, whether or not a VM needs it yet.
+
+    `gone`: the checksums of those of its files that no image has any more. If there are any, it
+    must not be fetched, and they must go, but for what something on the host still needs.
+    """
 
     host_uuid: Uuid
     image: ImageSpec
+    gone: Annotated[tuple[Sha256, ...], Meta(max_length=3)] = ()
     version: Version = WIRE_VERSION
 
 
@@ -269,7 +274,10 @@ class HostReport(Struct, frozen=True, omit_defaults=True):
 
 
 class ImageReport(Struct, frozen=True, omit_defaults=True):
-    """How far a host is with one image. `progress` in percent."""
+    """How far a host is with one image. `progress` in percent.
+
+    `gone`: nothing is left of what control wanted removed of it.
+    """
 
     host_uuid: Uuid
     image_id: RowId
@@ -277,6 +285,7 @@ class ImageReport(Struct, frozen=True, omit_defaults=True):
     ready: bool
     progress: Annotated[int, Meta(ge=0, le=100)]
     failure: Failure | None = None
+    gone: bool = False
     version: Version = WIRE_VERSION
 
 

@@ -17,7 +17,7 @@ from cloud import shell
 from cloud.wire import Failure
 from tests.host.world import World, until
 from vms.host import fetch, images, inbox, room
-from vms.spec import FileSpec, ImageFetch, ImageSpec, PowerGoal
+from vms.spec import FileSpec, ImageFetch, ImageReport, ImageSpec, PowerGoal
 
 MIB = 2**20
 
@@ -263,6 +263,10 @@ def test_a_vm_whose_image_is_bad_fails_for_good_and_control_hears_why(
     assert not world.host.paths.vm(7).disk(0).exists()
 
 
+def never(report: ImageReport) -> bool:
+    raise AssertionError(f"{report} of what is only asked for")
+
+
 def test_asking_for_an_image_again_forgets_what_was_wrong(
     bare_world: World, source: Source, disk: Path
 ) -> None:
@@ -273,7 +277,7 @@ def test_asking_for_an_image_again_forgets_what_was_wrong(
     assert get(world, image)
     source.status = 200
     with world.watched():
-        inbox.fetch(world.host, ImageFetch(world.host.uuid, image))
+        inbox.fetch(world.host, ImageFetch(world.host.uuid, image), never)
         until(lambda: world.image_reports and world.image_reports[-1].ready, "it is there")
 
 

@@ -70,7 +70,7 @@ def fetch(paths: HostPaths, image: ImageSpec, user: str | None) -> Failure | Non
     failure = None
     try:
         for file in images.missing(paths, image):
-            with files.locked(paths.locks / f"file-{file.sha256}"):
+            with files.locked(images.file_lock(paths, file.sha256)):
                 if not paths.image(file.sha256).exists():
                     _obtain(paths, image, file, user)
     except CumuletError as error:
@@ -99,8 +99,7 @@ def _obtain(paths: HostPaths, image: ImageSpec, file: FileSpec, user: str | None
         except (CumuletError, OSError):
             part.unlink(missing_ok=True)  # what it takes up, guests may need
             raise
-    # Dot names are not in the store yet, but the unprivileged user can read them.
-    draft = paths.images / f".{file.sha256}"
+    draft = images.draft(paths, file.sha256)
     try:
         _verify(part, file)
         part.chmod(0o444)

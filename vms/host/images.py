@@ -131,6 +131,16 @@ def fetch_lock(paths: HostPaths, image: ImageSpec) -> Path:
     return paths.locks / f"image-{image.image_id}"
 
 
+def file_lock(paths: HostPaths, sha256: str) -> Path:
+    """Held by the process that fetches or removes the file."""
+    return paths.locks / f"file-{sha256}"
+
+
+def draft(paths: HostPaths, sha256: str) -> Path:
+    """Of a file that is whole and not inspected yet; the unprivileged user can read it."""
+    return paths.images / f".{sha256}"
+
+
 def _read_wanted(path: Path) -> WantedImage | None:
     """None for what an older release wrote, too: control asks again for an image it misses."""
     try:
