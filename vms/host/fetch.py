@@ -197,7 +197,7 @@ def main(arguments: list[str]) -> int:
     paths = HostPaths(Path(state), Path(run))
     environment = os.environ.get
     logging_config(
-        environment("CUMULET_LOG_FORMAT", "text"),
+        environment("CUMULET_LOG_FORMAT"),
         environment("CUMULET_LOG_LEVEL", "INFO"),
         service="fetch",
         host=host,
