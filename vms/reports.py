@@ -114,7 +114,7 @@ def image_report(report: ImageReport, sender: str) -> None:
 
     The first complete copy makes the image available. A final failure makes it unavailable
     only while nobody has a copy: then its source is wrong, not one host. While it is tried again,
-    what went wrong the last time stays to be seen.
+    what went wrong the last time stays to be seen. The copy of a retired image ends with its files.
     """
     with transaction.atomic():
         copy = (
@@ -125,6 +125,10 @@ def image_report(report: ImageReport, sender: str) -> None:
         )
         if copy is None or sender != broker_user(copy.host.name):
             log.info("image report dropped", image=report.image_id, sender=sender)
+            return
+        if report.gone:
+            if copy.image.deleted_at is not None:
+                copy.delete()
             return
         failure = report.failure
         copy.ready = report.ready

@@ -20,7 +20,7 @@ from networks.host import cable_service, cables, switches
 from networks.host.cable_plugs import Plug, Service
 from networks.host.cable_service import ACCEPTING, Wanted
 from networks.host.cables import End, Kit
-from vms.host import files, netstore, trim
+from vms.host import files, netstore
 from vms.host.host import Host
 
 log = structlog.get_logger(__name__)
@@ -91,8 +91,6 @@ def stand(host: Host) -> bool:
     ends = _ends(host)
     accepting = _accepting(host, ends)
     names = {*_calling(host, ends), *([ACCEPTING] if accepting else [])}
-    for name in names:
-        trim.trim(host.paths.cable_log(name))
     return cable_service.is_complete(_service(host), names, accepting)
 
 

@@ -112,7 +112,16 @@ def _held(host: Host) -> tuple[list[HeldServer], list[HeldNetwork], list[Thing]]
         if told:
             here = isinstance(told, NetworkSpec)
             networks.append(HeldNetwork(network_id, told.generation, here))
+    networks.sort(key=lambda one: not one.wanted)  # those that are here are not left out
     return servers, networks, damaged
+
+
+def gone_networks(host: Host) -> Iterator[HeldNetwork]:
+    """What the host was told last of networks that are gone, the last first."""
+    known = {*netstore.network_ids(host.paths)}
+    for fence in netstore.fences(host.paths):
+        if fence.network_id not in known:
+            yield HeldNetwork(fence.network_id, fence.generation, wanted=False)
 
 
 def _with_claims(held: HeldServer, spec: VmSpec) -> HeldServer:

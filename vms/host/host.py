@@ -125,7 +125,8 @@ def _owner(config: HostConfig) -> Owner | None:
     except KeyError as error:
         raise UnusableHost(
             f"there is no user {config.qemu_user!r} for the guests: make it"
-            " (`useradd --system`), or correct CUMULET_HOST_QEMU_USER"
+            f" (`useradd --system --groups kvm {config.qemu_user}`), or correct"
+            " CUMULET_HOST_QEMU_USER"
         ) from error
     if entry.pw_uid == 0:
         raise UnusableHost("guests never run as root: CUMULET_HOST_QEMU_USER is another name of it")
@@ -157,6 +158,7 @@ def _make_directories(paths: HostPaths, owner: Owner | None) -> None:
     private = (
         paths.tombstones,
         paths.networks,
+        paths.network_fences,
         paths.downloads,
         paths.wanted_images,
         paths.refused_images,
