@@ -16,13 +16,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from cloud.broker import REPORTS, is_host
-from cloud.poison import MOST_BYTES, Message
+from cloud.poison import MOST_BYTES, TASKS_BY_EXCHANGE, Message
 from cloud.wire import known
 
 CONTROL: Final = "control"
-
-_FROM_HOSTS = "reports."
-_FROM_CONTROL = "control."
 
 # Longer than any name or summary that Cumulet sends.
 Text = Annotated[str, Meta(max_length=1024)]
@@ -91,7 +88,7 @@ def refusal(message: Message, control: str) -> Reason | None:
     if not message.sender:
         return Reason.UNVERIFIED
     if message.sender == control:
-        own = message.exchange == CONTROL and headers.task.startswith(_FROM_CONTROL)
+        own = message.exchange == CONTROL and headers.task.startswith(TASKS_BY_EXCHANGE[CONTROL])
         return None if own else Reason.FOREIGN
     return None if _is_report(headers, message) else Reason.FOREIGN
 
@@ -99,7 +96,7 @@ def refusal(message: Message, control: str) -> Reason | None:
 def _is_report(headers: _Headers, message: Message) -> bool:
     return (
         is_host(message.sender)
-        and headers.task.startswith(_FROM_HOSTS)
+        and headers.task.startswith(TASKS_BY_EXCHANGE[REPORTS])
         and message.exchange == REPORTS
         and headers.expires is None
     )

@@ -20,7 +20,7 @@ from cloud.broker import REPORTS, host_of, user_of
 from cloud.hostconfig import reporter
 from cloud.intake import message_of, remember
 from cloud.metrics import REFUSED_MESSAGES
-from cloud.poison import Message
+from cloud.poison import Message, unfit_outside
 from cloud.worker import CarefulConsumer
 
 log = structlog.get_logger(__name__)
@@ -73,7 +73,8 @@ class ControlConsumer(CarefulConsumer):
             return "its host talks too much"
         reason = admission.refusal(message, user_of(settings.BROKER_URL))
         if reason is None:
-            return super().examine(raw)
+            ours: Any = self
+            return unfit_outside(message, ours.strategies)  # its body was looked at
         _note(message, reason)
         problem = f"control refuses what is {reason}"
         if reason in _FORGED:

@@ -47,13 +47,18 @@ class Message:
 
 def unfit(message: Message, known: Collection[str] | None = None) -> str | None:
     """Why a worker does not take the message; None if it does. `known`: its tasks' names."""
+    return unfit_outside(message, known) or _bad_body(message.body)
+
+
+def unfit_outside(message: Message, known: Collection[str] | None = None) -> str | None:
+    """The same without a look at what is in its body."""
     if len(message.body) > MOST_BYTES:
         return f"it has {len(message.body)} bytes, at most {MOST_BYTES} are taken"
     if message.content_type != "application/json":
         return f"its content type is {message.content_type[:64]!r}, only application/json is taken"
     if message.content_encoding.lower() not in ("utf-8", "us-ascii"):
         return f"its encoding is {message.content_encoding[:32]!r}, only UTF-8 is taken"
-    return _bad_headers(message, known) or _bad_body(message.body)
+    return _bad_headers(message, known)
 
 
 def _bad_headers(message: Message, known: Collection[str] | None) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud.broker import permissions
 from deploy import control, images, lab, state
 from deploy.hosts import LabHost
 from deploy.ports import Ports
@@ -38,6 +39,14 @@ def test_production_runs_control_as_the_lab_does(name: str) -> None:
     ]
     assert dash_m == "-m"
     assert command == production
+
+
+def test_no_host_of_the_name_of_controls_machine_reads_controls_mailbox() -> None:
+    """Celery names it after the worker: who may write there may end the worker."""
+    command = unit_command("control")
+    node = command[command.index("-n") + 1].replace("%h", "h1")
+    for pattern in permissions("h1").values():
+        assert not re.search(pattern, f"{node}.celery.pidbox")
 
 
 @pytest.mark.parametrize("name", ["web", "control", "beat", "flower"])
