@@ -172,7 +172,7 @@ def test_a_flood_delays_no_other_host(
     }
     argv = [sys.executable, "-m", "celery", "-A", "cloud.celery", "worker", "-Q", "control"]
     worker = shell.spawn(
-        [*argv, "--pool", "threads", "--concurrency", "2", "--without-mingle", "--without-gossip"],
+        [*argv, "--pool", "threads", "--concurrency", "2"],
         log=tmp_path / "worker.log",
         env=environment,
     )
