@@ -20,7 +20,7 @@ from cloud.errors import Conflict, CumuletError, Locked, invalid
 from cloud.locks import hold_project
 from cloud.models import Action, Host, Project
 from networks.models import FloatingIp, Withdrawal
-from networks.public_ips import IpOrder, create_ip, locked
+from networks.public_ips import IpOrder, create_ip, existing, locked
 from vms.attachments import attach_floating_ip, detach_floating_ip, reach_of
 from vms.errands import Errand, ask, lock_vm
 from vms.intent import want
@@ -129,7 +129,7 @@ def finish_moves(address_ids: Iterable[int]) -> None:
 
 def _lock(ip: FloatingIp, vm: VM | None) -> tuple[VM | None, VM | None, FloatingIp]:
     """The server that has the IP, the server `vm`, and the IP as they are now, rows locked."""
-    old = FloatingIp.objects.with_server().get(pk=ip.pk).server_id
+    old = existing(ip, FloatingIp.objects.with_server()).server_id
     numbers = {pk for pk in (old, vm.pk if vm else None) if pk is not None}
     servers = {pk: lock_vm(pk) for pk in sorted(numbers)}
     ip = locked(ip)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloud.errors import NotFound
 from cloud.models import Host
 from networks.models import Firewall, FloatingIp, IpType, PrimaryIp, PrivateNetwork
 from networks.public_ips import IpOrder
@@ -54,7 +55,11 @@ class Stage:
         return vm
 
     def vm(self, name: str = "web-1") -> VM:
-        return VM.objects.select_related("host__location", "project").get(name=name)
+        """Found as doors find it; raises NotFound."""
+        vms = VM.objects.select_related("host__location", "project").filter(name=name)
+        if (vm := vms.first()) is None:
+            raise NotFound(f"server {name} not found")
+        return vm
 
     def network(self) -> PrivateNetwork:
         return PrivateNetwork.objects.get(name="backend")
