@@ -23,8 +23,8 @@ from networks.models import FloatingIp, Withdrawal
 from networks.public_ips import IpOrder, create_ip, existing, locked
 from vms.attachments import attach_floating_ip, detach_floating_ip, reach_of
 from vms.errands import Errand, ask, lock_vm
-from vms.intent import want
-from vms.lifecycle import ActionGoal
+from vms.intent import tell_anew
+from vms.lifecycle import ActionGoal, HeldBack
 from vms.models import VM
 from vms.spec import PowerGoal
 
@@ -76,7 +76,7 @@ def assign_floating_ip(ip: FloatingIp, vm: VM) -> Action:
             attach_floating_ip(new, ip)
             change.action = _ask(new, ip, _ASSIGN)
             if old:
-                want(lock_vm(old.pk), PowerGoal(old.goal), change.action)
+                tell_anew(lock_vm(old.pk), change.action)
         return change.action
 
 
@@ -95,7 +95,8 @@ def unassign_floating_ip(ip: FloatingIp) -> Action:
 def is_moving(action: Action) -> bool:
     """Whether the host that had the floating IP before has not let go of it yet.
 
-    A silent host is not waited for: away from such a one is where IPs are moved.
+    A silent host is not waited for: away from such a one is where IPs are moved. Nor is one that
+    said that it has nothing of the server.
     """
     if action.command != _ASSIGN:
         return False
@@ -106,7 +107,9 @@ def is_moving(action: Action) -> bool:
     speaking = Host.objects.speaking(timezone.now(), settings.HOST_SILENT_SECONDS)
     holders = Withdrawal.objects.filter(
         address__in=[one.address_id for one in ip],
-        server_id__in=VM.objects.filter(host__in=speaking).values("pk"),
+        server_id__in=VM.objects.filter(host__in=speaking)
+        .exclude(held_back=HeldBack.GONE)
+        .values("pk"),
     )
     return holders.exists()
 

@@ -24,7 +24,7 @@ from cloud.naming import check_name, names_are_unique
 from networks.models import PrivateNetwork, Route, Subnet
 from networks.private.layout import Layout, check_range, overlap
 from vms.errands import ask, lock_vm
-from vms.intent import want
+from vms.intent import tell_anew
 from vms.models import VM, Nic
 from vms.private.membership import NetworksOverlap, existing, leave
 from vms.private.replication import replicate
@@ -248,7 +248,7 @@ def _tell_members(network: PrivateNetwork) -> None:
     """Raise the generation of every server in the network, as its interface changes."""
     for vm in _lock_members(network):
         if not vm.deleting:
-            want(lock_vm(vm.pk), PowerGoal(vm.goal))
+            tell_anew(lock_vm(vm.pk))
 
 
 @contextmanager
