@@ -70,8 +70,8 @@ def register_image(manifest: Manifest) -> tuple[Image, bool]:
     """Make the image known; answers it and whether it is new.
 
     An image of the same name and other content is retired: servers made from it keep their
-    disks, new ones get the new image. Hosts are told by `vms.reconcile`. Raises ValidationError,
-    InvalidInput or Protected.
+    disks, new ones get the new image. Hosts are told by `vms.reconcile`; of a known image those
+    anew that had failed finally. Raises ValidationError, InvalidInput or Protected.
     """
     known = Image.objects.filter(
         name=manifest.name, architecture=manifest.architecture, type="system", deleted_at=None
@@ -91,6 +91,9 @@ def register_image(manifest: Manifest) -> tuple[Image, bool]:
         cmdline=manifest.cmdline,
     )
     if known is not None and _content(known) == _content(image) and not known.problem:
+        known.copies.filter(failure_final=True).update(
+            failure_final=False, attempts=0, next_dispatch_at=timezone.now()
+        )
         return known, False
     with transaction.atomic():
         if known is not None:

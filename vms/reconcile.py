@@ -161,11 +161,15 @@ def dispatch_due_vms(now: datetime) -> int:
 
 
 def dispatch_due_images(now: datetime) -> int:
-    """Every host gets every image, so that a new server does not wait for a download."""
+    """Every host gets every image, so that a new server does not wait for a download.
+
+    One that failed finally is not asked again, the others are: the file may be there alone.
+    """
     _plan_copies()
     due = (
-        ImageCopy.objects.filter(waited(now), ready=False, image__deleted_at=None)
-        .exclude(image__status=Image.Status.UNAVAILABLE)
+        ImageCopy.objects.filter(
+            waited(now), ready=False, failure_final=False, image__deleted_at=None
+        )
         .exclude(host__in=Host.objects.silent(now, settings.HOST_SILENT_SECONDS).numbers())
         .select_related("image", "host")
     )
@@ -223,7 +227,7 @@ def _tried(part: Callable[[], object]) -> Exception | None:
 
 def _plan_copies() -> None:
     """A row for each pair of image and host; one counting query when there is nothing to add."""
-    images = Image.objects.filter(deleted_at=None).exclude(status=Image.Status.UNAVAILABLE)
+    images = Image.objects.filter(deleted_at=None)
     planned = ImageCopy.objects.filter(image__in=images).count()
     hosts = Host.objects.exclude(uuid=None)
     if planned == images.count() * hosts.count():

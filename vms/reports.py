@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from msgspec import to_builtins
@@ -20,7 +21,7 @@ from cloud.audit import changing
 from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, note_heartbeat, record_heartbeat
 from cloud.metrics import observe_step
-from cloud.models import Action
+from cloud.models import Action, Host
 from networks.allocation import withdrawn
 from vms import ports
 from vms.attachments import set_free
@@ -104,9 +105,9 @@ def host_report(report: HostReport, sender: str) -> None:
 def image_report(report: ImageReport, sender: str) -> None:
     """Record how far a host is with an image.
 
-    The first complete copy makes the image available. A final failure makes it unavailable
-    only while nobody has a copy: then its source is wrong, not one host. While it is tried again,
-    what went wrong the last time stays to be seen.
+    The first complete copy makes the image available. Final failures make it unavailable once all
+    hosts that speak have one: a single host may lack the file, or lie. While it is tried again, what
+    went wrong the last time stays to be seen.
     """
     with transaction.atomic():
         copy = (
@@ -124,17 +125,28 @@ def image_report(report: ImageReport, sender: str) -> None:
         if failure or report.ready:
             copy.failure_code = failure.code if failure else ""
             copy.failure_message = failure.message if failure else ""
+            copy.failure_final = failure is not None and not failure.retryable
         copy.updated = timezone.now()
         copy.save()
-        image = Image.objects.filter(pk=copy.image_id)
         if report.ready:
-            image.exclude(status=Image.Status.AVAILABLE).update(
-                status=Image.Status.AVAILABLE, problem=""
-            )
-        elif failure and not failure.retryable:
-            image.filter(status=Image.Status.CREATING).update(
-                status=Image.Status.UNAVAILABLE, problem=failure.message
-            )
+            image = Image.objects.filter(pk=copy.image_id).exclude(status=Image.Status.AVAILABLE)
+            image.update(status=Image.Status.AVAILABLE, problem="")
+        elif copy.failure_final:
+            _give_up_image(copy)
+
+
+def _give_up_image(copy: ImageCopy) -> None:
+    """The image is unavailable if no host that speaks is left that could still get it."""
+    # Of two hosts that fail at once the later one must see what the earlier one wrote.
+    images = Image.objects.select_for_update(no_key=True).filter(status=Image.Status.CREATING)
+    image = images.filter(pk=copy.image_id).first()
+    if image is None:
+        return
+    failed = ImageCopy.objects.filter(image=image, failure_final=True).values("host")
+    speaking = Host.objects.speaking(timezone.now(), settings.HOST_SILENT_SECONDS)
+    if not speaking.exclude(pk__in=failed).exists():
+        image.status, image.problem = Image.Status.UNAVAILABLE, copy.failure_message
+        image.save(update_fields=["status", "problem"])
 
 
 def _acceptable(vm: VM, report: VmReport, sender: str) -> bool:

@@ -13,8 +13,10 @@ from django.utils import timezone
 
 from cloud.models import Action, Host
 from tests import factories as make
+from tests.db.test_images import manifest
 from vms import reconcile, reports
 from vms.actions import PowerCommand, power
+from vms.images import register_image
 from vms.models import VM, Image, ImageCopy
 
 pytestmark = pytest.mark.django_db
@@ -136,10 +138,13 @@ def test_every_host_is_asked_for_every_image_and_none_twice_at_once() -> None:
     assert ImageCopy.objects.count() == 2
 
 
-def test_a_broken_image_is_not_fetched_again_and_again() -> None:
-    make.host()
-    make.image(status=Image.Status.UNAVAILABLE)
+def test_what_failed_finally_is_fetched_again_only_if_the_image_is_added_again() -> None:
+    host = make.host()
+    image, _ = register_image(manifest())
+    ImageCopy.objects.create(image=image, host=host, failure_final=True)
     assert reconcile.dispatch_due_images(later(1)) == 0
+    register_image(manifest())
+    assert reconcile.dispatch_due_images(later(1)) == 1
 
 
 def test_a_sweep_that_missed_a_heartbeat_leaves_no_server_unknown(vm: VM) -> None:

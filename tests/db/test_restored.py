@@ -274,7 +274,9 @@ def test_a_server_that_differs_is_told_of_what_is_changed_about_it(
     Host.objects.update(tunnel_key="key", tunnel_ip="10.255.0.1")
     vm, network = running("web-1"), mesh.network()
     attach_to_network(vm, network)
-    firewall, _ = create_firewall(make.project(), FirewallOrder("web", apply_to=[Target(server=vm.pk)]))
+    firewall, _ = create_firewall(
+        make.project(), FirewallOrder("web", apply_to=[Target(server=vm.pk)])
+    )
     order = IpOrder(IpType.IPV4, make.location())
     floating, _ = create_floating_ip(make.project(), order, vm)
     restored()

@@ -167,7 +167,9 @@ def _copy(file: FileSpec, part: Path) -> None:
     """From this host's own file system; copies share blocks where it can."""
     source = Path(unquote(urlsplit(file.url).path))
     if not source.is_file():
-        raise SourceMissing(f"{source} is not a file on this host: put it there")
+        raise SourceMissing(
+            f"{source} is not a file on this host: put it there, then add the image again"
+        )
     if source.stat().st_size > file.bytes:
         raise _too_long(file)
     shutil.copyfile(source, part)
