@@ -106,8 +106,8 @@ def image_report(report: ImageReport, sender: str) -> None:
     """Record how far a host is with an image.
 
     The first complete copy makes the image available. Final failures make it unavailable once all
-    hosts that speak have one: a single host may lack the file, or lie. While it is tried again, what
-    went wrong the last time stays to be seen.
+    hosts that speak have one: a single host may lack the file, or lie. While it is tried again,
+    what went wrong the last time stays to be seen.
     """
     with transaction.atomic():
         copy = (
