@@ -24,14 +24,13 @@ from cloud.metrics import observe_step
 from cloud.models import Action, Host
 from networks.allocation import withdrawn
 from vms import ports
-from vms.attachments import set_free
 from vms.firewalls.membership import unguard
 from vms.floating_ips import finish_moves, is_moving
+from vms.forgetting import forget
 from vms.intent import abandon, set_status, want
 from vms.lifecycle import SUCCESS, ActionGoal, outcome_of
 from vms.models import VM, Image, ImageCopy, Nic
 from vms.private.hosts import follow_tunnel
-from vms.private.replication import replicate
 from vms.spec import HostReport, ImageReport, PowerGoal, VmReport
 
 log = structlog.get_logger(__name__)
@@ -54,7 +53,8 @@ def vm_report(report: VmReport, sender: str) -> None:
         _settle_addresses(vm, report)
         _settle(actions, report)
         if vm.deleting and not report.present and report.generation >= vm.generation:
-            _forget(vm)
+            # Only now, as nothing is left, may its addresses be lent again.
+            forget(vm)
             return
         _observe(vm, report)
 
@@ -235,13 +235,3 @@ def _settle_addresses(vm: VM, report: VmReport) -> None:
         facts = {"learned": list(seen.learned), "dropped": seen.dropped}
         if nic and facts != {"learned": nic.learned, "dropped": nic.dropped}:
             Nic.objects.filter(pk=nic.pk).update(**facts)
-
-
-def _forget(vm: VM) -> None:
-    """The host proved that nothing is left: only now may the addresses be lent again."""
-    log.info("server gone", vm=vm.pk, name=vm.name)
-    networks = [nic.network_id for nic in vm.nics.all() if nic.network_id]
-    with changing(vm, "gone"):
-        let_go_of = set_free(vm)
-    finish_moves(let_go_of)
-    replicate(networks)
