@@ -1,5 +1,7 @@
 """Pools of public addresses: added, described, never resized, as addresses may be lent already.
 
+Doors change them by `vms.pools`, which tells the servers with addresses of one.
+
 No pool overlaps another, nor the fabric that hosts and control talk through, nor their mesh: a
 guest could take one of their addresses. A bridged pool is the exception, because it *is* the
 network of uplinks: it may be one of the fabric's networks, whole, and its hosts' own addresses are
