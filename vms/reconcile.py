@@ -7,7 +7,7 @@ after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -62,9 +62,7 @@ def sweep() -> None:
         replication.forget_deleted,
         partial(dispatch_due_images, now),
     )
-    failures = [error for part in parts if (error := _tried(part)) is not None]
-    if failures:
-        raise failures[0]
+    _each_tried(parts)
 
 
 def watch(now: datetime) -> None:
@@ -205,22 +203,33 @@ def end_overdue_actions(now: datetime) -> int:
     return ended
 
 
-def tidy(now: datetime) -> int:
-    """Forget what has served its time."""
-    usage.condense(now)
-    usage.forget(now)
-    buckets.tidy()
-    dead_letters.tidy(now)
-    forget_closed(now)
-    deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()
-    return deleted
+def tidy(now: datetime) -> None:
+    """Forget what has served its time; like `sweep`, whatever part of it fails."""
+    keys = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS)
+    _each_tried(
+        (
+            partial(usage.condense, now),
+            partial(usage.forget, now),
+            buckets.tidy,
+            partial(dead_letters.tidy, now),
+            partial(forget_closed, now),
+            keys.delete,
+        )
+    )
+
+
+def _each_tried(parts: Iterable[Callable[[], object]]) -> None:
+    """Raises what the first part raised that failed, after all of them."""
+    failures = [error for part in parts if (error := _tried(part)) is not None]
+    if failures:
+        raise failures[0]
 
 
 def _tried(part: Callable[[], object]) -> Exception | None:
     try:
         part()
     except Exception as error:
-        log.exception("a part of the sweep failed, the others go on")
+        log.exception("a part of the round failed, the others go on")
         return error
     return None
 

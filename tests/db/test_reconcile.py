@@ -11,10 +11,10 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from cloud.models import Action, Host
+from cloud.models import Action, Host, IdempotencyKey
 from tests import factories as make
 from tests.db.test_images import manifest
-from vms import reconcile, reports
+from vms import reconcile, reports, usage
 from vms.actions import PowerCommand, power
 from vms.images import register_image
 from vms.models import VM, Image, ImageCopy
@@ -198,3 +198,18 @@ def test_with_the_broker_away_silence_and_deadlines_are_still_seen(vm: VM) -> No
     vm.refresh_from_db()
     assert vm.status == "unknown"
     assert not Action.objects.open().exists()
+
+
+def test_what_cannot_be_forgotten_keeps_nothing_else_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(now: datetime) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(usage, "condense", fail)
+    IdempotencyKey.objects.create(
+        project=make.project(), key="k", created=later(-7200 * 24), fingerprint="", status=200
+    )
+    with pytest.raises(OSError, match="no"):
+        reconcile.tidy(timezone.now())
+    assert not IdempotencyKey.objects.exists()
