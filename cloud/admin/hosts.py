@@ -50,10 +50,12 @@ def heartbeat(host: Host, now: datetime) -> SafeString:
         return badge("never joined", Tone.IDLE, hint="Start its agent with the join bundle.")
     age = now - host.last_heartbeat
     hint = f"last heartbeat {lasted(age)} ago"
-    if age.total_seconds() <= settings.HOST_SILENT_SECONDS / 2:
+    if not host.is_silent(now, settings.HOST_SILENT_SECONDS / 2):
         return badge("speaking", Tone.GOOD, hint=hint)
-    if age.total_seconds() <= settings.HOST_SILENT_SECONDS:
+    if not host.is_silent(now, settings.HOST_SILENT_SECONDS):
         return badge("late", Tone.WARN, hint=hint)
+    if host.last_heartbeat > now:
+        return badge("silent", Tone.BAD, hint="Not heard since the clock was set back.")
     return badge(f"silent for {lasted(age)}", Tone.BAD, hint=hint)
 
 
