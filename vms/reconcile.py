@@ -1,8 +1,8 @@
 """The guarantee: a periodic sweep that finds every gap between what should be and what was seen.
 
 Messages may be lost; the rows tell what is missing. The sweep's cost follows what is unmet or
-stale, not how many VMs there are. Each part is its own short transaction, and messages leave
-after it.
+stale, not how many VMs there are; what costs more is done once a minute. Each part is its own
+short transaction, and messages leave after it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from cloud.patience import backoff
 from cloud.querysets import waited
 from vms import dead_letters, dispatch, overdue, usage
 from vms.drift.record import forget_closed
+from vms.images import plan_copies
 from vms.intent import set_status, want
 from vms.lifecycle import Status
-from vms.models import VM, Image, ImageCopy
+from vms.models import VM, ImageCopy
 from vms.overdue import Explainer
 from vms.private import replication
 from vms.restored.verify import ask_unverified
@@ -62,7 +63,15 @@ def sweep() -> None:
         replication.forget_deleted,
         partial(dispatch_due_images, now),
     )
-    _each_tried(parts)
+    rarely: tuple[Callable[[], object], ...] = (
+        partial(replication.wire_due, now),
+        plan_copies,
+    )
+    _each_tried((*rarely, *parts) if _begins_a_minute(now) else parts)
+
+
+def _begins_a_minute(now: datetime) -> bool:
+    return now.second < settings.SWEEP_SECONDS
 
 
 def watch(now: datetime) -> None:
@@ -163,7 +172,6 @@ def dispatch_due_images(now: datetime) -> int:
 
     One that failed finally is not asked again, the others are: the file may be there alone.
     """
-    _plan_copies()
     due = (
         ImageCopy.objects.filter(
             waited(now), ready=False, failure_final=False, image__deleted_at=None
@@ -232,16 +240,3 @@ def _tried(part: Callable[[], object]) -> Exception | None:
         log.exception("a part of the round failed, the others go on")
         return error
     return None
-
-
-def _plan_copies() -> None:
-    """A row for each pair of image and host; one counting query when there is nothing to add."""
-    images = Image.objects.filter(deleted_at=None)
-    planned = ImageCopy.objects.filter(image__in=images).count()
-    hosts = Host.objects.exclude(uuid=None)
-    if planned == images.count() * hosts.count():
-        return
-    ImageCopy.objects.bulk_create(
-        [ImageCopy(image=image, host=host) for image in images for host in hosts],
-        ignore_conflicts=True,
-    )

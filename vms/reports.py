@@ -27,6 +27,7 @@ from vms import ports
 from vms.firewalls.membership import unguard
 from vms.floating_ips import finish_moves, is_moving
 from vms.forgetting import forget
+from vms.images import plan_copies
 from vms.intent import abandon, set_status, want
 from vms.lifecycle import SUCCESS, ActionGoal, outcome_of
 from vms.models import VM, Image, ImageCopy, Nic
@@ -100,6 +101,7 @@ def host_report(report: HostReport, sender: str) -> None:
                 set_status(vm)
                 vm.next_dispatch_at = timezone.now()
             VM.objects.bulk_update(own, ["status", "next_dispatch_at"])
+            plan_copies()
 
 
 def image_report(report: ImageReport, sender: str) -> None:

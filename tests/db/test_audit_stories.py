@@ -56,6 +56,7 @@ MODULES = (
 # They compute, write what was seen and what the cloud keeps for itself, or call one with a story.
 SILENT: tuple[Callable[..., Any], ...] = (
     actions.check_hostname,
+    images.plan_copies,
     images.read_manifest,
     losses.check_silent,
     reconcile.dispatch_due_images,

@@ -231,7 +231,8 @@ def test_an_image_is_not_given_up_while_a_host_that_speaks_may_get_it() -> None:
 def test_a_host_that_joins_later_can_make_an_image_available() -> None:
     image = make.image(status="creating")
     assert image_failed(ImageCopy.objects.create(image=image, host=make.host())) == "unavailable"
-    later = make.host("h2")
+    later = make.host("h2", last_heartbeat=None)
+    reports.host_report(heartbeat(later), "host-h2")
     assert reconcile.dispatch_due_images(timezone.now() + timedelta(seconds=1)) == 1
     reports.image_report(image_report(ImageCopy.objects.get(host=later)), "host-h2")
     image.refresh_from_db()

@@ -19,6 +19,7 @@ from vms.firewalls import actions as firewalls
 from vms.firewalls.actions import FirewallOrder, Target
 from vms.floating_ips import assign_floating_ip, create_floating_ip, unassign_floating_ip
 from vms.forwarding import change_forwarded_ports
+from vms.images import plan_copies
 from vms.models import VM, Image
 from vms.ports import SSH, Forward
 from vms.primary_ips import assign_primary_ip, unassign_primary_ip
@@ -73,13 +74,15 @@ class Stage:
         content = hashlib.sha256(name.encode()).digest() * (_IMAGE_BYTES // 32)
         path = self.world.place.with_name(f"image-{name}")
         path.write_bytes(content)
-        return make.image(
+        image = make.image(
             name,
             url=f"file://{path}",
             sha256=hashlib.sha256(content).hexdigest(),
             bytes=_IMAGE_BYTES,
             format="raw",
         )
+        plan_copies()
+        return image
 
     def in_a_moment(self, act: Callable[[], object], seconds: float = 0.4) -> None:
         """Another request meanwhile."""
