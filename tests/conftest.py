@@ -46,6 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not _is_worker(session.config):
         clear_leftovers()
+    if session.config.getoption("dist", "no") != "no":
+        # The processes of the lanes must not read settings before they have services of their own.
+        del os.environ["DJANGO_SETTINGS_MODULE"]
     SERVICES.open()
 
 

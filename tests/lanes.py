@@ -10,18 +10,19 @@ from pathlib import PurePath
 
 # In the order in which they begin: a typing mistake shows at once, and the longest ones come early,
 # so that none is left alone at the end.
-_ORDER = ("unit", "e2e", "faults", "simulation", "db", "api", "host", "web", "alone")
+_ORDER = (
+    *("unit", "test_architecture", "e2e", "faults", "simulation", "alone"),
+    *("db", "api", "host", "web"),
+)
 # Each of them makes clouds of its own.
 _ALONE = ("test_deploy", "test_rootless_deploy", "test_upgrade")
 
 
 def lane(path: PurePath) -> str:
     """The lane of a test file, by its path below tests/."""
-    if path.parts[0] == "host" or path.stem in _ALONE:
+    if path.parts[0] == "host" or path.stem in _ALONE or len(path.parts) == 1:
         return path.stem
-    if "faults" in path.parts:
-        return "faults"
-    return "unit" if len(path.parts) == 1 else path.parts[0]
+    return "faults" if "faults" in path.parts else path.parts[0]
 
 
 def rank(path: PurePath) -> int:

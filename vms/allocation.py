@@ -24,7 +24,7 @@ from vms.models import VM, Disk, Image, ImageCopy, ServerType, SshKey
 from vms.placement import Candidate, Demand, Placement, place
 from vms.ports import by_protocol, free_ports
 from vms.private.membership import join
-from vms.spec import PowerGoal
+from vms.spec import LEAST_FREE_GB, PowerGoal
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _candidates(hosts: Iterable[Any], offer: _Offer) -> list[Candidate]:
             unverified=host.unverified_since is not None,
             free_ports=ports.get(host.pk, {}),
             problems={one["code"]: one["message"] for one in host.problems},
-            disk_full=host.disk_free_gb < 1,
+            disk_full=host.disk_free_gb < LEAST_FREE_GB,
         )
         for host in hosts
     ]

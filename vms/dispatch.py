@@ -64,14 +64,17 @@ def _send(vm: VM) -> bool:
     return hint(vm.host.queue, task, encode(document), summary=summary)
 
 
-def send_image(copy: ImageCopy) -> bool:
-    """Ask the host to fetch the image, on the queue that no power button waits behind."""
-    document = ImageFetch(host_uuid=str(copy.host.uuid), image=image_spec(copy.image))
+def send_image(copy: ImageCopy, gone: tuple[str, ...] = ()) -> bool:
+    """Ask the host to fetch the image, or to remove the files of it whose checksums are in `gone`.
+
+    On the queue that no power button waits behind.
+    """
+    document = ImageFetch(str(copy.host.uuid), image_spec(copy.image), gone)
     return hint(
         f"{copy.host.queue}.bulk",
         "images.fetch",
         encode(document),
-        summary=f"image {copy.image.name} #{copy.image_id}",
+        summary=f"image {copy.image.name} #{copy.image_id}{': gone' if gone else ''}",
     )
 
 

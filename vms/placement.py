@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vms.compatibility import FOREIGN
+from vms.spec import LEAST_FREE_GB
 
 # Which pools a host can give addresses of, by its own network mode. One in user mode gives those
 # that are led to the TAP which root prepared for it.
@@ -139,7 +140,7 @@ def rejection(demand: Demand, candidate: Candidate) -> str | None:
     if not candidate.speaking:
         return "does not answer"
     if candidate.disk_full:
-        return "has less than 1 GiB left on its disk: make room there"
+        return f"has less than {LEAST_FREE_GB} GiB left on its disk: make room there"
     if candidate.unverified:
         return "has not said yet what it has, since the inventory was restored"
     if reason := _unconnected(demand, candidate) or _unguarded(demand, candidate):

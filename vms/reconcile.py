@@ -33,6 +33,7 @@ from vms.models import VM, ImageCopy
 from vms.overdue import Explainer
 from vms.private import replication
 from vms.restored.verify import ask_unverified
+from vms.retirement import free_retired_images
 from vms.spec import Power, PowerGoal
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,7 @@ def sweep() -> None:
         partial(replication.dispatch_due, now, observed_before=now - STALE),
         replication.forget_deleted,
         partial(dispatch_due_images, now),
+        partial(free_retired_images, now),
     )
     rarely: tuple[Callable[[], object], ...] = (
         partial(replication.wire_due, now),

@@ -109,7 +109,7 @@ def image_report(report: ImageReport, sender: str) -> None:
 
     The first complete copy makes the image available. Final failures make it unavailable once all
     hosts that speak have one: a single host may lack the file, or lie. While it is tried again,
-    what went wrong the last time stays to be seen.
+    what went wrong the last time stays to be seen. The copy of a retired image ends with its files.
     """
     with transaction.atomic():
         copy = (
@@ -120,6 +120,10 @@ def image_report(report: ImageReport, sender: str) -> None:
         )
         if copy is None or sender != broker_user(copy.host.name):
             log.info("image report dropped", image=report.image_id, sender=sender)
+            return
+        if report.gone:
+            if copy.image.deleted_at is not None:
+                copy.delete()
             return
         failure = report.failure
         copy.ready = report.ready

@@ -58,6 +58,8 @@ MOST_LEFTOVERS: Final = 50
 MOST_RANGES: Final = 64
 MOST_PROBLEMS: Final = 20
 PROBLEM_LENGTH: Final = 1000
+# A host with less free on its disk takes neither servers nor images; in GiB.
+LEAST_FREE_GB: Final = 1
 DiskFormat = Literal["qcow2", "raw"]
 
 
@@ -150,10 +152,15 @@ class VmRemoval(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 
 
 class ImageFetch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The image must be in the host's store, whether or not a VM needs it yet."""
+    """The image must be in the host's store, whether or not a VM needs it yet.
+
+    `gone`: the checksums of those of its files that no image has any more. If there are any, it
+    must not be fetched, and they must go, but for what something on the host still needs.
+    """
 
     host_uuid: Uuid
     image: ImageSpec
+    gone: Annotated[tuple[Sha256, ...], Meta(max_length=3)] = ()
     version: Version = WIRE_VERSION
 
 
@@ -267,7 +274,10 @@ class HostReport(Struct, frozen=True, omit_defaults=True):
 
 
 class ImageReport(Struct, frozen=True, omit_defaults=True):
-    """How far a host is with one image. `progress` in percent."""
+    """How far a host is with one image. `progress` in percent.
+
+    `gone`: nothing is left of what control wanted removed of it.
+    """
 
     host_uuid: Uuid
     image_id: RowId
@@ -275,6 +285,7 @@ class ImageReport(Struct, frozen=True, omit_defaults=True):
     ready: bool
     progress: Annotated[int, Meta(ge=0, le=100)]
     failure: Failure | None = None
+    gone: bool = False
     version: Version = WIRE_VERSION
 
 

@@ -257,7 +257,7 @@ def its_messages_are_complete_and_its_own(one: Asked, task: str, evidence: Evide
     assert {document["vm_id"] for _, document in messages} == {one.server}
     expected = {"request_id": one.request_id, "action_id": one.actions[0]}
     # None: the document came once more, and was carried out already.
-    foreign = [message for message in messages if message[1]["cause"] not in (expected, None)]
+    foreign = [message for message in messages if message[1].get("cause") not in (expected, None)]
     assert not foreign, one
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloud import shell
+from vms.host import imagecheck
 from vms.host.imagecheck import WrongFormat, check_disk
 from vms.host.qcow2 import BadImage, Encrypted, HasHiddenParts, ReferencesFiles
 
@@ -163,6 +164,19 @@ def test_a_disk_with_a_trick_is_refused(
     trick(disk)
     with pytest.raises(error) as refused:
         check_disk(disk, "qcow2", None)
+    assert not refused.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("_INFO_LIMITS", ("--cpu=0",)), ("_INFO_SECONDS", 0.0)]
+)
+def test_a_disk_that_qemu_img_does_not_get_through_is_refused_for_good(
+    disk: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: object
+) -> None:
+    """It is killed for its use of the processor, or takes too long: it would again."""
+    monkeypatch.setattr(imagecheck, limit, value)
+    with pytest.raises(BadImage, match="make a new one") as refused:
+        check_disk(create(disk), "qcow2", None)
     assert not refused.value.retryable
 
 

@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from msgspec import structs
 from cloud import shell
 from cloud.wire import Failure
 from tests.host.world import World, until
-from vms.host import fetch, images, inbox
-from vms.spec import FileSpec, ImageFetch, ImageSpec, PowerGoal
+from vms.host import fetch, images, inbox, room
+from vms.spec import FileSpec, ImageFetch, ImageReport, ImageSpec, PowerGoal
 
 MIB = 2**20
 
@@ -194,6 +195,46 @@ def test_a_disk_that_could_read_its_host_is_refused_for_good(
     assert leftovers(bare_world) == []
 
 
+@contextmanager
+def small_downloads(world: World, size: int) -> Iterator[None]:
+    """Unfinished files have a file system of `size` bytes to themselves."""
+    downloads = world.host.paths.downloads
+    shell.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", downloads], timeout=10)
+    try:
+        yield
+    finally:
+        shell.run(["umount", downloads], timeout=10)
+
+
+def test_an_image_that_would_fill_its_hosts_disk_is_not_asked_for(
+    bare_world: World, source: Source
+) -> None:
+    source.content = bytes(MIB)
+    image = image_of(source.spec(), "raw")
+    with small_downloads(bare_world, 4 * MIB):
+        (bare_world.host.paths.downloads / image.disk.sha256).write_bytes(b"begun when there was")
+        failure = get(bare_world, image)
+        assert failure
+        assert (failure.code, failure.retryable) == ("host_disk_full", True)
+        assert leftovers(bare_world) == []
+    assert source.asked == []
+
+
+def test_a_download_that_filled_the_disk_leaves_the_room_to_others(
+    bare_world: World, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "LEAST_FREE_GB", -1)
+    source.content = bytes(4 * MIB)
+    image = image_of(source.spec(), "raw")
+    with small_downloads(bare_world, MIB):
+        failure = get(bare_world, image)
+        assert failure
+        assert (failure.code, failure.retryable) == ("host_disk_full", True)
+        assert "No space left" in failure.message
+        assert leftovers(bare_world) == []
+    assert images.problem(bare_world.host.paths, image) == failure
+
+
 def test_a_vm_waits_for_its_image_and_is_made_when_it_is_there(bare_world: World) -> None:
     world = bare_world
     spec = world.spec(power=PowerGoal.OFF)
@@ -222,6 +263,10 @@ def test_a_vm_whose_image_is_bad_fails_for_good_and_control_hears_why(
     assert not world.host.paths.vm(7).disk(0).exists()
 
 
+def never(report: ImageReport) -> bool:
+    raise AssertionError(f"{report} of what is only asked for")
+
+
 def test_asking_for_an_image_again_forgets_what_was_wrong(
     bare_world: World, source: Source, disk: Path
 ) -> None:
@@ -232,7 +277,7 @@ def test_asking_for_an_image_again_forgets_what_was_wrong(
     assert get(world, image)
     source.status = 200
     with world.watched():
-        inbox.fetch(world.host, ImageFetch(world.host.uuid, image))
+        inbox.fetch(world.host, ImageFetch(world.host.uuid, image), never)
         until(lambda: world.image_reports and world.image_reports[-1].ready, "it is there")
 
 

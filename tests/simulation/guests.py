@@ -43,7 +43,7 @@ class Qemu:
     cables: set[str] = field(default_factory=set)
     guest: Guest = Guest.OFF
     frames: int = 0
-    listeners: list[asyncio.Queue[str]] = field(default_factory=list)
+    listeners: list[asyncio.Queue[dict[str, str]]] = field(default_factory=list)
     hang_ups: list[asyncio.Future[None]] = field(default_factory=list)
 
     @classmethod
@@ -190,7 +190,7 @@ class Qemu:
     def _go_off(self) -> None:
         self.guest = Guest.OFF
         for listener in self.listeners:
-            listener.put_nowait("SHUTDOWN")
+            listener.put_nowait({"event": "SHUTDOWN"})
 
     def _later(self, seconds: float, state: Guest, act: Any) -> None:
         """If nothing else happened to it until then."""
@@ -244,9 +244,9 @@ class Monitor:
 class _Events:
     def __init__(self) -> None:
         self.names: set[str] = set()
-        self.queue: asyncio.Queue[str] = asyncio.Queue()
+        self.queue: asyncio.Queue[dict[str, str]] = asyncio.Queue()
 
-    async def get(self) -> str:
+    async def get(self) -> dict[str, str]:
         return await self.queue.get()
 
 

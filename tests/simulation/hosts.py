@@ -124,7 +124,7 @@ def handle(host: Host, message: Message) -> None:
         case "vms.remove":
             inbox.remove(host, decode(document, VmRemoval), BROKER.vm)
         case "images.fetch":
-            inbox.fetch(host, decode(document, ImageFetch))
+            inbox.fetch(host, decode(document, ImageFetch), BROKER.image)
         case "networks.ensure":
             inbox.network(host, decode(document, NetworkSpec), BROKER.network, BROKER.vm)
         case "networks.remove":

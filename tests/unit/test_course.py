@@ -70,4 +70,4 @@ def test_a_step_that_only_got_longer_is_no_news() -> None:
 
 def test_every_step_that_changes_something_has_a_name_for_people() -> None:
     silent = {one for one in Step if course.name_of(one) is None}
-    assert silent == {Step.PRESS, Step.GIVE_UP, Step.NOTE_HALT}
+    assert silent == {Step.PRESS, Step.RESUME, Step.GIVE_UP, Step.NOTE_HALT}

@@ -26,6 +26,7 @@ NOW = 1_000_000.0
 RUNNING = Observed(Guest.RUNNING, image=True, provisioned=True, links=Presence.ALL)
 OFF = Observed(Guest.ABSENT, image=True, provisioned=True, links=Presence.NONE)
 HALTED = Observed(Guest.HALTED, image=True, provisioned=True, links=Presence.ALL)
+STALLED = Observed(Guest.STALLED, image=True, provisioned=True, links=Presence.ALL)
 SILENT = Observed(Guest.SILENT, image=True, provisioned=True, links=Presence.ALL)
 NEW = Observed(Guest.ABSENT, image=True, provisioned=False, links=Presence.NONE)
 NO_IMAGE = Observed(Guest.ABSENT, image=False, provisioned=False, links=Presence.NONE)
@@ -85,6 +86,20 @@ CASES = {
         PRESSED,
         replace(RUNNING, links=Presence.PART),
         steps(Step.ADD_LINKS, done=False),
+    ),
+    "a guest that QEMU paused goes on": (RUN, KNOWN, STALLED, steps(Step.RESUME)),
+    "a reset lets it go on as well": (RESET, KNOWN, STALLED, steps(Step.RESET)),
+    "it hears its button only if it goes on": (
+        SHUT,
+        KNOWN,
+        STALLED,
+        steps(Step.RESUME, Step.PRESS, done=False),
+    ),
+    "off cuts the power of a paused guest": (
+        STOP,
+        KNOWN,
+        STALLED,
+        steps(Step.QUIT, Step.REMOVE_LINKS),
     ),
     "the button is pressed": (SHUT, KNOWN, RUNNING, steps(Step.PRESS, done=False)),
     "a pressed button is left to the guest": (SHUT, PRESSED, RUNNING, steps(done=False)),
@@ -178,7 +193,7 @@ def test_in_every_situation_the_plan_keeps_its_promises(seen: Observed) -> None:
     for spec, memory in product(SPECS, MEMORIES):
         made = plan(spec, memory, seen, NOW)
         case = f"{spec.power} {memory} {made}"
-        lives = seen.guest in (Guest.RUNNING, Guest.SILENT)
+        lives = seen.guest in (Guest.RUNNING, Guest.STALLED, Guest.SILENT)
         if spec.power is not PowerGoal.RUNNING:
             assert not {Step.START, Step.REVIVE, Step.RESET} & {*made.steps}, case
         if spec.power is not PowerGoal.OFF:
@@ -228,6 +243,8 @@ def outcome(
             return seen, memory.button_pressed(spec, NOW)
         case Step.GIVE_UP:
             return seen, replace_memory(memory, reboot_serial=spec.reboot_serial)
+        case Step.RESUME:
+            return replace(seen, guest=Guest.RUNNING), memory
         case Step.START | Step.RESET | Step.REVIVE:
             return replace(seen, guest=Guest.RUNNING), memory.restarted(spec)
         case Step.WAIT_FOR_IMAGE:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,8 +28,9 @@ PID = 4711
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
-    paths = HostPaths(tmp_path / "state", tmp_path / "run")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    place = tmp_path_factory.mktemp("h")  # `tmp_path` may be too long for a socket
+    paths = HostPaths(place / "state", place / "run")
     host = Host(HostConfig("h1", "amqp://", paths.state, paths.run), paths, HOST_UUID, "boot", None)
     host.__dict__["routes_networks"] = False
     return host

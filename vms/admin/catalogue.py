@@ -106,7 +106,7 @@ class ImageAdmin(FactsAdmin):
     def copies(self, image: Any) -> SafeString:
         ready, planned = image.ready_count, image.copy_count
         if not planned:
-            return live(f"copies-{image.pk}", "none yet")
+            return live(f"copies-{image.pk}", "none" if image.deleted_at else "none yet")
         tone = Tone.GOOD if ready == planned else Tone.BUSY
         return live(f"copies-{image.pk}", bar(ready, planned, f"{ready} of {planned}", tone=tone))
 

@@ -27,7 +27,7 @@ _NAMES = {
 
 
 def name_of(step: Step) -> StepName | None:
-    """None for what is no step of its own: PRESS and GIVE_UP are parts of the guest's."""
+    """None for what is no step of its own: PRESS, RESUME, GIVE_UP are parts of the guest's."""
     return _NAMES.get(step)
 
 

@@ -23,7 +23,7 @@ from cloud import requestid
 from cloud.errors import CumuletError
 from cloud.logs import logging_config
 from cloud.wire import Failure
-from vms.host import bell, files, imagecheck, images
+from vms.host import bell, files, imagecheck, images, room
 from vms.host.paths import HostPaths
 from vms.spec import FileSpec, ImageSpec
 
@@ -34,6 +34,7 @@ ATTEMPTS = 5
 ATTEMPT_SECONDS = 1800.0
 _IDLE_SECONDS = 30.0
 _CHUNK_BYTES = 1 << 20
+_STEP = "fetch the image"
 
 
 class SourceUnreachable(CumuletError):
@@ -69,14 +70,17 @@ def fetch(paths: HostPaths, image: ImageSpec, user: str | None) -> Failure | Non
     failure = None
     try:
         for file in images.missing(paths, image):
-            with files.locked(paths.locks / f"file-{file.sha256}"):
+            with files.locked(images.file_lock(paths, file.sha256)):
                 if not paths.image(file.sha256).exists():
                     _obtain(paths, image, file, user)
     except CumuletError as error:
-        failure = Failure(error.code, error.message, error.retryable, "fetch image")
+        failure = Failure(error.code, error.message, error.retryable, _STEP)
     except OSError as error:
-        failure = Failure("host_io_failed", f"cannot store the image: {error}", True, "fetch image")
-    images.note_problem(paths, image, failure)
+        failure = files.failure(_STEP, error)
+    try:
+        images.note_problem(paths, image, failure)
+    except OSError as error:
+        log.warning("not noted how it went", image=image.image_id, reason=str(error))
     return failure
 
 
@@ -84,6 +88,7 @@ def _obtain(paths: HostPaths, image: ImageSpec, file: FileSpec, user: str | None
     part = paths.downloads / file.sha256
     for attempt in range(1, ATTEMPTS + 1):
         try:
+            room.require(part.parent, images.bytes_missing(paths, image))
             _download(file, part)
             break
         except SourceUnreachable as error:
@@ -91,11 +96,10 @@ def _obtain(paths: HostPaths, image: ImageSpec, file: FileSpec, user: str | None
             if attempt == ATTEMPTS:
                 raise
             _pause(attempt)
-        except CumuletError:
-            part.unlink(missing_ok=True)
+        except (CumuletError, OSError):
+            part.unlink(missing_ok=True)  # what it takes up, guests may need
             raise
-    # Dot names are not in the store yet, but the unprivileged user can read them.
-    draft = paths.images / f".{file.sha256}"
+    draft = images.draft(paths, file.sha256)
     try:
         _verify(part, file)
         part.chmod(0o444)
@@ -117,7 +121,7 @@ def _pause(attempt: int) -> None:
 def _download(file: FileSpec, part: Path) -> None:
     """Go on where an earlier attempt ended.
 
-    Raises SourceUnreachable, SourceMissing or WrongSize.
+    Raises SourceUnreachable, SourceMissing, WrongSize or NoRoom.
     """
     if file.url.startswith("file://"):
         _copy(file, part)
@@ -137,6 +141,7 @@ def _download(file: FileSpec, part: Path) -> None:
             deadline = time.monotonic() + ATTEMPT_SECONDS
             with part.open(mode) as target:
                 for chunk in answer.iter_bytes(_CHUNK_BYTES):
+                    room.require(part.parent)  # others fill the disk as well
                     target.write(chunk)
                     if target.tell() > file.bytes:
                         raise _too_long(file)

@@ -18,6 +18,8 @@ from vms.host.qcow2 import MAX_VIRTUAL_BYTES, BadImage, ReferencesFiles
 _INFO_SECONDS = 30.0
 # Not of processes, which count all that the user runs: without root that is a person.
 _INFO_LIMITS = ("--as=2147483648", "--cpu=20", "--fsize=0")
+# Of a program that a signal ended, by a limit or by a fault of its own, the number is negative.
+_ANY_CODE: Final = range(-64, 256)
 
 # Where other formats say what they are: at the start, or in a last block. Some name other files,
 # and none is what a raw disk begins with. QEMU is never left to guess, and no tool that does should
@@ -101,14 +103,21 @@ def check_disk(path: Path, format: Literal["qcow2", "raw"], user: str | None) ->
 
 
 def _info(path: Path, format: str, user: str | None) -> dict[str, object]:
+    """What qemu-img breaks off at, or is not done with in time, is no honest image."""
     command = ["prlimit", *_INFO_LIMITS, "qemu-img", "info", "-f", format, "--output=json"]
-    result = shell.run([*command, path], timeout=_INFO_SECONDS, user=user, ok=range(256))
+    try:
+        result = shell.run([*command, path], timeout=_INFO_SECONDS, user=user, ok=_ANY_CODE)
+    except shell.CommandTimeout as error:
+        raise BadImage(
+            f"qemu-img cannot read the image: {error.message}: make a new one"
+        ) from error
     try:
         info = json.loads(result.stdout)
     except ValueError:
         info = None
     if result.code != 0 or not isinstance(info, dict):
-        raise BadImage(f"qemu-img cannot read the image: {result.stderr.strip()[-500:]}")
+        said = result.stderr.strip()[-500:] or f"it ended with exit code {result.code}"
+        raise BadImage(f"qemu-img cannot read the image: {said}: make a new one")
     return info
 
 

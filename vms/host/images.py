@@ -16,7 +16,7 @@ from msgspec import Struct
 from cloud import requestid
 from cloud.errors import CumuletError
 from cloud.wire import Failure, known
-from vms.host import bell, files
+from vms.host import bell, files, room
 from vms.host.host import Host
 from vms.host.paths import HostPaths
 from vms.spec import FileSpec, ImageSpec
@@ -54,6 +54,11 @@ def missing(paths: HostPaths, image: ImageSpec) -> list[FileSpec]:
     return [file for file in image.files if not paths.image(file.sha256).exists()]
 
 
+def bytes_missing(paths: HostPaths, image: ImageSpec) -> int:
+    """How much of the image's files has yet to be downloaded."""
+    return sum(file.bytes - _bytes_here(paths, file) for file in image.files)
+
+
 def progress(paths: HostPaths, image: ImageSpec) -> int:
     """How much of the image's files is here, in percent of their bytes."""
     total = sum(file.bytes for file in image.files)
@@ -87,7 +92,14 @@ def settle(paths: HostPaths, image: ImageSpec) -> None:
 
 
 def problem(paths: HostPaths, image: ImageSpec) -> Failure | None:
-    """What went wrong when exactly this image was last fetched."""
+    """What went wrong when exactly this image was last fetched, or why it cannot be now.
+
+    A host without room for the image may have none to note that, either.
+    """
+    return _noted(paths, image) or _lack_of_room(paths, image)
+
+
+def _noted(paths: HostPaths, image: ImageSpec) -> Failure | None:
     try:
         stored = msgspec.json.decode(
             _problem_path(paths, image).read_bytes(), type=known(ImageProblem)
@@ -95,6 +107,14 @@ def problem(paths: HostPaths, image: ImageSpec) -> Failure | None:
     except (FileNotFoundError, msgspec.DecodeError):
         return None
     return stored.failure if stored.image == image else None
+
+
+def _lack_of_room(paths: HostPaths, image: ImageSpec) -> Failure | None:
+    try:
+        room.require(paths.downloads, bytes_missing(paths, image))
+    except room.NoRoom as error:
+        return Failure(error.code, error.message, error.retryable)
+    return None
 
 
 def note_problem(paths: HostPaths, image: ImageSpec, failure: Failure | None) -> None:
@@ -109,6 +129,16 @@ def note_problem(paths: HostPaths, image: ImageSpec, failure: Failure | None) ->
 def fetch_lock(paths: HostPaths, image: ImageSpec) -> Path:
     """Held by the process that fetches the image."""
     return paths.locks / f"image-{image.image_id}"
+
+
+def file_lock(paths: HostPaths, sha256: str) -> Path:
+    """Held by the process that fetches or removes the file."""
+    return paths.locks / f"file-{sha256}"
+
+
+def draft(paths: HostPaths, sha256: str) -> Path:
+    """Of a file that is whole and not inspected yet; the unprivileged user can read it."""
+    return paths.images / f".{sha256}"
 
 
 def _read_wanted(path: Path) -> WantedImage | None:

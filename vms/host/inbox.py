@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import structlog
@@ -13,14 +14,27 @@ from cloud.wire import Failure
 from networks.host.nics import NetworkRefused
 from networks.spec import NetworkRemoval, NetworkSpec
 from vms.drift.spec import InventoryRequest, StrayRemoval
-from vms.host import bell, documents, files, images, netstore, networks, store, strays, surveyor
+from vms.host import (
+    bell,
+    documents,
+    files,
+    images,
+    netstore,
+    networks,
+    retired,
+    store,
+    strays,
+    surveyor,
+)
 from vms.host.converge import Send, converge, gone
 from vms.host.host import Host
 from vms.host.networks import Tell
 from vms.host.observe import guest
-from vms.spec import ImageFetch, Power, VmRemoval, VmReport, VmSpec
+from vms.spec import ImageFetch, ImageReport, Power, VmRemoval, VmReport, VmSpec
 
 log = structlog.get_logger(__name__)
+
+TellImage = Callable[[ImageReport], bool]
 
 
 def ensure(host: Host, spec: VmSpec, send: Send) -> None:
@@ -61,10 +75,14 @@ def remove(host: Host, removal: VmRemoval, send: Send) -> None:
     converge(host, removal.vm_id, send)
 
 
-def fetch(host: Host, request: ImageFetch) -> None:
-    """The image must be here. Raises WrongHost."""
+def fetch(host: Host, request: ImageFetch, tell: TellImage) -> None:
+    """The image must be here, or it is retired and must go. Raises WrongHost."""
     documents.check_host(host.uuid, request.host_uuid)
-    images.want(host, request.image, anew=True)
+    if not request.gone:
+        images.want(host, request.image, anew=True)
+    elif retired.remove(host, request):
+        image = request.image
+        tell(ImageReport(host.uuid, image.image_id, image.disk.sha256, False, 0, gone=True))
 
 
 def network(host: Host, document: NetworkSpec | NetworkRemoval, send: Tell, send_vm: Send) -> None:

@@ -15,6 +15,8 @@ from vms.spec import VmSpec
 
 log = structlog.get_logger(__name__)
 
+_SPECIAL = {qmp.HALTED: Guest.HALTED, qmp.STALLED: Guest.STALLED}
+
 
 def observe(host: Host, spec: VmSpec, paths: VmPaths) -> Observed:
     state = guest(spec.uuid, paths)
@@ -35,7 +37,7 @@ def guest(uuid: str, paths: VmPaths) -> Guest:
     except qmp.QmpFailure:
         # It may have ended between the two questions; only one that still lives is silent.
         return Guest.SILENT if qemu.find(uuid, paths) else Guest.ABSENT
-    return Guest.HALTED if state == qmp.HALTED else Guest.RUNNING
+    return _SPECIAL.get(state, Guest.RUNNING)
 
 
 def frames(host: Host, spec: VmSpec) -> int:

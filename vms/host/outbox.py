@@ -42,8 +42,8 @@ def send_host(report: HostReport) -> bool:
 
 
 def send_image(report: ImageReport) -> bool:
-    state = report.failure.code if report.failure else f"{report.progress} %"
-    summary = f"image #{report.image_id}: {'ready' if report.ready else state}"
+    state = "gone" if report.gone else "ready" if report.ready else f"{report.progress} %"
+    summary = f"image #{report.image_id}: {report.failure.code if report.failure else state}"
     return publish("reports.image", encode(report), summary=summary)
 
 

@@ -22,11 +22,13 @@ REBOOT_SECONDS = 60.0
 class Guest(StrEnum):
     """What the VM's QEMU says. SILENT: it lives and does not answer; nothing follows from that.
 
+    STALLED: QEMU paused it, as the host's disk had no room for what it wrote.
     Its links do not depend on it: what is led to them is the host's affair.
     """
 
     ABSENT = "absent"
     RUNNING = "running"
+    STALLED = "stalled"
     HALTED = "halted"
     SILENT = "silent"
 
@@ -38,6 +40,7 @@ class Guest(StrEnum):
 _POWER = {
     Guest.ABSENT: Power.OFF,
     Guest.RUNNING: Power.RUNNING,
+    Guest.STALLED: Power.RUNNING,
     Guest.HALTED: Power.OFF,
     Guest.SILENT: Power.UNKNOWN,
 }
@@ -60,7 +63,7 @@ class Observed:
 class Step(StrEnum):
     """One change. PRESS is the power button, REVIVE starts a halted guest in its old QEMU.
 
-    GIVE_UP ends a reboot that the guest does not take part in.
+    RESUME lets a stalled guest go on. GIVE_UP ends a reboot that the guest does not take part in.
     """
 
     WAIT_FOR_IMAGE = "wait for image"
@@ -70,6 +73,7 @@ class Step(StrEnum):
     PLUG = "plug"
     START = "start"
     PRESS = "press"
+    RESUME = "resume"
     RESET = "reset"
     REVIVE = "revive"
     GIVE_UP = "give up"
@@ -107,13 +111,14 @@ def _run(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
             if memory.halted == spec.generation:
                 return _off(seen)
             return _start(spec, seen)
-        case Guest.RUNNING:
+        case Guest.RUNNING | Guest.STALLED:
             links = (*_add_links(spec, seen), *_plug(seen))
             if spec.reset_serial > memory.reset_serial:
                 return Plan((*links, Step.RESET), done=True)
+            going_on = (*links, *_resume(seen))
             if spec.reboot_serial > memory.reboot_serial:
-                return _reboot(spec, memory, links, now)
-            return Plan(links, done=True)
+                return _reboot(spec, memory, going_on, now)
+            return Plan(going_on, done=True)
         case Guest.HALTED:
             if restart_wanted(spec, memory):
                 return Plan((*_add_links(spec, seen), Step.REVIVE), done=True)
@@ -127,11 +132,11 @@ def _run(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
             return Plan(_add_links(spec, seen), done=False)
 
 
-def _reboot(spec: VmSpec, memory: VmMemory, links: tuple[Step, ...], now: float) -> Plan:
+def _reboot(spec: VmSpec, memory: VmMemory, first: tuple[Step, ...], now: float) -> Plan:
     """The guest ends by itself, then REVIVE has its turn."""
     if memory.pressed == spec.generation and now - memory.pressed_since >= REBOOT_SECONDS:
-        return Plan((*links, Step.GIVE_UP), done=True)
-    return Plan((*links, *_press(spec, memory, now)), done=False)
+        return Plan((*first, Step.GIVE_UP), done=True)
+    return Plan((*first, *_press(spec, memory, now)), done=False)
 
 
 def _start(spec: VmSpec, seen: Observed) -> Plan:
@@ -158,12 +163,18 @@ def _plug(seen: Observed) -> tuple[Step, ...]:
     return () if seen.plugged else (Step.PLUG,)
 
 
+def _resume(seen: Observed) -> tuple[Step, ...]:
+    """A guest that is paused hears no button either."""
+    return (Step.RESUME,) if seen.guest is Guest.STALLED else ()
+
+
 def _shut_down(spec: VmSpec, memory: VmMemory, seen: Observed, now: float) -> Plan:
     match seen.guest:
         case Guest.ABSENT | Guest.HALTED:
             return _off(seen)
-        case Guest.RUNNING:
-            return Plan((*_add_links(spec, seen), *_press(spec, memory, now)), done=False)
+        case Guest.RUNNING | Guest.STALLED:
+            first = (*_add_links(spec, seen), *_resume(seen))
+            return Plan((*first, *_press(spec, memory, now)), done=False)
         case Guest.SILENT:
             return Plan(_add_links(spec, seen), done=False)
 

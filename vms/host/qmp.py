@@ -28,6 +28,8 @@ logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 # QEMU's RunState of a guest that switched itself off (`-action shutdown=pause`).
 HALTED = "shutdown"
+# Of one that it paused at a write for which the host's disk had no room (`werror=enospc`).
+STALLED = "io-error"
 
 Answer = TypeVar("Answer")
 
@@ -93,22 +95,28 @@ async def execute(client: QMPClient, name: str, /, **arguments: object) -> Any:
     return await _execute(client, Command(name, arguments), EXECUTE_SECONDS)
 
 
-async def listen(client: QMPClient, on_shutdown: Callable[[], None]) -> None:
+async def listen(
+    client: QMPClient, on_shutdown: Callable[[], None], on_pause: Callable[[], None]
+) -> None:
     """Call `on_shutdown` whenever the guest goes off, or if it is off; returns at the hang-up.
 
-    Raises QmpSilent.
+    `on_pause`: QEMU paused it, has it paused, or lets it go on. Raises QmpSilent.
     """
     # What is not listed is not kept: a guest causes events for as long as it lives.
-    client.events.names = {"SHUTDOWN"}
-    if (await execute(client, "query-status"))["status"] == HALTED:
+    client.events.names = {"SHUTDOWN", "STOP", "RESUME"}
+    state = (await execute(client, "query-status"))["status"]
+    if state == HALTED:
         on_shutdown()
+    elif state == STALLED:
+        on_pause()
     hang_up = asyncio.ensure_future(client.runstate_changed())
     event = asyncio.ensure_future(client.events.get())
     try:
         while not hang_up.done():
             await asyncio.wait((event, hang_up), return_when=asyncio.FIRST_COMPLETED)
             if event.done():
-                on_shutdown()
+                off = event.result()["event"] == "SHUTDOWN"
+                (on_shutdown if off else on_pause)()
                 event = asyncio.ensure_future(client.events.get())
     finally:
         event.cancel()

@@ -39,6 +39,13 @@ from vms.spec import VmSpec
 log = structlog.get_logger(__name__)
 
 
+class GuestStalled(CumuletError):
+    """QEMU paused the guest at a write for which the host's disk had no room."""
+
+    code: ClassVar[str] = "host_disk_full"
+    retryable: ClassVar[bool] = True
+
+
 class KeepsCrashing(CumuletError):
     """QEMU ended soon after each of its last starts."""
 
@@ -123,6 +130,8 @@ class Steps:
                 self._start()
             case Step.PRESS:
                 self._press()
+            case Step.RESUME:
+                self._resume()
             case Step.RESET:
                 self._restart()
             case Step.REVIVE:
@@ -168,6 +177,14 @@ class Steps:
         argv = command(self._spec, self._paths, kind, self._wiring.netdevs)
         qemu.start(self._host, self._spec.uuid, self._paths, argv)
         self._await_guest()
+
+    def _resume(self) -> None:
+        """Fails in any case: only a later look can tell whether its write found room this time."""
+        qmp.ask(self._paths.qmp, "cont")
+        raise GuestStalled(
+            "the host's disk is full, so the guest was paused at a write: make room on it, or"
+            " delete servers of the host; the guest goes on by itself as soon as there is some"
+        )
 
     def _restart(self) -> None:
         # QEMU pauses a guest whose disk was full, and one that halted: both would stay paused.

@@ -16,7 +16,7 @@ from vms.drift.spec import InventoryRequest, StrayRemoval
 from vms.host import bridging, inbox
 from vms.host.documents import DamagedStore, StoredVersionUnsupported
 from vms.host.host import Host
-from vms.host.outbox import send_inventory, send_network, send_refusal, send_vm
+from vms.host.outbox import send_image, send_inventory, send_network, send_refusal, send_vm
 from vms.host.refusals import refusal
 from vms.spec import ImageFetch, VmRemoval, VmSpec
 
@@ -61,7 +61,7 @@ def remove(document: dict[str, Any]) -> None:
 @task("images.fetch")
 def fetch(document: dict[str, Any]) -> None:
     with _answered("images.fetch", document):
-        inbox.fetch(host(), decode(document, ImageFetch))
+        inbox.fetch(host(), decode(document, ImageFetch), send_image)
 
 
 @task("networks.ensure")

@@ -23,12 +23,14 @@ _RETRY_SECONDS = 2.0
 _PATIENCE_SECONDS = 1.0
 # How often a guest that was started is listened for.
 _LISTEN_SECONDS = 0.25
+# A guest that is let go on may find no room again at once: so long passes between two attempts.
+_STALL_SECONDS = 3.0
 # Somebody else may be at the VM, and then a look changes nothing at once.
 _CALM_SECONDS = 0.1
 
 
 class Watch:
-    """Looks at the VM when its guest goes off, when QEMU ends, and while something is due.
+    """Looks at the VM when its guest goes off or stalls, when QEMU ends, while something is due.
 
     `look` converges the VM and never raises. Whoever changed the VM calls `poke`.
     """
@@ -42,6 +44,7 @@ class Watch:
         self._poked = asyncio.Event()
         self._changed = asyncio.Event()
         self._went_off = asyncio.Event()
+        self._paused = asyncio.Event()
 
     def poke(self) -> None:
         self._poked.set()
@@ -49,7 +52,12 @@ class Watch:
 
     async def run(self) -> None:
         """Until the VM is removed from this host."""
-        helpers = [asyncio.create_task(self._heed()), asyncio.create_task(self._insist())]
+        works = (
+            self._heed(self._went_off),
+            self._heed(self._paused, _STALL_SECONDS),
+            self._insist(),
+        )
+        helpers = [asyncio.create_task(work) for work in works]
         try:
             await self._listen()
         finally:
@@ -80,19 +88,23 @@ class Watch:
     async def _hear(self) -> None:
         try:
             async with qmp.connected(self._paths.events) as self._client:
-                await qmp.listen(self._client, self._went_off.set)
+                await qmp.listen(self._client, self._went_off.set, self._paused.set)
         except qmp.QmpFailure as error:
             log.warning("no events", vm=self._vm_id, code=error.code, reason=error.message)
             await asyncio.sleep(_RETRY_SECONDS)
         finally:
             self._client = None
 
-    async def _heed(self) -> None:
-        """Beside `_listen`, so that events during a look are not lost."""
+    async def _heed(self, event: asyncio.Event, rest: float = 0.0) -> None:
+        """Beside `_listen`, so that events during a look are not lost.
+
+        What happens in the `rest` after a look (seconds) is looked at when it is over.
+        """
         while True:
-            await self._went_off.wait()
-            self._went_off.clear()
+            await event.wait()
+            event.clear()
             await self._look(self._vm_id)
+            await asyncio.sleep(rest)
 
     async def _insist(self) -> None:
         """What is under way is looked at again soon: a guest may not have heard its button."""
