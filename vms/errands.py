@@ -97,6 +97,15 @@ def ask(vm: VM, goal: PowerGoal, errand: Errand) -> Action:
     return action
 
 
+def ask_anew(vm: VM, errand: Errand) -> Action:
+    """Like `ask`, with the goal as it is, once rows of the server were changed.
+
+    It is read again, because the document for its host is made from what was read.
+    """
+    now = lock_vm(vm.pk)
+    return ask(now, PowerGoal(now.goal), errand)
+
+
 def _check_held_back(vm: VM) -> None:
     if not vm.deleting:
         if vm.held_back == HeldBack.UNVERIFIED:

@@ -22,11 +22,10 @@ from cloud.models import Action, Host, Project
 from networks.models import FloatingIp, Withdrawal
 from networks.public_ips import IpOrder, create_ip, existing, locked
 from vms.attachments import attach_floating_ip, detach_floating_ip, reach_of
-from vms.errands import Errand, ask, lock_vm
+from vms.errands import Errand, ask_anew, lock_vm
 from vms.intent import tell_anew
 from vms.lifecycle import ActionGoal, HeldBack
 from vms.models import VM
-from vms.spec import PowerGoal
 
 _ASSIGN = "assign_floating_ip"
 _UNASSIGN = "unassign_floating_ip"
@@ -143,5 +142,4 @@ def _lock(ip: FloatingIp, vm: VM | None) -> tuple[VM | None, VM | None, Floating
 
 def _ask(vm: VM, ip: FloatingIp, command: str) -> Action:
     errand = Errand(command, ActionGoal.APPLIED, about=((ip.resource, ip.pk),))
-    # Read again, because the document for its host is made from what was read.
-    return ask(lock_vm(vm.pk), PowerGoal(vm.goal), errand)
+    return ask_anew(vm, errand)

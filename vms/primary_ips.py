@@ -19,7 +19,7 @@ from networks.public_ips import IpOrder, create_ip, existing, locked, set_dns_pt
 from vms.attachments import attach_primary_ip, check_place, detach_primary_ip, reach_of
 from vms.errands import (
     Errand,
-    ask,
+    ask_anew,
     done_errand,
     lock_vm,
     locked_vm,
@@ -152,5 +152,4 @@ def _check_off(vm: VM) -> None:
 
 def _ask(vm: VM, ip: PrimaryIp, command: str) -> Action:
     errand = Errand(command, ActionGoal.APPLIED, about=((ip.resource, ip.pk),))
-    # Read again, because the document for its host is made from what was read.
-    return ask(lock_vm(vm.pk), PowerGoal(vm.goal), errand)
+    return ask_anew(vm, errand)

@@ -264,3 +264,11 @@ def test_servers_are_told_of_new_resolvers_and_of_a_new_gateway(
         assert spec.nics[0].dns == ("192.0.2.53",)
     else:
         assert spec.nics[0].gateway == "203.0.113.14"
+
+
+def test_a_pools_name_is_given_once() -> None:
+    pool("203.0.113.0/28", "front")
+    with pytest.raises(NotUnique, match="already used"):
+        describe_pool(pool("198.51.100.0/28"), name="front", excluded=(), dns=())
+    with pytest.raises(NotUnique, match="taken by another range"):
+        pool("192.0.2.0/28", "front")
