@@ -312,8 +312,10 @@ def _callouts(host: Host, now: datetime) -> list[Callout]:
     if host.revoked_at:
         cut = format_html(
             "Since {} no other host talks to it, and what it says is dropped. Its servers stay in"
-            " the inventory, unknown. A new join bundle takes it back.",
+            " the inventory, unknown. A new join bundle takes it back. If the machine is gone for"
+            " good, {} forgets them.",
             ago(host.revoked_at),
+            code(f"manage.py host_revoke {host.name} --destroyed"),
         )
         found.append(Callout(Tone.BAD, "This host is revoked", cut))
     elif host.last_heartbeat is None:
