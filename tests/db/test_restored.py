@@ -28,11 +28,8 @@ from vms.attachments import HeldElsewhere, PublicNet
 from vms.drift import repair
 from vms.drift.spec import HeldNetwork, HeldPrivate
 from vms.errands import NotOnHost, NotVerified
-from vms.firewalls.actions import FirewallOrder, Target, create_firewall, set_rules
-from vms.floating_ips import assign_floating_ip, create_floating_ip
 from vms.models import VM, ForwardedPort, Holding
 from vms.private import replication
-from vms.private.actions import RouteOrder, add_route
 from vms.private.membership import IpNotAvailable, Seat
 from vms.private.servers import attach_to_network
 from vms.restored import verify
@@ -265,37 +262,6 @@ def test_a_server_whose_addresses_moved_goes_on_as_it_is_until_it_is_asked_for_s
     says(host, held(vm))
     assert not Holding.objects.exists()
     assert not Address.objects.held().filter(ip="203.0.113.9").exists()
-
-
-@pytest.mark.parametrize("change", ["firewall", "route", "floating IP"])
-def test_a_server_that_differs_is_told_of_what_is_changed_about_it(
-    change: str, host: Host, sent: Any, django_capture_on_commit_callbacks: Any
-) -> None:
-    Host.objects.update(tunnel_key="key", tunnel_ip="10.255.0.1")
-    vm, network = running("web-1"), mesh.network()
-    attach_to_network(vm, network)
-    firewall, _ = create_firewall(
-        make.project(), FirewallOrder("web", apply_to=[Target(server=vm.pk)])
-    )
-    order = IpOrder(IpType.IPV4, make.location())
-    floating, _ = create_floating_ip(make.project(), order, vm)
-    restored()
-    speak()
-    says(host, held(vm, addresses=("203.0.113.9",)))
-    vm.refresh_from_db()
-    assert vm.held_back == "differs"
-    speak()
-    other = make.ordered("web-2").vm
-    sent.clear()
-    with django_capture_on_commit_callbacks(execute=True):
-        match change:
-            case "firewall":
-                set_rules(firewall, [])
-            case "route":
-                add_route(network, RouteOrder("192.168.0.0/16", "10.0.0.2"))
-            case _:
-                assign_floating_ip(floating, other)
-    assert ("vms.ensure", vm.pk) in [(task, document.get("vm_id")) for task, document in sent]
 
 
 def test_a_primary_ip_that_an_unknown_server_has_is_not_given_to_a_second_one(
