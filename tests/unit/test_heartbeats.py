@@ -116,3 +116,30 @@ def test_nothing_is_written_once_the_monitor_has_ended(
 
     asyncio.run(run())
     assert ended.is_set()
+
+
+def test_the_monitor_goes_on_where_it_cannot_look_for_unsent_reports(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with too many open files: the next heartbeat looks again."""
+    beats = threading.Semaphore(0)
+
+    def hear(_: HostReport) -> bool:
+        beats.release()
+        return True
+
+    monkeypatch.setattr("vms.host.bridging.prepare", lambda _: None)
+    monkeypatch.setattr("vms.host.facts.host_report", lambda _: REPORT)
+    monkeypatch.setattr(reporting, "HEARTBEAT_SECONDS", 0.01)
+    host.paths.unsent.rmdir()
+
+    async def run() -> None:
+        task = asyncio.create_task(monitor.Monitor(host, replace(BROKER, host=hear)).run())
+        try:
+            for _ in range(3):
+                assert await asyncio.to_thread(beats.acquire, timeout=5)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    asyncio.run(run())
