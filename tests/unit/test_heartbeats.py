@@ -17,10 +17,11 @@ from networks.host import processes
 from tests.documents import HOST_UUID, SPEC
 from vms.host import monitor, reporting, store
 from vms.host.host import Host, _make_directories
+from vms.host.leftovers import Leftovers
 from vms.host.outbox import BROKER
 from vms.host.paths import HostPaths
 from vms.host.watch import Watch
-from vms.spec import HostReport
+from vms.spec import HostReport, SeenVm, UnchangedReport
 
 REPORT = HostReport(
     host="h1",
@@ -143,3 +144,21 @@ def test_the_monitor_goes_on_where_it_cannot_look_for_unsent_reports(
             await asyncio.wait([task])
 
     asyncio.run(run())
+
+
+def test_documents_of_all_servers_are_not_read_in_the_loop_that_hears_their_events(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[threading.Thread] = []
+
+    def told(_: Host, vm_id: int) -> SeenVm:
+        readers.append(threading.current_thread())
+        return SeenVm(vm_id, HOST_UUID, 1)
+
+    sent: list[UnchangedReport] = []
+    outbox = replace(BROKER, unchanged=lambda report: not sent.append(report))
+    monkeypatch.setattr(reporting, "told", told)
+    reporter = reporting.Reporter(host, outbox, Leftovers(host), {})
+    asyncio.run(reporter.unchanged([1, 2], ()))
+    assert [vm.vm_id for vm in sent[0].vms] == [1, 2]
+    assert threading.current_thread() not in readers
