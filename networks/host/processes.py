@@ -14,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from cloud import files
+
 PROC = Path("/proc")
 END_SECONDS = 3.0
 _PID_BYTES = 16
@@ -36,7 +38,7 @@ def search(known: Callable[[int], Found | None], noted: Path | None) -> Found | 
 def named(known: Callable[[int], Found | None], noted: Path) -> Found | None:
     """What `known` makes of the process that the pid file leads to."""
     try:
-        pid = _noted(noted)
+        pid = int(files.read_foreign(noted, _PID_BYTES))
     except (OSError, ValueError):
         return None
     return known(pid)
@@ -96,12 +98,3 @@ def end(pid: int, program: str, word: str) -> None:
 
 def _pids() -> Iterator[int]:
     return (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
-
-
-def _noted(path: Path) -> int:
-    """Follows no link and waits for nobody: the program's user may own the file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return int(os.read(descriptor, _PID_BYTES))
-    finally:
-        os.close(descriptor)

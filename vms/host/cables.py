@@ -15,12 +15,13 @@ from typing import ClassVar
 
 import structlog
 
+from cloud import files
 from cloud.errors import CumuletError
 from networks.host import cable_service, cables, switches
 from networks.host.cable_plugs import Plug, Service
 from networks.host.cable_service import ACCEPTING, Wanted
 from networks.host.cables import End, Kit
-from vms.host import files, netstore
+from vms.host import netstore
 from vms.host.host import Host
 
 log = structlog.get_logger(__name__)
