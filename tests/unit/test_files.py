@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import pytest
 
 from cloud import files
 from vms.host import room
@@ -54,16 +51,6 @@ def test_what_others_put_in_the_way_of_a_secret_is_neither_written_to_nor_kept(
         assert theirs.read_bytes() == b""
         assert path.read_bytes() == b"secret"
         assert (path.is_symlink(), path.stat().st_nlink) == (False, 1)
-
-
-def test_a_file_is_its_owner_s_before_it_has_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[bool] = []
-    path = tmp_path / "identity.pem"
-    monkeypatch.setattr(os, "fchown", lambda *_: given.append(path.exists()))
-    files.write(path, b"key", owner=(0, 0))
-    assert given == [False]
 
 
 def test_a_full_disk_is_called_that_and_anything_else_what_the_kernel_calls_it() -> None:
