@@ -127,7 +127,7 @@ def publish(task: str, document: dict[str, Any], *, summary: str) -> bool:
 def start_logging(service: str) -> None:
     """The same lines from every program of a host."""
     logging_config(
-        os.environ.get("CUMULET_LOG_FORMAT", "text"),
+        os.environ.get("CUMULET_LOG_FORMAT"),
         os.environ.get("CUMULET_LOG_LEVEL", "INFO"),
         service=service,
         host=config().name,

@@ -1,4 +1,5 @@
-"""One log format for every process of the cloud: JSON for machines, columns for a terminal.
+"""One log format for every process of the cloud: JSON, which `trace` can search, or columns for
+people at a terminal.
 
 Standard library loggers and structlog end in the same handler, so a library's line looks like
 ours and carries the same context: the request id, and whatever else was `bound` (action_id, vm,
@@ -48,16 +49,17 @@ def bound(**fields: object) -> Iterator[None]:
 
 
 def logging_config(
-    format: str = "text", level: str = "INFO", *, service: str = "", host: str = ""
+    format: str | None, level: str = "INFO", *, service: str = "", host: str = ""
 ) -> None:
-    """Send all logging of this process to standard error as `format` (json or text).
+    """Send all logging of this process to standard error.
 
+    `format`: json or text; None: text if that is a terminal, and JSON wherever lines are kept.
     `service` is which program of the cloud this is, `host` the host it works for.
     """
     shared = _processors({"service": service, "host": host})
     last = (
         structlog.processors.JSONRenderer()
-        if format == "json"
+        if (format or ("text" if sys.stderr.isatty() else "json")) == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="time")
     )
     handler = logging.StreamHandler(sys.stderr)

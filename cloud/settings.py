@@ -106,7 +106,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGGING_CONFIG = None
 logging_config(
-    env.str("CUMULET_LOG_FORMAT", "text"),
+    env.str("CUMULET_LOG_FORMAT", None),
     env.str("CUMULET_LOG_LEVEL", "INFO"),
     service=env.str("CUMULET_SERVICE", "control"),
 )

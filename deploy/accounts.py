@@ -13,7 +13,7 @@ import os
 import pwd
 from pathlib import Path
 
-from cloud import shell
+from cloud import files, shell
 from deploy.places import HERE
 
 CONTROL = HERE.account("cumulet")  # web, worker, beat, Flower
@@ -22,26 +22,30 @@ QEMU = "cumulet-qemu"  # guests
 PROXY = "cumulet-proxy"  # haproxy, after it bound its sockets
 ROOTLESS = "cumulet-rootless"  # agents, guests and switches of hosts in user mode
 
-_KVM = "kvm"  # the group that may open /dev/kvm
+_KVM = "kvm"  # the group that udev lets open /dev/kvm
 
 
 def ensure_users() -> None:
-    """Make the system users that are missing. They own nothing and cannot log in."""
+    """Make the system users that are missing. They own nothing and cannot log in.
+
+    Those that guests run as are in the group that may open /dev/kvm, where there is one; users
+    that an earlier release made join it.
+    """
     if CONTROL is None or DATA is None or HERE.run is None:
         return
-    missing = [name for name in (CONTROL, DATA, QEMU, PROXY, ROOTLESS) if not _exists(name)]
-    if not missing:
+    names = (CONTROL, DATA, QEMU, PROXY, ROOTLESS)
+    if all(map(_exists, names)) and not _outside_kvm():
         return
     HERE.run.mkdir(mode=0o755, parents=True, exist_ok=True)
     with (HERE.run / "users.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in missing:
+        for name in names:
             if not _exists(name):
                 command = ["useradd", "--system", "--user-group", "--no-create-home"]
                 command += ["--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
-                if name == ROOTLESS and _has_group(_KVM):
-                    command += ["--groups", _KVM]
                 shell.run([*command, name], timeout=30)
+        for name in _outside_kvm():
+            shell.run(["usermod", "--append", "--groups", _KVM, name], timeout=30)
 
 
 def own(path: Path, user: str | None, mode: int = 0o700) -> Path:
@@ -57,14 +61,7 @@ def own(path: Path, user: str | None, mode: int = 0o700) -> Path:
 
 def write_for(path: Path, text: str, user: str | None) -> None:
     """Replace a file that only `user` (None: the caller) and root may read."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        if user:
-            os.fchown(file.fileno(), *_ids(user))
-    fresh.replace(path)
+    files.write(path, text.encode(), owner=_ids(user) if user else None, alone=True)
 
 
 def let_read(path: Path, user: str) -> Path:
@@ -80,12 +77,13 @@ def _ids(user: str) -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _has_group(name: str) -> bool:
+def _outside_kvm() -> list[str]:
+    """The users that guests run as who are not in the group, or not there."""
     try:
-        grp.getgrnam(name)
+        group = grp.getgrnam(_KVM)
     except KeyError:
-        return False
-    return True
+        return []
+    return [name for name in (QEMU, ROOTLESS) if name not in group.gr_mem]
 
 
 def _exists(name: str) -> bool:

@@ -59,32 +59,58 @@ missing_packages() { # prints those of "$@" that are not installed
 }
 
 # The packages' own services must not start, now or at the next boot: the cloud runs its own.
-# Nothing that was there before is touched.
+# Nothing that was there before is touched. What is changed meanwhile bears our mark, or has its
+# original beside it, so that the run after a killed one can put it back.
+policy=/usr/sbin/policy-rc.d
+policy_mark='# of deploy/up, which installs packages: its next run removes it'
+cluster_config=/etc/postgresql-common/createcluster.conf
+
+forbid_services() {
+    [ ! -e "$policy" ] || return 0
+    printf '#!/bin/sh\n%s\nexit 101\n' "$policy_mark" >"$policy.cumulet"
+    chmod 755 "$policy.cumulet"
+    mv "$policy.cumulet" "$policy"
+}
+forbid_cluster() {
+    cp -p "$cluster_config" "$cluster_config.cumulet-new"
+    mv "$cluster_config.cumulet-new" "$cluster_config.cumulet"
+    sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' "$cluster_config"
+}
+is_changed() {
+    grep -qsxF "$policy_mark" "$policy" || [ -e "$cluster_config.cumulet" ]
+}
+put_back() {
+    if grep -qsxF "$policy_mark" "$policy"; then rm -f "$policy"; fi
+    if [ -e "$cluster_config.cumulet" ]; then mv "$cluster_config.cumulet" "$cluster_config"; fi
+}
+
 install_packages() (
     missing=$(missing_packages "$@")
-    [ -n "$missing" ] || exit 0
-    [ "$root" ] ||
+    [ "$missing" ] || is_changed || exit 0
+    if [ ! "$root" ]; then
+        [ "$missing" ] || exit 0
         die "packages are missing, root has to say: apt-get install --no-install-recommends -y" $missing
-    say "installing Debian packages:" $missing
-    policy=/usr/sbin/policy-rc.d cluster=/etc/postgresql-common/createcluster.conf
-    undo=()
-    cleanup() { local step; for step in "${undo[@]}"; do eval "$step"; done; }
-    trap cleanup EXIT
-    if [ ! -e $policy ]; then
-        undo+=("rm -f $policy")
-        printf '#!/bin/sh\nexit 101\n' >$policy
-        chmod 755 $policy
     fi
-    export DEBIAN_FRONTEND=noninteractive
+    # Until its end one run has the packages to itself, and what a killed one began is at its end.
+    mkdir -p "$cache"
+    exec 8>"$cache/packages.lock"
+    flock -n 8 || { say "waiting for another run that installs packages"; flock 8; }
     log=$(mktemp)
-    undo+=("rm -f $log")
+    trap 'put_back; rm -f "$log"' EXIT
+    if is_changed; then # what was unpacked is configured while services are still forbidden
+        dpkg --configure -a >"$log" 2>&1 || true
+    fi
+    put_back
+    missing=$(missing_packages "$@")
+    [ "$missing" ] || exit 0
+    say "installing Debian packages:" $missing
+    forbid_services
+    export DEBIAN_FRONTEND=noninteractive
     get() { apt-get -qq -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1 || { cat "$log" >&2; die "apt-get $1 failed"; }; }
     get update
     if [ -n "$(missing_packages postgresql)" ]; then
         get install --no-install-recommends -y postgresql-common
-        cp -p $cluster $cluster.cumulet
-        undo+=("mv $cluster.cumulet $cluster")
-        sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' $cluster
+        forbid_cluster
     fi
     get install --no-install-recommends -y $missing
     if [ -d /run/systemd/system ]; then

@@ -14,7 +14,6 @@ from typing import ClassVar
 import httpx
 import psutil
 
-from cloud import shell
 from cloud.errors import CumuletError
 from deploy import accounts, processes
 from deploy.state import CHECKOUT, Instance
@@ -100,17 +99,6 @@ def purge_all(instance: Instance) -> None:
         for queue in _checked(api.get(f"/api/queues/{VHOST}")).json():
             if not queue.get("exclusive"):
                 _checked(api.delete(f"/api/queues/{VHOST}/{queue['name']}/contents"))
-
-
-def control(instance: Instance, *arguments: str) -> shell.Result:
-    """Run rabbitmqctl against this node."""
-    return shell.run(
-        [_PROGRAMS / "rabbitmqctl", "-n", _node(instance), *arguments],
-        timeout=60,
-        env=_environment(instance),
-        user=accounts.DATA,
-        cwd=_home(instance),
-    )
 
 
 def _node_of(process: psutil.Process) -> str | None:

@@ -119,7 +119,7 @@ class Cloud:
             wait(program.name, self.site.ready, seconds=_SECONDS)
         wait(control.WEB, self._web_ready, seconds=_SECONDS)
         wait(control.FLOWER, lambda: control.flower_ready(instance), seconds=_SECONDS)
-        release.remove_others(self.release)
+        release.settle(self.release)
 
     def wait_for_hosts(self, token: str) -> None:
         """Until control has heard of every host."""

@@ -27,6 +27,8 @@ from deploy.supervise import SYSTEM_PATH, Program
 
 # What guests may have of the machine's memory; the rest is for services and the page cache.
 _GUEST_SHARE = 0.75
+# The variable that tells which host of all a program belongs to.
+RUN = "CUMULET_HOST_RUN"
 # Locations: the second has hosts in user mode, and no public addresses.
 LAB, DESK = "lab", "desk"
 
@@ -83,7 +85,7 @@ class CloudHost:
         return {
             "CUMULET_BUNDLE": str(self.bundle),
             "CUMULET_HOST_STATE": str(self.state),
-            "CUMULET_HOST_RUN": str(self.run),
+            RUN: str(self.run),
             "CUMULET_HOST_CORES": str(os.cpu_count() or 1),
             "CUMULET_HOST_MEMORY_MB": str(memory_mb),
             "CUMULET_LOG_FORMAT": "json",

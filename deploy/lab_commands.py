@@ -28,7 +28,7 @@ def reboot(
     directory = state.default_state()
     with state.locked(directory), Steps() as steps:
         cloud = Cloud(running_instance(directory), hosts=1)
-        cloud.release = release.newest(cloud.instance)
+        cloud.release = release.current(cloud.instance)
         chosen = power.host_of(cloud, host)
         with steps.step(f"{host}: power off"):
             power.cut_power(cloud, chosen)

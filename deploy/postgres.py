@@ -48,7 +48,7 @@ def prepare(instance: Instance) -> None:
 def program(instance: Instance, *, durable: bool = True) -> Program:
     """`durable` False trades safety against power cuts for speed: test runs only."""
     directory = _directory(instance)
-    argv: list[str | Path] = [binaries() / "postgres", "-D", directory]
+    argv: list[str | Path] = [_binaries_of(directory) / "postgres", "-D", directory]
     argv += ["-c", f"config_file={directory}/cumulet.conf"]
     argv += [] if durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
     return Program(
@@ -78,8 +78,20 @@ def ready(instance: Instance) -> bool:
     return True
 
 
-def binaries() -> Path:
-    """The newest server that is installed; raises PostgresMissing."""
+def _binaries_of(cluster: Path) -> Path:
+    """The server that made the cluster: no other one reads it. Raises PostgresMissing."""
+    version = (cluster / "PG_VERSION").read_text().strip()
+    found = _PROGRAMS / version / "bin"
+    if not (found / "postgres").exists():
+        raise PostgresMissing(
+            f"{cluster} was made by PostgreSQL {version}, which is not installed (any more):"
+            f" install the package postgresql-{version}"
+        )
+    return found
+
+
+def _newest_binaries() -> Path:
+    """Of a server that is installed; raises PostgresMissing."""
     found = [path for path in _PROGRAMS.glob("*/bin") if (path / "initdb").exists()]
     if not found:
         raise PostgresMissing("PostgreSQL is not installed: run deploy/up, which installs it")
@@ -100,7 +112,7 @@ def _make_cluster(instance: Instance, directory: Path) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     password = directory.with_name("password")
     accounts.write_for(password, instance.passwords.database, accounts.DATA)
-    argv: list[str | Path] = [binaries() / "initdb", "-D", fresh]
+    argv: list[str | Path] = [_newest_binaries() / "initdb", "-D", fresh]
     argv += ["-U", ROLE, "-A", "scram-sha-256"]
     argv += [f"--pwfile={password}", "-E", "UTF8", "--locale=C.UTF-8"]
     shell.run(argv, timeout=120, user=accounts.DATA, cwd=directory.parent, env={"TZ": "UTC"})

@@ -7,7 +7,7 @@ network namespace it is in), never by a number in a file: numbers are used again
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psutil
@@ -18,14 +18,19 @@ MARK = "CUMULET_INSTANCE"
 
 def of_instance(instance_id: str) -> list[psutil.Process]:
     """Every process that was started for the instance, guests included; zombies are none."""
-    mark = f"{MARK}={instance_id}".encode()
+    return marked({MARK: instance_id})
+
+
+def marked(environment: Mapping[str, str]) -> list[psutil.Process]:
+    """Every process that was started with all of these variables; zombies are none."""
+    marks = {f"{name}={value}".encode() for name, value in environment.items()}
     found = []
     for process in psutil.process_iter():
         try:
-            environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            variables = set(Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"))
         except OSError:
             continue
-        if mark in environment and alive(process) and process.pid != os.getpid():
+        if marks <= variables and alive(process) and process.pid != os.getpid():
             found.append(process)
     return found
 

@@ -1,8 +1,9 @@
 """Restarts a host of the lab as a power cut does: everything but its disk is gone.
 
-Processes, links, rules and routes go with the namespace, sockets and pid files with the run
-directory (a tmpfs elsewhere), and the new namespace has a boot id of its own. The state directory
-stays. Nothing else of the cloud takes part, so it works while control and broker are away.
+Links, rules and routes go with the namespace, sockets and pid files with the run directory (a
+tmpfs elsewhere), and the new namespace has a boot id of its own. Processes are killed, also those
+in further namespaces, which the gateways of private networks have. The state directory stays.
+Nothing else of the cloud takes part, so it works while control and broker are away.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import ClassVar
 import psutil
 
 from cloud.errors import CumuletError
-from deploy import processes
+from deploy import hosts, processes
 from deploy.cloud import Cloud
 from deploy.hosts import CloudHost, LabHost
 
@@ -31,12 +32,6 @@ class WillNotEnd(CumuletError):
     """Processes of a host are still there after they were killed."""
 
     code: ClassVar[str] = "processes_do_not_end"
-
-
-def reboot(cloud: Cloud, host: LabHost) -> None:
-    """Cut the host's power and give it back; returns when its agent and monitor are started."""
-    cut_power(cloud, host)
-    give_power(cloud, host)
 
 
 def cut_power(cloud: Cloud, host: LabHost) -> None:
@@ -70,7 +65,7 @@ def host_of(cloud: Cloud, name: str) -> LabHost:
 def _kill_all(host: LabHost) -> None:
     """Until none is left: one that is about to fork has a child that the next look finds."""
     deadline = time.monotonic() + _SECONDS
-    while found := processes.in_namespace(host.namespace):
+    while found := _processes(host):
         if time.monotonic() > deadline:
             raise WillNotEnd(f"still on {host.name} after SIGKILL: {found}")
         for process in found:
@@ -79,3 +74,9 @@ def _kill_all(host: LabHost) -> None:
             except psutil.NoSuchProcess:
                 continue
         psutil.wait_procs(found, timeout=1)
+
+
+def _processes(host: LabHost) -> list[psutil.Process]:
+    """In its namespace, whatever their environment says, or started by its agent or monitor."""
+    started = processes.marked({processes.MARK: host.instance.id, hosts.RUN: str(host.run)})
+    return [*{*processes.in_namespace(host.namespace), *started}]

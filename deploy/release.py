@@ -2,7 +2,7 @@
 
 Named by its content: editing the checkout changes nothing until the next `deploy/up`, which
 then restarts just the processes whose command line has changed. Readable by every service
-user, compiled once by root.
+user, compiled once by root. A link names the one that the cloud was last up with.
 """
 
 from __future__ import annotations
@@ -13,10 +13,21 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
+from cloud import files as durable
+from cloud import shell
+from cloud.errors import CumuletError
 from deploy.state import CHECKOUT, Instance
 
 _PARTS = ("manage.py", "cloud", "networks", "vms", "deploy/commands.py")
+_SYNC_SECONDS = 300.0  # whatever else waits to be written goes first
+
+
+class NeverUp(CumuletError):
+    """The cloud was never up, so nobody knows what should run."""
+
+    code: ClassVar[str] = "never_up"
 
 
 def ensure(instance: Instance) -> Path:
@@ -34,16 +45,35 @@ def ensure(instance: Instance) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         compileall.compile_dir(fresh, quiet=2, stripdir=fresh, prependdir=release)
+        # A name may be on the disk before what it names, and this one is trusted for good.
+        shell.run(["sync", "--file-system", fresh], timeout=_SYNC_SECONDS)
         fresh.rename(release)
+        durable.sync_directory(instance.data)
     return release
 
 
-def newest(instance: Instance) -> Path:
-    """The release that the cloud runs from; raises FileNotFoundError if it never ran."""
-    found = sorted(instance.data.glob("release-*"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise FileNotFoundError(f"no release in {instance.data}")
-    return found[-1]
+def settle(release: Path) -> None:
+    """Say that the cloud is up with this release, and drop those that nothing runs from now."""
+    link = _link(release.parent)
+    fresh = link.with_name("release.link")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(release.name)
+    fresh.replace(link)
+    durable.sync_directory(release.parent)
+    for path in release.parent.glob("release-*"):
+        if path != release:
+            shutil.rmtree(path)
+
+
+def current(instance: Instance) -> Path:
+    """The release that the cloud was last up with; raises NeverUp."""
+    try:
+        found = instance.data / _link(instance.data).readlink()
+    except FileNotFoundError:
+        raise NeverUp(
+            f"the cloud in {instance.state} was not up yet with a release of its own: run deploy/up"
+        ) from None
+    return found
 
 
 def is_only(release: Path) -> bool:
@@ -51,11 +81,8 @@ def is_only(release: Path) -> bool:
     return list(release.parent.glob("release-*")) == [release]
 
 
-def remove_others(release: Path) -> None:
-    """Drop earlier releases, once nothing runs from them."""
-    for path in release.parent.glob("release-*"):
-        if path != release:
-            shutil.rmtree(path)
+def _link(data: Path) -> Path:
+    return data / "release"
 
 
 def _sources() -> Iterator[Path]:

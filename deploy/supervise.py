@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import psutil
-from supervisor.xmlrpc import SupervisorTransport
+from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from cloud import shell
 from cloud.errors import CumuletError
@@ -28,15 +28,28 @@ from deploy import processes
 from deploy.state import CHECKOUT, Instance, load, make_private, write_private
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_RUNS = ("STARTING", "RUNNING", "BACKOFF")  # supervisord starts what is in BACKOFF by itself
 _ENDED = ("EXITED", "FATAL", "BACKOFF")
 _ALIVE = ("STARTING", "RUNNING", "STOPPING")
 _STOP_SECONDS = 120.0  # more than any program has before supervisord kills it
+# How long after its first end a program may still come up; supervisord tries some five times.
+_RETRY_SECONDS = 15.0
 
 
 class ServiceFailed(CumuletError):
     """A program of the cloud does not run."""
 
     code: ClassVar[str] = "service_failed"
+
+
+class Refused(CumuletError):
+    """supervisord did not do what it was asked; `fault`: a number of supervisor.xmlrpc.Faults."""
+
+    code: ClassVar[str] = "supervisor_refused"
+
+    def __init__(self, request: str, fault: xmlrpc.client.Fault) -> None:
+        super().__init__(f"supervisord refused {request} ({fault.faultString}): see its log")
+        self.fault = fault.faultCode
 
 
 class NoCloud(CumuletError):
@@ -119,17 +132,31 @@ class Supervisor:
         self._programs = instance.run / "programs"
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        """One request on a fresh connection: one that failed once stays unusable."""
+        """One request on a fresh connection: one that failed once stays unusable.
+
+        Raises Refused, and OSError or HTTPException if nobody answers.
+        """
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
         with closing(transport):
             # The address is never used: the transport goes to the socket.
             proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
-            return getattr(proxy.supervisor, method)(*arguments)
+            try:
+                return getattr(proxy.supervisor, method)(*arguments)
+            except xmlrpc.client.Fault as fault:
+                raise Refused(f"{method} {' '.join(map(str, arguments))}".strip(), fault) from fault
+
+    def _change(self, method: str, name: str, *, unless: int) -> None:
+        """Without waiting; the fault `unless` says that the program came to be so by itself."""
+        try:
+            self._call(method, name, False)
+        except Refused as refused:
+            if refused.fault != unless:
+                raise
 
     def running(self) -> bool:
         try:
             return bool(self._call("getState")["statename"] == "RUNNING")
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, Refused):
             return False
 
     def ensure(self, python: str) -> None:
@@ -160,13 +187,6 @@ class Supervisor:
             )
         return self._reload()
 
-    def retain(self, names: Iterable[str]) -> list[str]:
-        """Stop and forget every program but these; returns what was stopped."""
-        for path in self._programs.glob("*.conf"):
-            if path.stem not in set(names):
-                path.unlink()
-        return self._reload()
-
     def _reload(self) -> list[str]:
         added, changed, removed = self._call("reloadConfig")[0]
         self.stop(*changed, *removed)
@@ -183,8 +203,8 @@ class Supervisor:
         """Start what does not run yet, without waiting."""
         states = self.states()
         for name in names:
-            if states[name] not in ("RUNNING", "STARTING"):
-                self._call("startProcess", name, False)
+            if states[name] not in _RUNS:
+                self._change("startProcess", name, unless=Faults.ALREADY_STARTED)
 
     def stop(self, *names: str) -> None:
         """Stop programs at the same time, all to their end; those that do not end are killed."""
@@ -196,7 +216,7 @@ class Supervisor:
         states = self.states()
         for name in names:
             if states.get(name, "STOPPED") not in ("STOPPED", "EXITED", "FATAL", "STOPPING"):
-                self._call("stopProcess", name, False)
+                self._change("stopProcess", name, unless=Faults.NOT_RUNNING)
 
     def wait_ended(self, *names: str, seconds: float) -> None:
         """Wait until none of the programs has a process; raises ServiceFailed."""
@@ -223,12 +243,19 @@ class Supervisor:
         self._call("signalProcess", name, signal)
 
     def wait(self, name: str, ready: Callable[[], bool], *, seconds: float) -> None:
-        """Wait until `ready` says so; raises ServiceFailed with the end of the log."""
-        deadline = time.monotonic() + seconds
+        """Wait until `ready` says so; raises ServiceFailed with the end of the log.
+
+        A program that ends may come up at a later try of supervisord's, for `_RETRY_SECONDS`.
+        """
+        now = time.monotonic()
+        deadline, given_up = now + seconds, now + seconds
         while not ready():
-            state = self.states()[name]
-            if state in _ENDED or time.monotonic() > deadline:
-                why = f"is {state}" if state in _ENDED else f"is not ready after {seconds:g} s"
+            state, now = self.states()[name], time.monotonic()
+            if state in _ENDED:
+                given_up = min(given_up, now + _RETRY_SECONDS)
+            ended = state == "FATAL" or (state in _ENDED and now > given_up)
+            if ended or now > deadline:
+                why = f"is {state}" if ended else f"is not ready after {seconds:g} s"
                 raise ServiceFailed(f"{name} {why}. The end of its log:\n{self._tail(name)}")
             time.sleep(0.1)
 
@@ -238,7 +265,7 @@ class Supervisor:
             supervisord = psutil.Process(self._call("getPID"))
             self._call("stopAllProcesses")
             self._call("shutdown")
-        except (OSError, http.client.HTTPException, xmlrpc.client.Fault, psutil.NoSuchProcess):
+        except (OSError, http.client.HTTPException, Refused, psutil.NoSuchProcess):
             return
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and processes.alive(supervisord):

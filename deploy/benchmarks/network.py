@@ -141,7 +141,7 @@ def _text(taps: Sequence[Tap]) -> str:
 def _make_interfaces(taps: Sequence[Tap]) -> None:
     with IPRoute() as netlink:
         for tap in taps:
-            ensure_tap(netlink, tap, _AROUND.host)
+            ensure_tap(netlink, tap.name, tap.owner, _AROUND.host)
 
 
 def _timed(text: str) -> float:

@@ -186,12 +186,6 @@ def _undo(operations: Sequence[Operation], make: Make) -> str:
     return ", ".join(left)
 
 
-def mac(netlink: Any) -> str:
-    """The host's own, which the bridge took from the uplink."""
-    (link,) = netlink.link("get", index=index_of(netlink, BRIDGE))
-    return str(link.get_attr("IFLA_ADDRESS"))
-
-
 def ensure_port(netlink: Any, tap: Tap) -> None:
     """Raise the TAP and put it into the bridge, whose MTU it takes: the guest is told its own."""
     bridge = index_of(netlink, BRIDGE)

@@ -78,7 +78,7 @@ def ensure(netlink: Any, port: Port, switch: Switch, members: Sequence[MemberSpe
         if index_of(netlink, port.name) is None:
             switches.remove(switch)  # one that runs holds an interface that is gone
         owner = switch.owner.uid if switch.owner else None
-        links.make_tap(netlink, port.name, owner, port.host)
+        links.ensure_tap(netlink, port.name, owner, port.host)
         nft.apply(text)
         overlay.ensure_port(netlink, port.name, bridge, port.mtu)
         links.sign(netlink, port.name, port.host, made_from)

@@ -111,13 +111,8 @@ def find_uplink(netlink: Any, name: str | None) -> Uplink:
     )
 
 
-def ensure_tap(netlink: Any, tap: Tap, host: str) -> None:
-    """Make the interface, still down: nothing passes before it has its rules."""
-    make_tap(netlink, tap.name, tap.owner, host)
-
-
-def make_tap(netlink: Any, name: str, owner: int | None, host: str) -> None:
-    """An interface that only the owner may open."""
+def ensure_tap(netlink: Any, name: str, owner: int | None, host: str) -> None:
+    """Make an interface that only the owner may open, still down: it has no rules yet."""
     if index_of(netlink, name) is not None:
         return
     uid = {} if owner is None else {"uid": owner}

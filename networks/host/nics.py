@@ -130,7 +130,7 @@ def ensure_nics(taps: Sequence[Tap], around: Surroundings) -> None:
         with IPRoute() as netlink:
             uplink = links.find_uplink(netlink, around.uplink)
             for tap in taps:
-                links.ensure_tap(netlink, tap, around.host)
+                links.ensure_tap(netlink, tap.name, tap.owner, around.host)
             changed = [tap for tap in taps if not _is_signed(netlink, uplink, around, tap)]
             nft.apply(host_text(uplink, around) + nic_texts(uplink, taps, _known(taps)))
             for tap in taps:

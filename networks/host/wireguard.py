@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
+import shutil
 import socket
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from pyroute2 import NetlinkError
 
-from cloud import shell
+from cloud import files, shell
 from cloud.errors import CumuletError
 from networks.host import links, nft, processes, routes
 from networks.host.links import index_of, unless
@@ -43,6 +43,12 @@ class TunnelFailed(CumuletError):
     retryable: ClassVar[bool] = True
 
 
+class WireguardMissing(CumuletError):
+    """Neither the kernel nor a program can make a tunnel."""
+
+    code: ClassVar[str] = "wireguard_missing"
+
+
 @dataclass(frozen=True)
 class Place:
     """The tunnel's interface and its host, the private key's file, and a log for the program."""
@@ -52,41 +58,37 @@ class Place:
     key: Path
     log: Path
 
+    @property
+    def public(self) -> Path:
+        return self.key.with_suffix(".pub")
+
 
 def ensure_key(place: Place) -> str:
     """The public key; makes the pair where there is none. Raises CommandError or OSError.
 
-    The public one is kept too, because it is told with every heartbeat.
+    The public one is kept too, because it is told with every heartbeat. Whoever removes the private
+    one gets another pair. One caller at a time.
     """
-    public = place.key.with_suffix(".pub")
-    if public.exists() and public.stat().st_mtime >= place.key.stat().st_mtime:
-        return public.read_text().strip()
+    public = place.public
     if not place.key.exists():
+        public.unlink(missing_ok=True)
         private = shell.run(["wg", "genkey"], timeout=_SECONDS).stdout
-        draft = place.key.with_name(f".{place.key.name}.new")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(private)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(place.key)
+        files.write(place.key, private.encode(), alone=True)
+    elif public.exists() and public.stat().st_mtime >= place.key.stat().st_mtime:
+        return public.read_text().strip()
     told = shell.run(["wg", "pubkey"], input=place.key.read_text(), timeout=_SECONDS).stdout.strip()
-    draft = public.with_name(f".{public.name}.new")
-    draft.write_text(told)
-    draft.replace(public)
+    files.write(public, told.encode())
     return told
 
 
 def ensure(netlink: Any, place: Place, mesh: Mesh, mtu: int, rules: str) -> bool:
     """The tunnel with these peers and the host's rules about it; whether anything was changed.
 
-    The rules come first: what is sent through the tunnel must not leave beside it. Raises
-    TunnelFailed, NetlinkError, CommandError or OSError.
+    The rules come first: what is sent through the tunnel must not leave beside it. After
+    `ensure_key`. Raises TunnelFailed, WireguardMissing, NetlinkError, CommandError or OSError.
     """
-    ensure_key(place)
+    made_from = _digest(place.public.read_text(), mesh, mtu, rules)
     private = place.key.read_text().strip()
-    made_from = _digest(mesh, mtu, rules)
     if links.signature(netlink, place.interface) == (place.host, made_from):
         return False
     nft.apply(rules)
@@ -131,6 +133,11 @@ def _start(netlink: Any, place: Place) -> None:
     except NetlinkError as error:
         if error.code != errno.EOPNOTSUPP:
             raise
+    if shutil.which(PROGRAM) is None:
+        raise WireguardMissing(
+            f"this kernel has no WireGuard, and {PROGRAM} is not installed, so no tunnel leads to"
+            f" other hosts: load the kernel's module, or install the package {PROGRAM}"
+        )
     # One that lost its interface serves nobody, and keeps the next one from starting.
     remove(netlink, place)
     said = "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1"
@@ -184,7 +191,7 @@ def _led(netlink: Any, index: int | None) -> set[str]:
     return {str(route.get_attr("RTA_DST")) for route in found if route["proto"] == routes.PROTOCOL}
 
 
-def _digest(mesh: Mesh, mtu: int, rules: str) -> str:
+def _digest(public: str, mesh: Mesh, mtu: int, rules: str) -> str:
     """Without the private key, whose digest is nobody's business either."""
-    text = configuration(mesh, "") + f"{mesh.address} {mtu}\n{rules}"
+    text = public + configuration(mesh, "") + f"{mesh.address} {mtu}\n{rules}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

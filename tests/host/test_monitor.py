@@ -14,7 +14,7 @@ from msgspec import structs
 from cloud.version import VERSION
 from cloud.wire import WIRE_VERSION, encode
 from tests.host.world import World, second, until
-from vms.host import accelerator, converge, facts, inbox, monitor, store, trim
+from vms.host import accelerator, converge, facts, inbox, monitor, reporting, store, trim
 from vms.host.host import Host, UnusableHost
 from vms.spec import Power, PowerGoal, SeenVm, VmSpec
 
@@ -170,7 +170,7 @@ def test_a_log_that_leads_elsewhere_is_not_cut(tmp_path: Path) -> None:
 def test_a_document_of_another_release_is_a_problem_of_the_host_and_its_guest_runs_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(monitor, "HEARTBEAT_SECONDS", 0.2)
+    monkeypatch.setattr(reporting, "HEARTBEAT_SECONDS", 0.2)
     monkeypatch.setattr(monitor, "SWEEP_SECONDS", 0.2)
     spec = world.spec()
     world.ensure(spec)

@@ -12,7 +12,7 @@ from networks.host import dhcp, namespaces
 from tests.host.private_cloud import Network, crosses, played
 from tests.host.wire import ARP, ARP_REPLY, IPV4, Wire, ip
 from tests.host.world import World, until
-from vms.host import facts, leases
+from vms.host import facts, leases, networks
 from vms.host.host import Host
 
 pytestmark = pytest.mark.private
@@ -37,6 +37,20 @@ def test_the_key_is_told_and_the_private_one_stays_with_root(hosts: list[World])
     private = world.host.paths.tunnel_key
     assert private.stat().st_mode & 0o777 == 0o600
     assert private.read_text().strip() != report.tunnel_key
+
+
+def test_a_tunnel_takes_the_key_that_replaces_a_removed_one(
+    hosts: list[World], network: Network
+) -> None:
+    host = hosts[0].host
+    tunnel = networks.tunnel_place(host)
+    with hosts[0].inside():
+        before = networks.tunnel_key(host)
+        tunnel.key.unlink()
+        after = networks.tunnel_key(host)
+        networks.ensure_tunnel(host)
+    assert before != after
+    assert hosts[0].seen("wg", "show", tunnel.interface, "public-key").strip() == after
 
 
 def test_a_host_behind_nat_has_no_endpoint(hosts: list[World]) -> None:

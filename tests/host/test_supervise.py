@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy import state
+from deploy import state, supervise
 from deploy.ports import Ports, choose_port
 from deploy.supervise import Program, Supervisor
+from tests.host.world import until
 
 NAMES = ("one", "two", "three")
 FAREWELL = 1.5
@@ -85,3 +86,50 @@ def test_a_port_on_which_a_stranger_answers_is_not_the_programs(
         assert not supervisor.listens("web", taken)
         supervisor.stop("web")
         assert not supervisor.listens("web", free)
+
+
+def flaky(place: Path, tries: int) -> Program:
+    """Ends at once until it was tried so many times before; then it is `up`."""
+    file = place / "flaky.py"
+    file.write_text(
+        "import pathlib, sys, time\n"
+        f"tried = pathlib.Path({str(place / 'tried')!r})\n"
+        "with tried.open('a') as file: file.write('.')\n"
+        f"if len(tried.read_text()) <= {tries}: sys.exit('the port is taken')\n"
+        f"pathlib.Path({str(place / 'up')!r}).touch()\n"
+        "time.sleep(600)\n"
+    )
+    return Program("flaky", [sys.executable, file], place)
+
+
+def test_a_program_that_waits_for_its_next_try_is_neither_started_nor_given_up(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    supervisor.apply([flaky(tmp_path, tries=2)])
+    supervisor.start("flaky")
+    until(lambda: supervisor.states()["flaky"] == "BACKOFF", "it ended", seconds=10)
+    supervisor.start("flaky")
+    supervisor.wait("flaky", (tmp_path / "up").exists, seconds=30)
+    supervisor.stop("flaky")
+
+
+def test_a_program_that_never_starts_is_told_with_what_it_said(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "_RETRY_SECONDS", 2)
+    supervisor.apply([flaky(tmp_path, tries=1000)])
+    supervisor.start("flaky")
+    began = time.monotonic()
+    with pytest.raises(supervise.ServiceFailed, match=r"is BACKOFF.*\n.*the port is taken"):
+        supervisor.wait("flaky", lambda: False, seconds=60)
+    assert time.monotonic() - began < 10
+    supervisor.stop("flaky")
+    assert supervisor.states() == {"flaky": "STOPPED"}
+
+
+def test_what_supervisord_refuses_is_an_error_that_says_why(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    supervisor.apply([])
+    with pytest.raises(supervise.Refused, match=r"signalProcess other HUP \(BAD_NAME: other\)"):
+        supervisor.signal("other", "HUP")

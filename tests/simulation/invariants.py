@@ -19,7 +19,7 @@ from tests.simulation.kernel import UPLINK
 from tests.simulation.machine import Machine
 from tests.simulation.world import World
 from vms import dispatch
-from vms.host.paths import HostPaths, tap_name
+from vms.host.paths import HostPaths, number_of, tap_name
 from vms.models import VM, ForwardedPort, ImageCopy, Nic
 from vms.spec import PowerGoal
 
@@ -300,9 +300,8 @@ def _may_be(path: str, wanted: _Wanted) -> bool:
                 return not name.startswith(".") and name.removesuffix(".json") not in uuids
             case "vms":
                 return int(parts[1]) in wanted.vms and name in ("qemu.log", "seed.sha256")
-            case "networks":
-                number = int(name.lstrip(".").partition(".")[0])
-                return name.endswith(".removed.json") and number not in wanted.networks
+            case "network-fences":
+                return number_of(name.removesuffix(".json")) not in (None, *wanted.networks)
         return False
     match first:
         case "monitor" | "inventory-seq":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,12 @@ from cloud.hostconfig import HostConfig
 from networks.host import processes
 from networks.host.leftovers import Kind as LeftoverKind
 from networks.host.leftovers import Leftover
+from networks.spec import NetworkRemoval
 from tests.documents import HOST_UUID, SPEC, VM_UUID
 from tests.unit.test_private_plan import NETWORK
-from vms.drift.spec import HostInventory, Kind
-from vms.host import census, monitor, netstore, store
-from vms.host.host import Host
+from vms.drift.spec import HeldNetwork, HostInventory, InventoryRequest, Kind
+from vms.host import census, monitor, netstore, store, surveyor, trim
+from vms.host.host import Host, _make_directories
 from vms.host.leftovers import unserved
 from vms.host.outbox import BROKER
 from vms.host.paths import HostPaths
@@ -29,9 +31,7 @@ STRANGE = ("\N{SUPERSCRIPT TWO}", "007", "0", "9" * 5000, "notes")
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     paths = HostPaths(tmp_path / "state", tmp_path / "run")
-    made = (paths.vms, paths.tombstones, paths.networks, paths.gateways, paths.outlets, paths.locks)
-    for directory in made:
-        directory.mkdir(parents=True)
+    _make_directories(paths, None)
     monkeypatch.setattr(Host, "routes_networks", False)
     monkeypatch.setattr(processes, "running", lambda _: {})
     config = HostConfig("h1", "amqp://", paths.state, paths.run)
@@ -87,6 +87,38 @@ def test_a_damaged_document_of_a_network_does_not_hide_the_rest(host: Host) -> N
     seen = census.look(host)
     assert [one.vm_id for one in seen.servers] == [7]
     assert seen.networks == ()
+
+
+class TestNetworksThatAreGone:
+    """More of them than an inventory has room for, and one that is here."""
+
+    @pytest.fixture(autouse=True)
+    def _told(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(surveyor, "MOST_HELD", 3)
+        netstore.accept(host.paths, NETWORK)
+        for number in (1, 2, 3):
+            gone = NetworkRemoval(number, HOST_UUID, generation=9)
+            netstore.accept(host.paths, gone)
+            netstore.settle(host.paths, number, 9)
+            os.utime(host.paths.network_fence(number), (number, number))
+
+    def told(self, host: Host, request: InventoryRequest) -> list[HeldNetwork]:
+        sent: list[HostInventory] = []
+        surveyor.tell(host, lambda seen: sent.append(seen) is None, request)
+        return [*sent[0].networks]
+
+    def test_are_in_no_inventory(self, host: Host) -> None:
+        here = HeldNetwork(NETWORK.network_id, NETWORK.generation)
+        assert [*census.look(host).networks] == [here]
+        assert self.told(host, InventoryRequest(HOST_UUID)) == [here]
+
+    def test_are_named_to_a_control_that_was_restored_the_last_first(self, host: Host) -> None:
+        """It has to count on from what it told of them, or they could not come back."""
+        assert self.told(host, InventoryRequest(HOST_UUID, question="now")) == [
+            HeldNetwork(NETWORK.network_id, NETWORK.generation),
+            HeldNetwork(3, 9, wanted=False),
+            HeldNetwork(2, 9, wanted=False),
+        ]
 
 
 class TestWhatIsLeftOver:
@@ -148,6 +180,17 @@ def test_a_monitor_goes_on_once_its_disk_is_back(
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(sweep(), 10))
+
+
+def test_no_log_of_the_host_grows_for_ever(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vms.host.bridging.prepare", lambda _: None)
+    paths = host.paths
+    logs = (paths.fetch_log, paths.tunnel_log, paths.outlet_log, paths.cable_log("calling-5"))
+    for path in logs:
+        path.write_bytes(b"x" * (trim.MAX_BYTES + 1))
+    outbox = replace(BROKER, inventory=lambda _: True)
+    asyncio.run(monitor.Monitor(host, outbox)._sweep_once(tell_all=False))
+    assert {path.stat().st_size for path in logs} == {trim.KEPT_BYTES}
 
 
 class TestASurveyor:

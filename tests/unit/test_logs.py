@@ -6,12 +6,14 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import structlog
 
-from cloud import logs, requestid
+from cloud import agent, logs, logsearch, requestid
+from cloud.logsearch import Line
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -19,16 +21,52 @@ pytestmark = pytest.mark.trace
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
-    """What was written since the test began, as an agent would write it."""
+def as_before() -> Iterator[None]:
+    """A test may configure logging."""
     root = logging.getLogger()
     handlers, level, configured = root.handlers[:], root.level, structlog.get_config()
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.configure(**configured)
+
+
+@pytest.fixture
+def lines(as_before: None, monkeypatch: pytest.MonkeyPatch) -> Lines:
+    """What was written since the test began, as an agent would write it."""
     written = io.StringIO()
     monkeypatch.setattr("sys.stderr", written)
     logs.logging_config("json", "INFO", service="agent", host="h1")
-    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
-    root.handlers[:], root.level = handlers, level
-    structlog.configure(**configured)
+    return lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def written_to(place: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A line of a request, of an agent whose environment says nothing of the format."""
+    monkeypatch.delenv("CUMULET_LOG_FORMAT", raising=False)
+    monkeypatch.setattr("sys.stderr", place)
+    monkeypatch.setattr(agent, "config", lambda: SimpleNamespace(name="h1"))
+    agent.start_logging("agent")
+    with requestid.bound("r-1"):
+        structlog.get_logger("ours").info("step", step="start")
+    return place.getvalue().strip()
+
+
+def test_what_a_service_writes_is_found_by_a_trace_if_nobody_said_how(
+    as_before: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = written_to(io.StringIO(), monkeypatch)
+    entry = {"MESSAGE": message, "_SYSTEMD_UNIT": "cumulet-agent.service"}
+    assert [*logsearch.journal_lines(json.dumps(entry), "r-1")] == [Line("agent", message)]
+
+
+def test_people_at_a_terminal_read_columns(
+    as_before: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not written_to(Terminal(), monkeypatch).startswith("{")
 
 
 def test_a_library_and_we_write_the_same_line(lines: Lines) -> None:

@@ -11,7 +11,7 @@ from msgspec import structs
 from networks.spec import NetworkRemoval, NetworkSpec
 from tests.documents import HOST_UUID, SPEC
 from tests.unit.test_private_plan import NETWORK
-from vms.host import netstore
+from vms.host import documents, netstore
 from vms.host.documents import DamagedStore, OldGeneration
 from vms.host.paths import HostPaths
 
@@ -19,7 +19,7 @@ from vms.host.paths import HostPaths
 @pytest.fixture
 def paths(tmp_path: Path) -> HostPaths:
     made = HostPaths(tmp_path / "state", tmp_path / "run")
-    for directory in (made.networks, made.locks):
+    for directory in (made.networks, made.network_fences, made.locks):
         directory.mkdir(parents=True)
     return made
 
@@ -66,6 +66,84 @@ def test_a_crash_between_two_files_leaves_the_newer_one_in_force(paths: HostPath
     netstore.accept(paths, removal(5))
     paths.network(5).write_bytes(old)
     assert netstore.wanted(paths, 5) == removal(5)
+
+
+def gone(paths: HostPaths, generation: int) -> None:
+    netstore.accept(paths, removal(generation))
+    netstore.settle(paths, 5, generation)
+
+
+def test_what_is_gone_and_told_is_not_looked_at_again(paths: HostPaths) -> None:
+    netstore.accept(paths, spec(4))
+    gone(paths, 5)
+    assert netstore.network_ids(paths) == []
+    assert netstore.wanted(paths, 5) is None
+    assert netstore.fences(paths) == [removal(5)]
+
+
+@pytest.mark.parametrize("late", [spec(4), spec(5), removal(4)], ids=str)
+def test_what_is_gone_stays_gone(paths: HostPaths, late: netstore.Wanted) -> None:
+    gone(paths, 5)
+    with pytest.raises(OldGeneration):
+        netstore.accept(paths, late)
+    assert netstore.wanted(paths, 5) is None
+
+
+def test_control_that_asks_again_for_a_removal_is_answered_again(paths: HostPaths) -> None:
+    gone(paths, 5)
+    netstore.accept(paths, removal(5))
+    assert netstore.wanted(paths, 5) == removal(5)
+
+
+def test_what_is_gone_may_come_back_and_go_again(paths: HostPaths) -> None:
+    gone(paths, 5)
+    netstore.accept(paths, spec(6))
+    assert (netstore.specs(paths), netstore.fences(paths)) == ([spec(6)], [])
+    gone(paths, 7)
+    assert (netstore.specs(paths), netstore.fences(paths)) == ([], [removal(7)])
+
+
+def test_a_crash_while_it_comes_back_leaves_the_newer_word_in_force(paths: HostPaths) -> None:
+    gone(paths, 5)
+    old = paths.network_fence(5).read_bytes()
+    netstore.accept(paths, spec(6))
+    paths.network_fence(5).write_bytes(old)
+    with pytest.raises(OldGeneration):
+        netstore.accept(paths, spec(5))
+    netstore.accept(paths, spec(6))
+    assert (netstore.specs(paths), netstore.fences(paths)) == ([spec(6)], [])
+
+
+@pytest.mark.parametrize("meanwhile", [spec(6), removal(6)], ids=str)
+def test_a_newer_word_that_came_meanwhile_is_not_settled(
+    paths: HostPaths, meanwhile: netstore.Wanted
+) -> None:
+    netstore.accept(paths, removal(5))
+    netstore.accept(paths, meanwhile)
+    netstore.settle(paths, 5, 5)
+    assert netstore.wanted(paths, 5) == meanwhile
+
+
+def test_a_network_that_a_crash_left_beside_its_removal_does_not_come_back(
+    paths: HostPaths,
+) -> None:
+    netstore.accept(paths, spec(4))
+    old = paths.network(5).read_bytes()
+    netstore.accept(paths, removal(5))
+    paths.network(5).write_bytes(old)
+    netstore.settle(paths, 5, 5)
+    assert netstore.wanted(paths, 5) is None
+
+
+def test_a_damaged_fence_hides_no_other_and_does_not_keep_the_network_from_being_removed(
+    paths: HostPaths,
+) -> None:
+    gone(paths, 5)
+    paths.network_fence(5).write_text("{")
+    documents.write(paths.network_fence(6), structs.replace(removal(2), network_id=6))
+    assert [fence.network_id for fence in netstore.fences(paths)] == [6]
+    gone(paths, 7)
+    assert netstore.fences(paths)[0] == removal(7)
 
 
 def test_the_last_accepted_comes_last(paths: HostPaths) -> None:

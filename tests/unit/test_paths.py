@@ -56,7 +56,19 @@ def test_a_tap_says_whose_it_is(vm_id: int, index: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["tap-0", "cu-0", "cu7", "cu7-8", "cu7-", "cu07-0", "cuA-0", "cu7-0-0", "eth0", "cuz-\u0661"],
+    [
+        "tap-0",
+        "cu-0",
+        "cu7",
+        "cu7-8",
+        "cu7-",
+        "cut-123",
+        "cu07-0",
+        "cuA-0",
+        "cu7-0-0",
+        "eth0",
+        "cuz-\u0661",
+    ],
 )
 def test_a_name_that_is_no_tap_of_ours_is_nobody_s(name: str) -> None:
     assert server_of(name) is None

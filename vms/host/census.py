@@ -15,6 +15,7 @@ from contextlib import suppress
 import structlog
 from msgspec import structs
 
+from cloud import files
 from cloud.errors import CumuletError
 from networks.host import census as network_census
 from networks.host import nics, plan
@@ -29,7 +30,7 @@ from vms.drift.spec import (
     Kind,
     Thing,
 )
-from vms.host import documents, files, netstore, qemu, store, user_census
+from vms.host import documents, netstore, qemu, store, user_census
 from vms.host.host import Host
 from vms.host.leftovers import wanted_taps
 from vms.host.paths import number_of, server_of
@@ -112,7 +113,16 @@ def _held(host: Host) -> tuple[list[HeldServer], list[HeldNetwork], list[Thing]]
         if told:
             here = isinstance(told, NetworkSpec)
             networks.append(HeldNetwork(network_id, told.generation, here))
+    networks.sort(key=lambda one: not one.wanted)  # those that are here are not left out
     return servers, networks, damaged
+
+
+def gone_networks(host: Host) -> Iterator[HeldNetwork]:
+    """What the host was told last of networks that are gone, the last first."""
+    known = {*netstore.network_ids(host.paths)}
+    for fence in netstore.fences(host.paths):
+        if fence.network_id not in known:
+            yield HeldNetwork(fence.network_id, fence.generation, wanted=False)
 
 
 def _with_claims(held: HeldServer, spec: VmSpec) -> HeldServer:

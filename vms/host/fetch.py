@@ -19,11 +19,11 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import structlog
 
-from cloud import requestid
+from cloud import files, requestid
 from cloud.errors import CumuletError
 from cloud.logs import logging_config
 from cloud.wire import Failure
-from vms.host import bell, files, imagecheck, images, room
+from vms.host import bell, imagecheck, images, room
 from vms.host.paths import HostPaths
 from vms.spec import FileSpec, ImageSpec
 
@@ -76,7 +76,7 @@ def fetch(paths: HostPaths, image: ImageSpec, user: str | None) -> Failure | Non
     except CumuletError as error:
         failure = Failure(error.code, error.message, error.retryable, _STEP)
     except OSError as error:
-        failure = files.failure(_STEP, error)
+        failure = room.failure(_STEP, error)
     try:
         images.note_problem(paths, image, failure)
     except OSError as error:
@@ -199,7 +199,7 @@ def main(arguments: list[str]) -> int:
     paths = HostPaths(Path(state), Path(run))
     environment = os.environ.get
     logging_config(
-        environment("CUMULET_LOG_FORMAT", "text"),
+        environment("CUMULET_LOG_FORMAT"),
         environment("CUMULET_LOG_LEVEL", "INFO"),
         service="fetch",
         host=host,

@@ -13,13 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from cloud import files
 from cloud.errors import CumuletError
 from cloud.hostconfig import HostConfig
 from networks.host import bridge
 from networks.host.bridge_plan import BRIDGE
 from networks.host.links import Tap
 from networks.host.nics import Surroundings
-from vms.host import files, netstore
+from vms.host import netstore
 from vms.host.paths import HostPaths, tap_name
 from vms.spec import VmSpec
 
@@ -125,7 +126,8 @@ def _owner(config: HostConfig) -> Owner | None:
     except KeyError as error:
         raise UnusableHost(
             f"there is no user {config.qemu_user!r} for the guests: make it"
-            " (`useradd --system`), or correct CUMULET_HOST_QEMU_USER"
+            f" (`useradd --system --groups kvm {config.qemu_user}`), or correct"
+            " CUMULET_HOST_QEMU_USER"
         ) from error
     if entry.pw_uid == 0:
         raise UnusableHost("guests never run as root: CUMULET_HOST_QEMU_USER is another name of it")
@@ -157,6 +159,7 @@ def _make_directories(paths: HostPaths, owner: Owner | None) -> None:
     private = (
         paths.tombstones,
         paths.networks,
+        paths.network_fences,
         paths.downloads,
         paths.wanted_images,
         paths.refused_images,

@@ -17,11 +17,11 @@ from vms.drift.spec import InventoryRequest, StrayRemoval
 from vms.host import (
     bell,
     documents,
-    files,
     images,
     netstore,
     networks,
     retired,
+    room,
     store,
     strays,
     surveyor,
@@ -97,9 +97,10 @@ def network(host: Host, document: NetworkSpec | NetworkRemoval, send: Tell, send
             return
         log.info("document accepted", generation=document.generation)
         report = networks.converge(host, network_id)
-        if report:
-            send(report)
-        if report is None or report.failure:
+        # None: it was removed, and somebody else told control meanwhile.
+        if report and send(report):
+            networks.settle(host, report)
+        if report and report.failure:
             bell.ring(host.paths, f"{bell.NETWORK}{network_id}")
     # What a network says about its members is a part of what their NICs are made from.
     for vm_id in networks.members(host, network_id):
@@ -128,7 +129,7 @@ def _about(document: VmSpec | VmRemoval) -> AbstractContextManager[None]:
 
 def _not_stored(host: Host, document: VmSpec | VmRemoval, error: OSError) -> VmReport:
     """Why nothing follows from the document. What is there goes on; control sends it again."""
-    failure = files.failure("store the server's document", error)
+    failure = room.failure("store the server's document", error)
     log.error("document not stored", code=failure.code, reason=failure.message)
     paths = host.paths.vm(document.vm_id)
     return VmReport(

@@ -72,28 +72,33 @@ class Networks:
     async def _see_to(self, network_id: int, *, insist: bool) -> bool:
         """Converge it and tell what is due; whether that could be done."""
         with requestid.bound(requestid.fresh()):
-            report = await asyncio.to_thread(self._converge, network_id)
-            if report is None:
+            try:
+                report = await asyncio.to_thread(networks.converge, self._host, network_id)
+            except (CumuletError, OSError) as error:
+                log.error("network not seen to", network=network_id, reason=str(error))
                 return False
+            if report is None:  # it is gone, and control knows
+                self._forget(network_id)
+                return False
+            # Whose wish it was stands in the document only as long as it is new to control.
+            report = structs.replace(report, cause=None)
             was_due = network_id in self._due
             (self._due.add if report.failure else self._due.discard)(network_id)
             # That a network is gone is said once; what is told again and again is what there is.
             due = (insist and report.present) or self._is_news(report)
             if due and await asyncio.to_thread(self._tell, report):
                 self._told[network_id] = report
+                if not report.present:
+                    await asyncio.to_thread(networks.settle, self._host, report)
+                    self._forget(network_id)
         if was_due and report.converged:
             for vm_id in await asyncio.to_thread(networks.members, self._host, network_id):
                 await self._look(vm_id)
         return True
 
-    def _converge(self, network_id: int) -> NetworkReport | None:
-        try:
-            report = networks.converge(self._host, network_id)
-        except (CumuletError, OSError) as error:
-            log.error("network not seen to", network=network_id, reason=str(error))
-            return None
-        # Whose wish it was stands in the document only as long as it is new to control.
-        return structs.replace(report, cause=None) if report else None
+    def _forget(self, network_id: int) -> None:
+        self._due.discard(network_id)
+        self._told.pop(network_id, None)
 
     def _is_news(self, report: NetworkReport) -> bool:
         told = self._told.get(report.network_id)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
-import time
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,14 +18,12 @@ from itertools import compress
 from typing import Any
 
 import structlog
-from msgspec import structs
 
 from cloud import requestid
 from cloud.agent import config, start_logging
 from cloud.errors import CumuletError
-from cloud.hostconfig import HEARTBEAT_SECONDS
-from vms.host import bell, bridging, exposition, facts, leases, store, trim
-from vms.host.converge import converge, told
+from vms.host import bell, bridging, exposition, leases, store, trim
+from vms.host.converge import converge
 from vms.host.documents import DamagedStore
 from vms.host.gallery import Gallery, waiting
 from vms.host.host import Host
@@ -37,10 +34,10 @@ from vms.host.outbox import BROKER, Outbox
 from vms.host.paths import number_of
 from vms.host.plugs_keeping import Plugs
 from vms.host.qmp import QmpAbsent
+from vms.host.reporting import Reporter
 from vms.host.scrape import serving
 from vms.host.surveyor import Surveyor
 from vms.host.watch import Watch
-from vms.spec import MOST_PROBLEMS, PROBLEM_LENGTH, HostReport, Problem, UnchangedReport
 
 log = structlog.get_logger(__name__)
 
@@ -50,9 +47,12 @@ _TELL_ALL_EVERY = 2
 _GALLERY_SECONDS = 2.0
 _DHCP_SECONDS = 2.0
 _CANCEL_SECONDS = 1.0
-_THREADS = 16
 # So many VMs are swept at once; events do not wait for a sweep.
 _SWEEPERS = 4
+# So many others are looked at at once, each in a thread that may wait for its QEMU.
+_LOOKERS = 16
+# The rest is for what all guests need: networks, DHCP, images.
+_THREADS = _SWEEPERS + _LOOKERS + 8
 _BELL_BYTES = 64
 
 
@@ -64,16 +64,17 @@ class Monitor:
         self._outbox = outbox
         self._usage_seconds = usage_seconds
         self._meter = Meter(host, self._ask)
-        self._heard_at = time.monotonic()
         self._gallery = Gallery(host, outbox.image)
         self._leftovers = Leftovers(host)
         self._surveyor = Surveyor(host, outbox.inventory)
-        self._networks = Networks(host, outbox.network, self._look)
+        self._networks = Networks(host, outbox.network, self._look_at)
         self._watches: dict[int, Watch] = {}
         self._unreadable: dict[int, DamagedStore] = {}
+        self._reporter = Reporter(host, outbox, self._leftovers, self._unreadable)
         self._tasks: set[asyncio.Task[object]] = set()
         self._images_wanted = asyncio.Event()
         self._sweepers = asyncio.Semaphore(_SWEEPERS)
+        self._lookers = asyncio.Semaphore(_LOOKERS)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -85,18 +86,19 @@ class Monitor:
                     serving(self._host.config.metrics, self._metrics),
                     asyncio.TaskGroup() as group,
                 ):
-                    group.create_task(self._beat())
+                    group.create_task(self._reporter.beat(self._heard))
                     group.create_task(self._sweep())
                     group.create_task(self._tend_images())
                     group.create_task(self._sample())
                     group.create_task(self._tend_dhcp())
                     group.create_task(self._networks.tend())
-                    group.create_task(Plugs(self._host, self._look).tend())
+                    group.create_task(Plugs(self._host, self._look_at).tend())
             finally:
                 loop.remove_reader(listener)
                 self._host.paths.bell.unlink(missing_ok=True)
                 self._meter.close()
                 await self._end_tasks()
+                await asyncio.to_thread(self._reporter.close)
 
     async def _end_tasks(self) -> None:
         """Told more than once: a library may forget a cancellation that comes at a bad moment."""
@@ -105,34 +107,20 @@ class Monitor:
                 task.cancel()
             await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
 
-    async def _beat(self) -> None:
-        """A heartbeat every few seconds; when the broker is back, everything is told anew."""
-        away = False
-        while True:
-            report = await self._host_report()
-            if report:
-                with requestid.bound(requestid.fresh()):
-                    sent = await asyncio.to_thread(self._outbox.host, report)
-                self._heard_at = time.monotonic() if sent else self._heard_at
-                if sent and away:
-                    self._start(self._networks.look_at_all(insist=True))
-                    self._start(self._look_at_all(insist=True))
-                elif sent:
-                    for path in self._host.paths.unsent.iterdir():
-                        if (vm_id := number_of(path.name)) is not None:
-                            self._start(self._look(vm_id))
-                away = not sent
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    async def _host_report(self) -> HostReport | None:
+    def _heard(self, anew: bool) -> None:
+        """Control hears of this host; `anew`: it may have missed whatever was told before."""
+        if anew:
+            self._start(self._networks.look_at_all(insist=True))
+            self._start(self._look_at_all(insist=True))
+            return
         try:
-            report = await asyncio.to_thread(facts.host_report, self._host)
-            problems = (*report.problems, *map(_problem, self._unreadable.values()))
-            told = {"leftovers": self._leftovers.told, "problems": problems[:MOST_PROBLEMS]}
-            return structs.replace(report, **told)
-        except (CumuletError, OSError):
-            log.exception("no heartbeat")
-            return None
+            unsent = list(self._host.paths.unsent.iterdir())
+        except OSError:  # the next heartbeat looks again
+            log.exception("unsent reports not looked for")
+            return
+        for path in unsent:
+            if (vm_id := number_of(path.name)) is not None:
+                self._start(self._look_at(vm_id))
 
     async def _sweep(self) -> None:
         """The guarantee: what no event and no message brought about comes at last."""
@@ -146,23 +134,14 @@ class Monitor:
     async def _sweep_once(self, *, tell_all: bool) -> None:
         await asyncio.to_thread(bridging.prepare, self._host)
         if tell_all:
-            await self._tell_all()
+            networks = await self._networks.unchanged()
+            await self._reporter.unchanged(await self._look_at_all(counters=True), networks)
         else:
             await self._networks.look_at_all(insist=False)
             await self._look_at_all()
+        await asyncio.to_thread(trim.trim_all, self._host.paths.logs)
         await asyncio.to_thread(self._leftovers.sweep)
         await asyncio.to_thread(self._surveyor.sweep)
-
-    async def _tell_all(self) -> None:
-        """Tell what is new, and in one report for all others that they are as they were."""
-        networks = await self._networks.unchanged()
-        seen = await self._look_at_all(counters=True)
-        vms = [vm for vm in map(partial(told, self._host), seen) if vm]
-        if not (vms or networks):
-            return
-        report = UnchangedReport(self._host.uuid, tuple(vms), tuple(networks))
-        with requestid.bound(requestid.fresh()):
-            await asyncio.to_thread(self._outbox.unchanged, report)
 
     async def _look_at_all(self, *, insist: bool = False, counters: bool = False) -> list[int]:
         """Answers those that could be looked at."""
@@ -180,7 +159,6 @@ class Monitor:
             self._watch(vm_id)
         looked = await asyncio.gather(*map(look, vm_ids))
         await asyncio.gather(*map(look, store.half_forgotten_ids(self._host)))
-        trim.trim(self._host.paths.outlet_log)
         return list(compress(vm_ids, looked))
 
     async def _tend_images(self) -> None:
@@ -189,7 +167,7 @@ class Monitor:
             try:
                 for image in await asyncio.to_thread(self._gallery.tend):
                     for vm_id in waiting(self._host, image):
-                        self._start(self._look(vm_id))
+                        self._start(self._look_at(vm_id))
             except (CumuletError, OSError):
                 log.exception("images not tended")
             with suppress(TimeoutError):
@@ -217,7 +195,7 @@ class Monitor:
 
     async def _metrics(self) -> bytes:
         readings = await self._meter.read()
-        text = partial(exposition.text, self._host, self._heard_at, readings)
+        text = partial(exposition.text, self._host, self._reporter.heard_at, readings)
         return await self._meter.apart(text)
 
     async def _ask(self, vm_id: int, command: str) -> Any:
@@ -239,10 +217,15 @@ class Monitor:
         if vm_id not in self._watches:
             if not self._host.paths.vm(vm_id).state.exists():
                 return
-            self._watches[vm_id] = Watch(self._host, vm_id, self._look)
+            self._watches[vm_id] = Watch(self._host, vm_id, self._look_at)
             task = self._start(self._watches[vm_id].run())
             task.add_done_callback(lambda _: self._watches.pop(vm_id, None))
         self._watches[vm_id].poke()
+
+    async def _look_at(self, vm_id: int) -> None:
+        """Because something about the VM changed. All may start at once, as after a reboot."""
+        async with self._lookers:
+            await self._look(vm_id)
 
     async def _look(self, vm_id: int, *, insist: bool = False, counters: bool = False) -> bool:
         """Converge one VM; whatever is wrong with it stays its own trouble. Whether it was done.
@@ -284,10 +267,6 @@ def _complain(task: asyncio.Task[object]) -> None:
         log.error("task failed", code=error.code, reason=error.message)
     else:
         log.error("task failed", exc_info=error)
-
-
-def _problem(error: DamagedStore) -> Problem:
-    return Problem(error.code, error.message[:PROBLEM_LENGTH])
 
 
 async def _run_until_told() -> None:

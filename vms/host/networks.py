@@ -17,7 +17,7 @@ import structlog
 from msgspec import structs
 from pyroute2 import IPRoute, NetlinkError
 
-from cloud import shell
+from cloud import files, shell
 from cloud.errors import CumuletError
 from cloud.wire import Failure
 from networks.host import (
@@ -41,7 +41,7 @@ from networks.host.overlay import Tunnel
 from networks.host.private_rules import Underlay
 from networks.host.wireguard import Place
 from networks.spec import TUNNEL_PORT, MemberSpec, NetworkRemoval, NetworkReport, NetworkSpec
-from vms.host import cables, documents, files, leases, netstore, store, vde_networks
+from vms.host import cables, documents, leases, netstore, store, vde_networks
 from vms.host.host import Host
 from vms.host.paths import tap_name
 from vms.spec import VmSpec
@@ -104,6 +104,19 @@ def converge(host: Host, network_id: int) -> NetworkReport | None:
     )
 
 
+def settle(host: Host, report: NetworkReport) -> None:
+    """Control has this report. Once a network is gone nobody has to look at it again.
+
+    What cannot be noted now is told again by the monitor's next sweep.
+    """
+    if report.present:
+        return
+    try:
+        netstore.settle(host.paths, report.network_id, report.generation)
+    except (documents.DamagedStore, OSError) as error:
+        log.warning("removal not settled", network=report.network_id, reason=str(error))
+
+
 def require(host: Host, spec: VmSpec) -> None:
     """Before NICs are made. Raises NetworkUnknown or NetworkMissing."""
     for tap in host.taps(spec):
@@ -164,7 +177,8 @@ def fitted(host: Host, spec: VmSpec) -> VmSpec:
 def ensure_tunnel(host: Host) -> None:
     """The host's tunnel with the peers of all networks, or none without any.
 
-    Raises DamagedStore, NoUplink, TunnelFailed, NetlinkError, CommandError or OSError.
+    Raises DamagedStore, NoUplink, TunnelFailed, WireguardMissing, NetlinkError, CommandError or
+    OSError.
     """
     place = tunnel_place(host)
     with files.locked(host.paths.locks / "tunnel"), IPRoute() as netlink:
@@ -172,6 +186,7 @@ def ensure_tunnel(host: Host) -> None:
         if wanted is not None:
             uplink = links.find_uplink(netlink, host.surroundings.uplink)
             rules = private_rules.host_rules(_underlay(host, uplink, wanted.address))
+            _ensure_key(host, place)
             if wireguard.ensure(netlink, place, wanted, plan.tunnel_mtu(uplink.mtu), rules):
                 log.info("tunnel set up", peers=len(wanted.peers))
         elif wireguard.is_left(netlink, place) or nft.tables_of([private_rules.TABLE], nft.INET):
@@ -186,12 +201,14 @@ def tunnel_lives(host: Host) -> bool:
 
 
 def tunnel_key(host: Host) -> str | None:
-    """By which other hosts know this one; None if it can make no tunnel."""
+    """By which other hosts know this one; None if it can make no tunnel.
+
+    Waits for no tunnel that is being made: it is told with every heartbeat.
+    """
     if not host.routes_networks:
         return None
     try:
-        with files.locked(host.paths.locks / "tunnel"):
-            return wireguard.ensure_key(tunnel_place(host))
+        return _ensure_key(host, tunnel_place(host))
     except (shell.CommandError, OSError) as error:
         log.warning("no private networks here", reason=str(error))
         return None
@@ -210,6 +227,11 @@ def tunnel_endpoint(host: Host, uplink_ip: str | None) -> str | None:
 def tunnel_place(host: Host) -> Place:
     name = mesh.interface(host.uuid)
     return Place(name, host.uuid, host.paths.tunnel_key, host.paths.tunnel_log)
+
+
+def _ensure_key(host: Host, place: Place) -> str:
+    with files.locked(host.paths.locks / "tunnel-key"):
+        return wireguard.ensure_key(place)
 
 
 def _ensure(host: Host, spec: NetworkSpec) -> None:

@@ -97,7 +97,16 @@ class HostPaths:
         return self.networks / f"{network_id}.json"
 
     def removed_network(self, network_id: int) -> Path:
+        """Until control knows that the network is gone."""
         return self.networks / f"{network_id}.removed.json"
+
+    @property
+    def network_fences(self) -> Path:
+        """The last words about networks that are gone, against documents that come late."""
+        return self.state / "network-fences"
+
+    def network_fence(self, network_id: int) -> Path:
+        return self.network_fences / f"{network_id}.json"
 
     @property
     def gateways(self) -> Path:
@@ -295,7 +304,7 @@ def tap_name(vm_id: int, index: int) -> str:
 def server_of(tap: str) -> int | None:
     """Whose NIC a TAP is by its name; None if it is none of ours."""
     number, dash, index = tap.removeprefix("cu").rpartition("-")
-    if not (tap.startswith("cu") and dash and index in _DIGITS[:MOST_NICS] and index):
+    if not (tap.startswith("cu") and dash and len(index) == 1 and index in _DIGITS[:MOST_NICS]):
         return None
     if not number or set(number) - set(_DIGITS) or number.startswith("0"):
         return None

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 PLUG_SECONDS = 1.0
 # One that cannot be mended is tried again by the sweep.
 _ATTEMPTS = 5
-# So many are looked at at once; heartbeats need threads, too.
+# So many are looked at at once; what happens to other guests needs threads, too.
 _LOOKERS = 4
 
 

@@ -11,7 +11,7 @@ import structlog
 from msgspec import structs
 
 from cloud.errors import CumuletError
-from vms.drift.spec import HostInventory, InventoryRequest
+from vms.drift.spec import MOST_HELD, HostInventory, InventoryRequest
 from vms.host import census
 from vms.host.host import Host
 
@@ -47,9 +47,16 @@ class Surveyor:
 
 
 def tell(host: Host, send: Tell, request: InventoryRequest | None = None) -> None:
-    """Because control asked. Raises DamagedStore or OSError."""
+    """Because control asked. Raises DamagedStore or OSError.
+
+    An inventory that was restored from a backup asks with a question: it must count on from what
+    it said of networks that are gone, too, or the host would refuse them if they came back.
+    """
     seen = census.look(host, deep=True)
     if request is not None:
         removed = [uuid for uuid in request.servers if host.paths.tombstone(uuid).exists()]
         seen = structs.replace(seen, removed=tuple(removed), answers=request.question)
+    if request is not None and request.question:
+        networks = (*seen.networks, *census.gone_networks(host))[:MOST_HELD]
+        seen = structs.replace(seen, networks=networks)
     send(seen)

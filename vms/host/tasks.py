@@ -13,7 +13,7 @@ from cloud.agent import config, task
 from cloud.wire import MalformedDocument, VersionUnsupported, decode
 from networks.spec import NetworkRemoval, NetworkSpec
 from vms.drift.spec import InventoryRequest, StrayRemoval
-from vms.host import bridging, inbox
+from vms.host import accelerator, bridging, inbox
 from vms.host.documents import DamagedStore, StoredVersionUnsupported
 from vms.host.host import Host
 from vms.host.outbox import send_image, send_inventory, send_network, send_refusal, send_vm
@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 def host() -> Host:
     opened = Host.open(config())
     bridging.prepare(opened)
+    accelerator.reconsider(opened)
     return opened
 
 

@@ -1,4 +1,4 @@
-"""Keeps logs that a guest fills from filling the host."""
+"""Keeps logs of what runs for long from filling the host."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from pathlib import Path
 
 MAX_BYTES = 1 << 20
 KEPT_BYTES = MAX_BYTES // 2
+
+
+def trim_all(directory: Path) -> None:
+    """Raises OSError."""
+    for path in directory.iterdir():
+        trim(path)
 
 
 def trim(path: Path) -> None:

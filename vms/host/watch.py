@@ -107,19 +107,29 @@ class Watch:
             await asyncio.sleep(rest)
 
     async def _insist(self) -> None:
-        """What is under way is looked at again soon: a guest may not have heard its button."""
+        """What is under way is looked at again soon: a guest may not have heard its button.
+
+        What goes wrong here, as with a document that is damaged, ends one round only: the look
+        that finds all well again is heard of as a change.
+        """
         while True:
             await self._changed.wait()
             self._changed.clear()
-            while await asyncio.to_thread(self._under_way):
-                await asyncio.sleep(_PATIENCE_SECONDS)
-                await self._look(self._vm_id)
-            while not self._changed.is_set() and await asyncio.to_thread(self._guest_is_quiet):
-                await asyncio.sleep(_LISTEN_SECONDS)
-            # A look is heard of here as a change: without a rest one would lead to the next.
-            if not self._changed.is_set() and await asyncio.to_thread(self._awaits_guest):
-                await self._look(self._vm_id)
-                await asyncio.sleep(_CALM_SECONDS)
+            try:
+                await self._insist_once()
+            except Exception:
+                log.exception("not insisted", vm=self._vm_id)
+
+    async def _insist_once(self) -> None:
+        while await asyncio.to_thread(self._under_way):
+            await asyncio.sleep(_PATIENCE_SECONDS)
+            await self._look(self._vm_id)
+        while not self._changed.is_set() and await asyncio.to_thread(self._guest_is_quiet):
+            await asyncio.sleep(_LISTEN_SECONDS)
+        # A look is heard of here as a change: without a rest one would lead to the next.
+        if not self._changed.is_set() and await asyncio.to_thread(self._awaits_guest):
+            await self._look(self._vm_id)
+            await asyncio.sleep(_CALM_SECONDS)
 
     def _lives(self) -> bool:
         wanted = store.wanted(self._paths)
