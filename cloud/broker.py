@@ -129,6 +129,16 @@ def declare_host(url: str, host: str) -> None:
         lane_queue(host)(connection.default_channel).declare()
 
 
+def purge_host(url: str, host: str) -> None:
+    """Drop all messages that wait for the host. Safe to repeat. Raises BrokerRefused."""
+    with _connected(url) as connection:
+        for name in (f"host.{host}", f"host.{host}.bulk"):
+            queue = Queue(name, Exchange(HOSTS_EXCHANGE, "topic"), name, queue_arguments=quorum())
+            bound = queue(connection.default_channel)
+            bound.declare()
+            bound.purge()
+
+
 @contextmanager
 def _connected(url: str) -> Iterator[Connection]:
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import django_filters
 from rest_framework import serializers
 
-from cloud.api.filters import Exact
+from cloud.api.filters import Exact, Moment
 from cloud.api.permissions import InProject, IsOperator
 from cloud.api.views import Collection
 from cloud.models import DeadLetter
@@ -58,8 +58,8 @@ class DeadLetterFilter(django_filters.FilterSet):
     request_id = Exact()
     resource_type = Exact()
     resource_id = django_filters.NumberFilter()
-    since = django_filters.IsoDateTimeFilter(field_name="last_at", lookup_expr="gte")
-    until = django_filters.IsoDateTimeFilter(field_name="last_at", lookup_expr="lt")
+    since = Moment(field_name="last_at", lookup_expr="gte")
+    until = Moment(field_name="last_at", lookup_expr="lt")
 
 
 class DeadLetters(Collection[DeadLetter]):

@@ -111,7 +111,7 @@ class Location(models.Model):
 @audited(
     Policy(
         "host",
-        ("add", "rejoin", "open", "close", "claim", "refuse", "revoke"),
+        ("add", "rejoin", "open", "close", "claim", "refuse", "revoke", "write_off"),
         unrecorded=(
             "tunnel_endpoint",
             "boot_id",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from django.db import IntegrityError
-
+from cloud.constraints import refused_by
 from cloud.errors import NotUnique, invalid
 
 NAME_LENGTH = 128
@@ -19,12 +17,6 @@ def check_name(name: str) -> str:
     return name
 
 
-@contextmanager
-def names_are_unique(constraint: str, what: str, name: str | None) -> Iterator[None]:
+def names_are_unique(constraint: str, what: str, name: str | None) -> AbstractContextManager[None]:
     """Turns the refusal of the database's constraint into NotUnique."""
-    try:
-        yield
-    except IntegrityError as error:
-        if constraint not in str(error):
-            raise
-        raise NotUnique("name", f"{what} name '{name}' is already used") from error
+    return refused_by({constraint: NotUnique("name", f"{what} name '{name}' is already used")})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -175,8 +174,8 @@ class HostSerializer(serializers.Serializer[Host]):
             return "revoked"
         if host.last_heartbeat is None:
             return "never_joined"
-        silent_after = timedelta(seconds=settings.HOST_SILENT_SECONDS)
-        return "up" if timezone.now() - host.last_heartbeat <= silent_after else "silent"
+        silent = host.is_silent(timezone.now(), settings.HOST_SILENT_SECONDS)
+        return "silent" if silent else "up"
 
 
 class AuditActorSerializer(serializers.Serializer[AuditEntry]):

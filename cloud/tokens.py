@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from cloud.audit import created, write
+from cloud.constraints import refused_by
 from cloud.errors import NotUnique
 from cloud.models import ApiToken, Project
 
@@ -29,19 +30,17 @@ def issue_token(
     `requests_per_hour`: its own limit, None: that of all tokens.
     """
     secret = secrets.token_hex(TOKEN_LENGTH // 2)
-    try:
-        with transaction.atomic():
-            token = ApiToken.objects.create(
-                project=project,
-                name=name,
-                digest=_digest(secret),
-                read_only=read_only,
-                operator=operator,
-                requests_per_hour=requests_per_hour,
-            )
-            created(token, "issue")
-    except IntegrityError as error:
-        raise NotUnique("name", f"project {project} already has a token '{name}'") from error
+    taken = NotUnique("name", f"project {project} already has a token '{name}'")
+    with refused_by({"api_token_name_unique": taken}), transaction.atomic():
+        token = ApiToken.objects.create(
+            project=project,
+            name=name,
+            digest=_digest(secret),
+            read_only=read_only,
+            operator=operator,
+            requests_per_hour=requests_per_hour,
+        )
+        created(token, "issue")
     return secret
 
 

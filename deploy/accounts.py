@@ -13,7 +13,7 @@ import os
 import pwd
 from pathlib import Path
 
-from cloud import shell
+from cloud import files, shell
 from deploy.places import HERE
 
 CONTROL = HERE.account("cumulet")  # web, worker, beat, Flower
@@ -61,14 +61,7 @@ def own(path: Path, user: str | None, mode: int = 0o700) -> Path:
 
 def write_for(path: Path, text: str, user: str | None) -> None:
     """Replace a file that only `user` (None: the caller) and root may read."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        if user:
-            os.fchown(file.fileno(), *_ids(user))
-    fresh.replace(path)
+    files.write(path, text.encode(), owner=_ids(user) if user else None, alone=True)
 
 
 def let_read(path: Path, user: str) -> Path:

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+from cloud import files as durable
 from cloud import shell
 from cloud.errors import CumuletError
 from deploy.state import CHECKOUT, Instance
-from vms.host import files as durable
 
 _PARTS = ("manage.py", "cloud", "networks", "vms", "deploy/commands.py")
 _SYNC_SECONDS = 300.0  # whatever else waits to be written goes first

@@ -22,6 +22,7 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct, field
 
+from cloud import files
 from cloud.errors import CumuletError
 from deploy.places import HERE, user_name
 from deploy.ports import Ports, choose_forwards, choose_port, choose_ports, keep
@@ -201,12 +202,7 @@ def make_private(path: Path) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Replace a file that holds secrets; at no moment can anybody else read it."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    fresh.replace(path)
+    files.write(path, text.encode(), alone=True)
 
 
 @contextmanager

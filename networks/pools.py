@@ -1,5 +1,7 @@
 """Pools of public addresses: added, described, never resized, as addresses may be lent already.
 
+Doors change them by `vms.pools`, which tells the servers with addresses of one.
+
 No pool overlaps another, nor the fabric that hosts and control talk through, nor their mesh: a
 guest could take one of their addresses. A bridged pool is the exception, because it *is* the
 network of uplinks: it may be one of the fabric's networks, whole, and its hosts' own addresses are
@@ -13,10 +15,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import ProtectedError
 
 from cloud.audit import changing, write
+from cloud.constraints import refused_by
 from cloud.errors import InUse, NotUnique, invalid
 from cloud.models import Host, Location, Project
 from networks.addressing import IpAddress, IpNetwork, lendable, unit_of
@@ -24,6 +27,8 @@ from networks.models import Network
 from networks.spec import ROUTED_GATEWAY
 
 _MODES = set(Network.Mode.values)
+# Constraints of the database; PostgreSQL itself named the first.
+_NAME, _RANGE = "networks_network_name_key", "public_ranges_never_overlap"
 # Nobody's, or every guest's way out.
 _NEVER_POOLS = tuple(
     ip_network(text)
@@ -71,23 +76,20 @@ def ensure_pool(pool: Pool) -> Network:
         "excluded": _excluded(pool.excluded, cidr),
         "dns": _addresses("dns", pool.dns),
     }
-    try:
-        with transaction.atomic():
-            same = {"name": pool.name, "kind": Network.Kind.PUBLIC, "ip_range": str(cidr)}
-            known = Network.objects.select_for_update(no_key=True).filter(**same).first()
-            if known:
-                _check_unchanged(known, pool)
-            network = known or Network(**same)
-            with changing(network, "update" if known else "add"):
-                for field, value in wanted.items():
-                    setattr(network, field, value)
-                network.save()
-                network.refresh_from_db(fields=["ip_range", "gateway"])
-    except IntegrityError as error:
-        raise NotUnique(
-            "cidr",
-            f"{cidr} overlaps a pool, or the name {pool.name!r} is taken by another range",
-        ) from error
+    taken = NotUnique(
+        "cidr", f"{cidr} overlaps a pool, or the name {pool.name!r} is taken by another range"
+    )
+    with refused_by(dict.fromkeys((_NAME, _RANGE), taken)), transaction.atomic():
+        same = {"name": pool.name, "kind": Network.Kind.PUBLIC, "ip_range": str(cidr)}
+        known = Network.objects.select_for_update(no_key=True).filter(**same).first()
+        if known:
+            _check_unchanged(known, pool)
+        network = known or Network(**same)
+        with changing(network, "update" if known else "add"):
+            for field, value in wanted.items():
+                setattr(network, field, value)
+            network.save()
+            network.refresh_from_db(fields=["ip_range", "gateway"])
     return network
 
 
@@ -100,10 +102,8 @@ def describe_pool(
     """
     cidr = ip_network(str(network.ip_range))
     lists = {"excluded": _excluded(excluded, cidr), "dns": _addresses("dns", dns)}
-    try:
+    with refused_by({_NAME: NotUnique("name", f"network name {name!r} is already used")}):
         write(network, {"name": name, **lists})
-    except IntegrityError as error:
-        raise NotUnique("name", f"network name {name!r} is already used") from error
 
 
 def remove_pool(network: Network) -> None:

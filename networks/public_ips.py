@@ -12,11 +12,12 @@ from ipaddress import ip_address
 from typing import Any, ClassVar, TypeVar
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from cloud.actions import done_at_once
 from cloud.audit import changing, created
-from cloud.errors import CumuletError, Protected, invalid
+from cloud.errors import CumuletError, NotFound, Protected, invalid
 from cloud.labels import check_labels
 from cloud.models import Action, Location, Project
 from cloud.naming import check_name, names_are_unique
@@ -98,7 +99,7 @@ def new_ip(kind: type[IpT], project: Project, order: IpOrder, *, address: Addres
 def update_ip(ip: IpT, **changes: Any) -> IpT:
     """Change name, labels, description (floating) or auto_delete (primary).
 
-    Raises InvalidInput or NotUnique.
+    Raises InvalidInput, NotUnique or NotFound.
     """
     checks = {"name": check_name, "labels": check_labels, "description": check_description}
     with _names_are_unique(type(ip), changes.get("name", ip.name)), transaction.atomic():
@@ -115,7 +116,7 @@ def update_ip(ip: IpT, **changes: Any) -> IpT:
 def delete_ip(ip: PublicIp) -> None:
     """Give the address back; it is lent again once no host has it any more.
 
-    Raises Protected or MustBeUnassigned.
+    Raises Protected, MustBeUnassigned or NotFound.
     """
     with transaction.atomic():
         ip = locked(ip)
@@ -129,9 +130,17 @@ def delete_ip(ip: PublicIp) -> None:
 
 
 def locked(ip: IpT) -> IpT:
-    """The IP as it is now, its row locked until the transaction ends."""
+    """The IP as it is now, its row locked until the transaction ends; raises NotFound."""
     rows = type(ip)._default_manager.select_for_update(of=("self",))
-    return rows.select_related("address", "project", "location").get(pk=ip.pk)
+    return existing(ip, rows.select_related("address", "project", "location"))
+
+
+def existing(ip: IpT, rows: QuerySet[IpT]) -> IpT:
+    """The row of this IP among `rows`; raises NotFound if it was given back meanwhile."""
+    found = rows.filter(pk=ip.pk).first()
+    if found is None:
+        raise NotFound(f"{ip._meta.verbose_name} with ID '{ip.pk}' not found")
+    return found
 
 
 def change_ip_protection(ip: PublicIp, *, delete: bool) -> Action:

@@ -58,7 +58,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.config.workeroutput[records.NAME] = records.lines()
 
 
-@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """A lane's process ended: what it measured belongs to the whole run."""
     records.take(getattr(node, "workeroutput", {}).get(records.NAME, []))
@@ -71,6 +70,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> lanes.Lanes:
+    config.option.loadscopereorder = False
+    return lanes.Lanes(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def rank(item: pytest.Item) -> tuple[int, bool]:
         # More hosts than the others expect: they come last, because hosts never go.
@@ -78,8 +82,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return lanes.rank(item.path.relative_to(TESTS)), rootless
 
     items.sort(key=rank)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(lanes.lane(item.path.relative_to(TESTS))))
 
 
 def _is_worker(config: pytest.Config) -> bool:

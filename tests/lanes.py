@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
+from xdist.scheduler import LoadScopeScheduling
+
 # In the order in which they begin: a typing mistake shows at once, and the longest ones come early,
 # so that none is left alone at the end.
 _ORDER = (
@@ -16,6 +18,13 @@ _ORDER = (
 )
 # Each of them makes clouds of its own.
 _ALONE = ("test_deploy", "test_rootless_deploy", "test_upgrade")
+
+
+class Lanes(LoadScopeScheduling):
+    """Gives whole lanes to pytest-xdist's processes, in the order of `rank`."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return lane(PurePath(nodeid.partition("::")[0]).relative_to("tests"))
 
 
 def lane(path: PurePath) -> str:

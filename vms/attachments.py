@@ -7,12 +7,8 @@ the history of the address, and what leaves a server is remembered until its hos
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
 from typing import ClassVar
-
-from django.utils import timezone
 
 from cloud.audit import changed, changing, created
 from cloud.errors import CumuletError, ResourceUnavailable, invalid
@@ -22,17 +18,14 @@ from networks.allocation import (
     NoFreeAddress,
     Reach,
     Wish,
-    give_back,
     lend,
     pools_for,
     quarantine,
     reaching,
     take_share,
-    withdrawn,
 )
 from networks.ledger import Bearer, pass_to
 from networks.models import (
-    Address,
     FloatingIp,
     IpType,
     Network,
@@ -247,34 +240,6 @@ def let_go(vm: VM) -> None:
     # Another host that had one before may prove that it let go: this one has it still.
     _withdraw(vm, going)
     quarantine(going)
-
-
-def set_free(vm: VM) -> set[int]:
-    """The host proved that nothing is left of the server: delete it and free what it had.
-
-    Answers the addresses that it had been told to let go of before.
-    """
-    now = timezone.now()
-    primary = [locked(ip) for nic in vm.nics.all() for ip in nic.primary_ips]
-    number = vm.pk
-    with ExitStack() as recorded:
-        for ip in primary:
-            verb = "delete" if ip.auto_delete else "unassign"
-            recorded.enter_context(changing(ip, verb))
-        vm.delete()
-        for ip in primary:
-            _outlive_server(ip, now)
-    return withdrawn(number, None, now)
-
-
-def _outlive_server(ip: PrimaryIp, now: datetime) -> None:
-    if ip.auto_delete:
-        ip.delete()
-        give_back(ip.address, now)
-    else:
-        ip.forget_nic()
-        Address.objects.filter(pk=ip.address_id).update(state=Address.State.HELD)
-        pass_to(ip, None)
 
 
 def _check_unheld(vm: VM, ip: PublicIp) -> None:

@@ -123,6 +123,9 @@ class ImageCopy(models.Model):
     progress = models.PositiveSmallIntegerField(default=0, help_text="Percent.")
     failure_code = models.CharField(max_length=64, blank=True)
     failure_message = models.TextField(blank=True)
+    failure_final = models.BooleanField(
+        default=False, help_text="It is asked again only if an operator adds the image again."
+    )
     updated = models.DateTimeField(default=timezone.now)
     attempts = models.PositiveIntegerField(default=0)
     next_dispatch_at = models.DateTimeField(default=timezone.now)

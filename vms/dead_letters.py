@@ -291,7 +291,7 @@ def _network_again(letter: DeadLetter) -> bool:
 
 def _image_again(letter: DeadLetter) -> bool:
     rows = ImageCopy.objects.filter(image=letter.resource_id, host__name=letter.host, ready=False)
-    return bool(rows.update(attempts=0, next_dispatch_at=timezone.now()))
+    return bool(rows.update(attempts=0, failure_final=False, next_dispatch_at=timezone.now()))
 
 
 _AGAIN = {"server": _server_again, "network": _network_again, "image": _image_again}

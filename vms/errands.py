@@ -15,7 +15,7 @@ from django.db import transaction
 
 from cloud import steps
 from cloud.actions import Aim, Resource, done_at_once, open_action
-from cloud.errors import CumuletError, Locked
+from cloud.errors import CumuletError, Locked, NotFound
 from cloud.models import Action
 from cloud.querysets import ActionQuerySet
 from vms.intent import want
@@ -56,14 +56,20 @@ class Errand:
 
 @contextmanager
 def locked_vm(vm: VM) -> Iterator[VM]:
-    """The VM as it is now, its row locked until the transaction ends."""
+    """The VM as it is now, its row locked until the transaction ends; raises NotFound."""
     with transaction.atomic():
         yield lock_vm(vm.pk)
 
 
 def lock_vm(pk: int) -> VM:
-    """Like `locked_vm`, within a transaction. More than one: in the order of their numbers."""
-    return VM.objects.for_spec().select_for_update(of=("self",)).get(pk=pk)
+    """Like `locked_vm`, within a transaction. More than one: in the order of their numbers.
+
+    Raises NotFound: the server may have gone while its row was waited for.
+    """
+    vm = VM.objects.for_spec().select_for_update(of=("self",)).filter(pk=pk).first()
+    if vm is None:
+        raise NotFound(f"server with ID '{pk}' not found")
+    return vm
 
 
 def refuse_if_exclusive(vm: VM) -> None:
@@ -89,6 +95,15 @@ def ask(vm: VM, goal: PowerGoal, errand: Errand) -> Action:
     steps.begin((action,), vm.host.name)
     want(vm, goal, action)
     return action
+
+
+def ask_anew(vm: VM, errand: Errand) -> Action:
+    """Like `ask`, with the goal as it is, once rows of the server were changed.
+
+    It is read again, because the document for its host is made from what was read.
+    """
+    now = lock_vm(vm.pk)
+    return ask(now, PowerGoal(now.goal), errand)
 
 
 def _check_held_back(vm: VM) -> None:

@@ -20,13 +20,12 @@ from cloud.errors import Conflict, CumuletError, Locked, invalid
 from cloud.locks import hold_project
 from cloud.models import Action, Host, Project
 from networks.models import FloatingIp, Withdrawal
-from networks.public_ips import IpOrder, create_ip, locked
+from networks.public_ips import IpOrder, create_ip, existing, locked
 from vms.attachments import attach_floating_ip, detach_floating_ip, reach_of
-from vms.errands import Errand, ask, lock_vm
-from vms.intent import want
-from vms.lifecycle import ActionGoal
+from vms.errands import Errand, ask_anew, lock_vm
+from vms.intent import tell_anew
+from vms.lifecycle import ActionGoal, HeldBack
 from vms.models import VM
-from vms.spec import PowerGoal
 
 _ASSIGN = "assign_floating_ip"
 _UNASSIGN = "unassign_floating_ip"
@@ -76,7 +75,7 @@ def assign_floating_ip(ip: FloatingIp, vm: VM) -> Action:
             attach_floating_ip(new, ip)
             change.action = _ask(new, ip, _ASSIGN)
             if old:
-                want(lock_vm(old.pk), PowerGoal(old.goal), change.action)
+                tell_anew(lock_vm(old.pk), change.action)
         return change.action
 
 
@@ -95,7 +94,8 @@ def unassign_floating_ip(ip: FloatingIp) -> Action:
 def is_moving(action: Action) -> bool:
     """Whether the host that had the floating IP before has not let go of it yet.
 
-    A silent host is not waited for: away from such a one is where IPs are moved.
+    A silent host is not waited for: away from such a one is where IPs are moved. Nor is one that
+    said that it has nothing of the server.
     """
     if action.command != _ASSIGN:
         return False
@@ -106,8 +106,10 @@ def is_moving(action: Action) -> bool:
     speaking = Host.objects.speaking(timezone.now(), settings.HOST_SILENT_SECONDS)
     holders = Withdrawal.objects.filter(
         address__in=[one.address_id for one in ip],
+        server_id__in=VM.objects.filter(host__in=speaking)
+        .exclude(held_back=HeldBack.GONE)
+        .values("pk"),
         holding=None,
-        server_id__in=VM.objects.filter(host__in=speaking).values("pk"),
     )
     return holders.exists()
 
@@ -130,7 +132,7 @@ def finish_moves(address_ids: Iterable[int]) -> None:
 
 def _lock(ip: FloatingIp, vm: VM | None) -> tuple[VM | None, VM | None, FloatingIp]:
     """The server that has the IP, the server `vm`, and the IP as they are now, rows locked."""
-    old = FloatingIp.objects.with_server().get(pk=ip.pk).server_id
+    old = existing(ip, FloatingIp.objects.with_server()).server_id
     numbers = {pk for pk in (old, vm.pk if vm else None) if pk is not None}
     servers = {pk: lock_vm(pk) for pk in sorted(numbers)}
     ip = locked(ip)
@@ -141,5 +143,4 @@ def _lock(ip: FloatingIp, vm: VM | None) -> tuple[VM | None, VM | None, Floating
 
 def _ask(vm: VM, ip: FloatingIp, command: str) -> Action:
     errand = Errand(command, ActionGoal.APPLIED, about=((ip.resource, ip.pk),))
-    # Read again, because the document for its host is made from what was read.
-    return ask(lock_vm(vm.pk), PowerGoal(vm.goal), errand)
+    return ask_anew(vm, errand)

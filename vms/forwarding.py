@@ -10,12 +10,11 @@ from django.db import transaction
 from cloud.audit import changing
 from cloud.errors import CumuletError
 from cloud.models import Action, Host
-from vms.errands import Errand, ask, done_errand, lock_vm, refuse_if_exclusive
+from vms.errands import Errand, ask_anew, done_errand, lock_vm, refuse_if_exclusive
 from vms.interfaces import PUBLIC_INDEX
 from vms.lifecycle import ActionGoal
 from vms.models import VM, Nic
 from vms.ports import Forward, check_forwards, lead
-from vms.spec import PowerGoal
 
 CHANGE = "change_forwarded_ports"
 
@@ -41,9 +40,7 @@ def change_forwarded_ports(vm: VM, forwards: Sequence[Forward]) -> Action:
             return done_errand(vm, CHANGE)
         with changing(nic, CHANGE) as change:
             lead(nic, host, forwards)
-            # Read again, because the document for its host is made from what was read.
-            errand = Errand(CHANGE, ActionGoal.APPLIED)
-            change.action = ask(lock_vm(vm.pk), PowerGoal(vm.goal), errand)
+            change.action = ask_anew(vm, Errand(CHANGE, ActionGoal.APPLIED))
         return change.action
 
 

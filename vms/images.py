@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from cloud.audit import created, write
 from cloud.errors import Protected, invalid
+from cloud.models import Host
 from cloud.wire import encode
 from vms.dispatch import image_spec
-from vms.models import Image
+from vms.models import Image, ImageCopy
 from vms.spec import ImageSpec
 
 
@@ -70,8 +71,8 @@ def register_image(manifest: Manifest) -> tuple[Image, bool]:
     """Make the image known; answers it and whether it is new.
 
     An image of the same name and other content is retired: servers made from it keep their
-    disks, new ones get the new image. Hosts are told by `vms.reconcile`. Raises ValidationError,
-    InvalidInput or Protected.
+    disks, new ones get the new image. Hosts are told by `vms.reconcile`; of a known image those
+    anew that had failed finally. Raises ValidationError, InvalidInput or Protected.
     """
     known = Image.objects.filter(
         name=manifest.name, architecture=manifest.architecture, type="system", deleted_at=None
@@ -91,6 +92,9 @@ def register_image(manifest: Manifest) -> tuple[Image, bool]:
         cmdline=manifest.cmdline,
     )
     if known is not None and _content(known) == _content(image) and not known.problem:
+        known.copies.filter(failure_final=True).update(
+            failure_final=False, attempts=0, next_dispatch_at=timezone.now()
+        )
         return known, False
     with transaction.atomic():
         if known is not None:
@@ -99,7 +103,24 @@ def register_image(manifest: Manifest) -> tuple[Image, bool]:
         image.save()
         _check_form(image)
         created(image, "register")
+        plan_copies()
     return image, True
+
+
+def plan_copies() -> None:
+    """A row for each pair of image and host: `vms.reconcile` then has the host fetch the image.
+
+    Called when an image or a host comes. Two that come at once may miss each other, so the sweep
+    does it once a minute.
+    """
+    images = Image.objects.filter(deleted_at=None)
+    hosts = Host.objects.exclude(uuid=None)
+    planned = ImageCopy.objects.filter(image__in=images, host__in=hosts).count()
+    if planned < images.count() * hosts.count():
+        ImageCopy.objects.bulk_create(
+            [ImageCopy(image=image, host=host) for image in images for host in hosts],
+            ignore_conflicts=True,
+        )
 
 
 def _content(image: Image) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ from cloud.models import Action
 from cloud.patience import HINT_PATIENCE
 from vms import dispatch
 from vms.attachments import let_go
-from vms.lifecycle import Facts, status_of
+from vms.lifecycle import Facts, HeldBack, status_of
 from vms.models import VM
 from vms.spec import Power, PowerGoal
 
@@ -41,6 +41,16 @@ def want(vm: VM, goal: PowerGoal, action: Action | None = None) -> None:
     vm.save()
     if not vm.held_back:
         dispatch.on_commit(vm)
+
+
+def tell_anew(vm: VM, action: Action | None = None) -> None:
+    """Like `want`, with the goal as it is: something that the server has was changed by a user.
+
+    What its host has otherwise than a restored inventory says gives way to that.
+    """
+    if vm.held_back == HeldBack.DIFFERS:
+        vm.held_back = ""
+    want(vm, PowerGoal(vm.goal), action)
 
 
 def abandon(vm: VM) -> None:

@@ -64,7 +64,8 @@ class Explainer:
         if host.revoked_at:
             return (
                 f"Host {host.name} was cut off at {host.revoked_at:{_CLOCK}}: `host_add"
-                f" {host.name} --again` takes it back"
+                f" {host.name} --again` takes it back, and if the machine is gone for good,"
+                f" `host_revoke {host.name} --destroyed` forgets its servers"
             )
         since = f"since {host.last_heartbeat:{_CLOCK}}" if host.last_heartbeat else "ever"
         return (

@@ -11,15 +11,15 @@ from django.db import transaction
 
 from cloud.actions import done_at_once
 from cloud.audit import changing
-from cloud.errors import Conflict, CumuletError, invalid
+from cloud.errors import Conflict, CumuletError, NotFound, invalid
 from cloud.locks import hold_project
 from cloud.models import Action, Project
 from networks.models import IpType, PrimaryIp
-from networks.public_ips import IpOrder, create_ip, locked, set_dns_ptr
+from networks.public_ips import IpOrder, create_ip, existing, locked, set_dns_ptr
 from vms.attachments import attach_primary_ip, check_place, detach_primary_ip, reach_of
 from vms.errands import (
     Errand,
-    ask,
+    ask_anew,
     done_errand,
     lock_vm,
     locked_vm,
@@ -95,16 +95,19 @@ def assign_primary_ip(ip: PrimaryIp, vm: VM) -> Action:
 def unassign_primary_ip(ip: PrimaryIp) -> Action:
     """Take the IP from its server, which must be off; nothing to do if it has none.
 
-    Raises Locked or NotStopped.
+    Raises Locked, NotStopped, NotFound, or Conflict (its server went at this moment).
     """
-    server_id = PrimaryIp.objects.with_server().get(pk=ip.pk).server_id
+    server_id = existing(ip, PrimaryIp.objects.with_server()).server_id
     if server_id is None:
         return done_at_once(ip.project, _UNASSIGN, (ip.resource, ip.pk))
     with transaction.atomic():
-        vm = lock_vm(server_id)
+        try:
+            vm = lock_vm(server_id)
+        except NotFound as error:
+            raise _moved(ip) from error
         ip = locked(ip)
         if ip.server_id != server_id:
-            raise Conflict(f"primary IP {ip} was moved at the same time: try again")
+            raise _moved(ip)
         refuse_if_exclusive(vm)
         _check_off(vm)
         with changing(ip, "unassign") as change:
@@ -128,6 +131,10 @@ def change_server_dns_ptr(vm: VM, *, address: str, name: str | None) -> Action:
         return change.action
 
 
+def _moved(ip: PrimaryIp) -> Conflict:
+    return Conflict(f"primary IP {ip} was moved at the same time: try again")
+
+
 def _check_assignee(vm: VM, kind: IpType) -> None:
     refuse_if_exclusive(vm)
     _check_off(vm)
@@ -145,5 +152,4 @@ def _check_off(vm: VM) -> None:
 
 def _ask(vm: VM, ip: PrimaryIp, command: str) -> Action:
     errand = Errand(command, ActionGoal.APPLIED, about=((ip.resource, ip.pk),))
-    # Read again, because the document for its host is made from what was read.
-    return ask(lock_vm(vm.pk), PowerGoal(vm.goal), errand)
+    return ask_anew(vm, errand)

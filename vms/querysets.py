@@ -83,10 +83,6 @@ class VMQuerySet(LabelledQuerySet["VM"]):
         )
         return self.exclude(pk__in=self.filter(addressed).values("pk"))
 
-    def for_admin(self) -> Self:
-        """With all that an operator's list and page show."""
-        return self.for_spec()
-
     def by_host_and_status(self) -> models.QuerySet[VM, ServerGroup]:
         """`ServerGroup` of each host and status: what metrics say, whatever their number."""
         unconfirmed = Q(observed_generation__lt=F("generation"))

@@ -1,13 +1,13 @@
 """The guarantee: a periodic sweep that finds every gap between what should be and what was seen.
 
 Messages may be lost; the rows tell what is missing. The sweep's cost follows what is unmet or
-stale, not how many VMs there are. Each part is its own short transaction, and messages leave
-after it.
+stale, not how many VMs there are; what costs more is done once a minute. Each part is its own
+short transaction, and messages leave after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -26,9 +26,10 @@ from cloud.patience import backoff
 from cloud.querysets import waited
 from vms import dead_letters, dispatch, overdue, usage
 from vms.drift.record import forget_closed
+from vms.images import plan_copies
 from vms.intent import set_status, want
 from vms.lifecycle import Status
-from vms.models import VM, Image, ImageCopy
+from vms.models import VM, ImageCopy
 from vms.overdue import Explainer
 from vms.private import replication
 from vms.restored.verify import ask_unverified
@@ -64,9 +65,15 @@ def sweep() -> None:
         partial(dispatch_due_images, now),
         partial(free_retired_images, now),
     )
-    failures = [error for part in parts if (error := _tried(part)) is not None]
-    if failures:
-        raise failures[0]
+    rarely: tuple[Callable[[], object], ...] = (
+        partial(replication.wire_due, now),
+        plan_copies,
+    )
+    _each_tried((*rarely, *parts) if _begins_a_minute(now) else parts)
+
+
+def _begins_a_minute(now: datetime) -> bool:
+    return now.second < settings.SWEEP_SECONDS
 
 
 def watch(now: datetime) -> None:
@@ -163,11 +170,14 @@ def dispatch_due_vms(now: datetime) -> int:
 
 
 def dispatch_due_images(now: datetime) -> int:
-    """Every host gets every image, so that a new server does not wait for a download."""
-    _plan_copies()
+    """Every host gets every image, so that a new server does not wait for a download.
+
+    One that failed finally is not asked again, the others are: the file may be there alone.
+    """
     due = (
-        ImageCopy.objects.filter(waited(now), ready=False, image__deleted_at=None)
-        .exclude(image__status=Image.Status.UNAVAILABLE)
+        ImageCopy.objects.filter(
+            waited(now), ready=False, failure_final=False, image__deleted_at=None
+        )
         .exclude(host__in=Host.objects.silent(now, settings.HOST_SILENT_SECONDS).numbers())
         .select_related("image", "host")
     )
@@ -203,34 +213,32 @@ def end_overdue_actions(now: datetime) -> int:
     return ended
 
 
-def tidy(now: datetime) -> int:
-    """Forget what has served its time."""
-    usage.condense(now)
-    usage.forget(now)
-    buckets.tidy()
-    dead_letters.tidy(now)
-    forget_closed(now)
-    deleted, _ = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS).delete()
-    return deleted
+def tidy(now: datetime) -> None:
+    """Forget what has served its time; like `sweep`, whatever part of it fails."""
+    keys = IdempotencyKey.objects.filter(created__lt=now - KEEP_IDEMPOTENCY_KEYS)
+    _each_tried(
+        (
+            partial(usage.condense, now),
+            partial(usage.forget, now),
+            buckets.tidy,
+            partial(dead_letters.tidy, now),
+            partial(forget_closed, now),
+            keys.delete,
+        )
+    )
+
+
+def _each_tried(parts: Iterable[Callable[[], object]]) -> None:
+    """Raises what the first part raised that failed, after all of them."""
+    failures = [error for part in parts if (error := _tried(part)) is not None]
+    if failures:
+        raise failures[0]
 
 
 def _tried(part: Callable[[], object]) -> Exception | None:
     try:
         part()
     except Exception as error:
-        log.exception("a part of the sweep failed, the others go on")
+        log.exception("a part of the round failed, the others go on")
         return error
     return None
-
-
-def _plan_copies() -> None:
-    """A row for each pair of image and host; one counting query when there is nothing to add."""
-    images = Image.objects.filter(deleted_at=None).exclude(status=Image.Status.UNAVAILABLE)
-    planned = ImageCopy.objects.filter(image__in=images).count()
-    hosts = Host.objects.exclude(uuid=None)
-    if planned == images.count() * hosts.count():
-        return
-    ImageCopy.objects.bulk_create(
-        [ImageCopy(image=image, host=host) for image in images for host in hosts],
-        ignore_conflicts=True,
-    )

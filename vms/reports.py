@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from msgspec import to_builtins
@@ -22,17 +23,17 @@ from cloud.audit import changing
 from cloud.broker import broker_user
 from cloud.hosts import Heartbeat, note_heartbeat, record_heartbeat
 from cloud.metrics import observe_step
-from cloud.models import Action
+from cloud.models import Action, Host
 from networks.allocation import withdrawn
 from vms import ports
-from vms.attachments import set_free
 from vms.firewalls.membership import unguard
 from vms.floating_ips import finish_moves, is_moving
+from vms.forgetting import forget
+from vms.images import plan_copies
 from vms.intent import abandon, set_status, want
 from vms.lifecycle import SUCCESS, ActionGoal, outcome_of
 from vms.models import VM, Image, ImageCopy, Nic
 from vms.private.hosts import follow_tunnel
-from vms.private.replication import replicate
 from vms.spec import HostReport, ImageReport, PowerGoal, VmReport
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def vm_report(report: VmReport, sender: str) -> None:
         _settle_addresses(vm, report)
         _settle(actions, report)
         if vm.deleting and not report.present and report.generation >= vm.generation:
-            _forget(vm)
+            # Only now, as nothing is left, may its addresses be lent again.
+            forget(vm)
             return
         _observe(vm, report)
 
@@ -107,13 +109,14 @@ def host_report(report: HostReport, sender: str) -> None:
                 set_status(vm)
                 vm.next_dispatch_at = timezone.now()
             VM.objects.bulk_update(own, ["status", "next_dispatch_at"])
+            plan_copies()
 
 
 def image_report(report: ImageReport, sender: str) -> None:
     """Record how far a host is with an image.
 
-    The first complete copy makes the image available. A final failure makes it unavailable
-    only while nobody has a copy: then its source is wrong, not one host. While it is tried again,
+    The first complete copy makes the image available. Final failures make it unavailable once all
+    hosts that speak have one: a single host may lack the file, or lie. While it is tried again,
     what went wrong the last time stays to be seen. The copy of a retired image ends with its files.
     """
     with transaction.atomic():
@@ -136,17 +139,28 @@ def image_report(report: ImageReport, sender: str) -> None:
         if failure or report.ready:
             copy.failure_code = failure.code if failure else ""
             copy.failure_message = failure.message if failure else ""
+            copy.failure_final = failure is not None and not failure.retryable
         copy.updated = timezone.now()
         copy.save()
-        image = Image.objects.filter(pk=copy.image_id)
         if report.ready:
-            image.exclude(status=Image.Status.AVAILABLE).update(
-                status=Image.Status.AVAILABLE, problem=""
-            )
-        elif failure and not failure.retryable:
-            image.filter(status=Image.Status.CREATING).update(
-                status=Image.Status.UNAVAILABLE, problem=failure.message
-            )
+            image = Image.objects.filter(pk=copy.image_id).exclude(status=Image.Status.AVAILABLE)
+            image.update(status=Image.Status.AVAILABLE, problem="")
+        elif copy.failure_final:
+            _give_up_image(copy)
+
+
+def _give_up_image(copy: ImageCopy) -> None:
+    """The image is unavailable if no host that speaks is left that could still get it."""
+    # Of two hosts that fail at once the later one must see what the earlier one wrote.
+    images = Image.objects.select_for_update(no_key=True).filter(status=Image.Status.CREATING)
+    image = images.filter(pk=copy.image_id).first()
+    if image is None:
+        return
+    failed = ImageCopy.objects.filter(image=image, failure_final=True).values("host")
+    speaking = Host.objects.speaking(timezone.now(), settings.HOST_SILENT_SECONDS)
+    if not speaking.exclude(pk__in=failed).exists():
+        image.status, image.problem = Image.Status.UNAVAILABLE, copy.failure_message
+        image.save(update_fields=["status", "problem"])
 
 
 def _acceptable(vm: VM, report: VmReport, sender: str) -> bool:
@@ -235,13 +249,3 @@ def _settle_addresses(vm: VM, report: VmReport) -> None:
         facts = {"learned": list(seen.learned), "dropped": seen.dropped}
         if nic and facts != {"learned": nic.learned, "dropped": nic.dropped}:
             Nic.objects.filter(pk=nic.pk).update(**facts)
-
-
-def _forget(vm: VM) -> None:
-    """The host proved that nothing is left: only now may the addresses be lent again."""
-    log.info("server gone", vm=vm.pk, name=vm.name)
-    networks = [nic.network_id for nic in vm.nics.all() if nic.network_id]
-    with changing(vm, "gone"):
-        let_go_of = set_free(vm)
-    finish_moves(let_go_of)
-    replicate(networks)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from cloud.audit import changing, created, write
+from cloud.constraints import refused_by
 from cloud.errors import NotFound, NotUnique, invalid
 from cloud.labels import check_labels
 from cloud.models import Project
@@ -81,12 +81,10 @@ def fingerprint_of(public_key: str) -> str:
     return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
 
 
-@contextmanager
-def _unique() -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        field = next((f for name, f in _UNIQUE.items() if name in str(error)), None)
-        if field is None:
-            raise
-        raise NotUnique(field, f"SSH key with this {field} already exists") from error
+def _unique() -> AbstractContextManager[None]:
+    return refused_by(
+        {
+            constraint: NotUnique(field, f"SSH key with this {field} already exists")
+            for constraint, field in _UNIQUE.items()
+        }
+    )

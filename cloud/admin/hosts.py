@@ -50,10 +50,12 @@ def heartbeat(host: Host, now: datetime) -> SafeString:
         return badge("never joined", Tone.IDLE, hint="Start its agent with the join bundle.")
     age = now - host.last_heartbeat
     hint = f"last heartbeat {lasted(age)} ago"
-    if age.total_seconds() <= settings.HOST_SILENT_SECONDS / 2:
+    if not host.is_silent(now, settings.HOST_SILENT_SECONDS / 2):
         return badge("speaking", Tone.GOOD, hint=hint)
-    if age.total_seconds() <= settings.HOST_SILENT_SECONDS:
+    if not host.is_silent(now, settings.HOST_SILENT_SECONDS):
         return badge("late", Tone.WARN, hint=hint)
+    if host.last_heartbeat > now:
+        return badge("silent", Tone.BAD, hint="Not heard since the clock was set back.")
     return badge(f"silent for {lasted(age)}", Tone.BAD, hint=hint)
 
 
@@ -310,8 +312,10 @@ def _callouts(host: Host, now: datetime) -> list[Callout]:
     if host.revoked_at:
         cut = format_html(
             "Since {} no other host talks to it, and what it says is dropped. Its servers stay in"
-            " the inventory, unknown. A new join bundle takes it back.",
+            " the inventory, unknown. A new join bundle takes it back. If the machine is gone for"
+            " good, {} forgets them.",
             ago(host.revoked_at),
+            code(f"manage.py host_revoke {host.name} --destroyed"),
         )
         found.append(Callout(Tone.BAD, "This host is revoked", cut))
     elif host.last_heartbeat is None:

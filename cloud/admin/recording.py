@@ -12,7 +12,7 @@ from django.contrib import admin
 from django.contrib.auth.views import PasswordChangeView
 from django.db import transaction
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.urls import reverse_lazy
 from unfold.forms import AdminOwnPasswordChangeForm, AdminPasswordChangeForm
 
@@ -25,7 +25,10 @@ class RecordedForms:
 
     def save_model(self, request: HttpRequest, row: Model, form: Any, change: bool) -> None:
         rows = type(row)._default_manager.select_for_update()
-        form.before = snapshot(rows.get(pk=row.pk)) if change else None
+        before = rows.filter(pk=row.pk).first() if change else None
+        if change and before is None:
+            raise Http404(f"There is no {row._meta.verbose_name} {row.pk} any more.")
+        form.before = snapshot(before) if before else None
         super().save_model(request, row, form, change)  # type: ignore[misc]
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:

@@ -20,7 +20,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from msgspec import Struct
 
-from cloud import shell
+from cloud import files, shell
 from cloud.backup.errors import BackupError, DamagedBackup, FileExists, NewerBackup
 from cloud.backup.postgres import Database, check_dump
 from cloud.version import VERSION
@@ -72,7 +72,7 @@ def write(path: Path, *, force: bool = False) -> Manifest:
             with opened(new):  # what cannot be read back is no backup
                 pass
             new.replace(path)
-            _sync_directory(path.parent)
+            files.sync_directory(path.parent)
     except OSError as error:
         raise BackupError(f"cannot write {path}: {error}") from error
     return manifest
@@ -184,11 +184,3 @@ def _digest(path: Path) -> str:
         while piece := file.read(_PIECE):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

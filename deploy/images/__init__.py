@@ -15,22 +15,9 @@ from deploy.images import cache, debian, micro
 from deploy.images.errors import UnknownGuest
 from deploy.images.image import GuestImage
 
-__all__ = ["GUESTS", "REQUIRED_PACKAGES", "GuestImage", "build", "default_cache", "obtainable"]
+__all__ = ["GUESTS", "GuestImage", "build", "default_cache", "obtainable"]
 
 GUESTS = {recipe.guest: recipe for recipe in (debian.RECIPE, micro.RECIPE)}
-
-# What the building machine needs, by the names of Debian and Ubuntu.
-REQUIRED_PACKAGES = (
-    "cpio",
-    "debian-archive-keyring",
-    "e2fsprogs",
-    "extlinux",
-    "fdisk",
-    "lz4",
-    "mmdebstrap",
-    "qemu-utils",
-    "util-linux",
-)
 
 default_cache = cache.default_directory
 

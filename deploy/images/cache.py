@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloud import shell
+from cloud import files, shell
 from deploy.images import packages
 from deploy.images.errors import ArchiveUnreachable, RootNeeded
 from deploy.images.image import DiskFile, GuestImage, ImageFile
@@ -129,9 +129,8 @@ class _Versions:
             progress("the Debian archive is out of reach: going by what it offered last")
             return stored
         answer = {"question": self._question, "asked": time.time(), "offered": offered}
-        draft = self._path.with_suffix(".new")
-        draft.write_text(json.dumps(answer, indent=2) + "\n")
-        draft.replace(self._path)
+        text = json.dumps(answer, indent=2) + "\n"
+        files.write(self._path, text.encode(), mode=0o644, alone=True)
         return offered
 
     def stored(self, max_age: float) -> dict[str, str] | None:

@@ -1,5 +1,5 @@
-"""The admin of pools and of the ledger of their addresses. That of IPs is in `vms.admin`."""
+"""The admin of the ledger of addresses. That of pools and of IPs is in `vms.admin`."""
 
-from networks.admin import ledger, pools
+from networks.admin import ledger
 
-__all__ = ["ledger", "pools"]
+__all__ = ["ledger"]

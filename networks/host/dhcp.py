@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
-from cloud import shell
+from cloud import files, shell
 from networks.host import processes
 from networks.host.bridge_plan import BRIDGE
 from networks.host.links import Tap
@@ -129,8 +129,8 @@ def serve(place: Path, taps: Iterable[Tap], hostname: str) -> None:
 
 def forget(place: Path, names: Iterable[str]) -> None:
     """Answer these NICs no more."""
-    files = [kind(place) / name for name in names for kind in (_hosts, _options)]
-    there = [file for file in files if file.exists()]
+    named = [kind(place) / name for name in names for kind in (_hosts, _options)]
+    there = [file for file in named if file.exists()]
     for file in there:
         file.unlink()
     if there:
@@ -180,10 +180,7 @@ def _write(path: Path, text: str) -> bool:
     """Whether that changed anything. dnsmasq passes over names that begin with a dot."""
     if path.exists() and path.read_text() == text:
         return False
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text)
-    draft.chmod(0o644)
-    draft.replace(path)
+    files.write(path, text.encode(), mode=0o644)
     return True
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cloud import shell
+from cloud import files, shell
 from cloud.errors import CumuletError
 from networks.host import processes, slirp
 from networks.host.outside_filter import REASONS
@@ -56,9 +56,7 @@ def ensure(path: Path, orders: Orders, log: Path) -> None:
         pid = None
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     place.answer.unlink(missing_ok=True)
-    draft = place.orders.with_suffix(".new")
-    draft.write_bytes(text)
-    draft.replace(place.orders)
+    files.write(place.orders, text)
     if pid is None:
         shell.detach([sys.executable, "-m", "networks.host.outside", path], log=log)
     else:

@@ -9,50 +9,68 @@ from __future__ import annotations
 import os
 import select
 import signal
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+from cloud import files
 
 PROC = Path("/proc")
 END_SECONDS = 3.0
 _PID_BYTES = 16
 
+Found = TypeVar("Found")
+
 
 def find(program: str, word: str, noted: Path | None = None) -> int | None:
     """The pid of the program with this word. Looks at every process if `noted` leads nowhere."""
-    if noted is not None:
-        with suppress(OSError, ValueError):
-            if is_ours(pid := _noted(noted), program, word):
-                return pid
-    pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
-    return next((pid for pid in pids if is_ours(pid, program, word)), None)
+    return search(lambda pid: pid if is_ours(pid, program, word) else None, noted)
+
+
+def search(known: Callable[[int], Found | None], noted: Path | None) -> Found | None:
+    """What `known` makes of the first process that it knows, that of the pid file before others."""
+    if noted is not None and (found := named(known, noted)):
+        return found
+    return next(filter(None, map(known, _pids())), None)
+
+
+def named(known: Callable[[int], Found | None], noted: Path) -> Found | None:
+    """What `known` makes of the process that the pid file leads to."""
+    try:
+        pid = int(files.read_foreign(noted, _PID_BYTES))
+    except (OSError, ValueError):
+        return None
+    return known(pid)
 
 
 def running(program: str) -> dict[int, tuple[str, ...]]:
     """By pid, the arguments of all processes of the program that `is_ours` could find."""
     found = {}
-    for entry in PROC.iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and os.geteuid() in (0, entry.stat().st_uid):
-                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if Path(words[0]).name == program:
-                    found[int(entry.name)] = tuple(words[1:-1])
+    for pid in _pids():
+        words = command_line(pid).decode(errors="replace").split("\0")
+        if Path(words[0]).name == program:
+            found[pid] = tuple(words[1:-1])
     return found
 
 
 def is_ours(pid: int, program: str, word: str) -> bool:
-    """A launcher that has yet to become the program, or a zombie, is not.
+    """A launcher that has yet to become the program is not."""
+    words = command_line(pid).split(b"\0")
+    return Path(words[0].decode(errors="replace")).name == program and word.encode() in words[1:]
 
-    Nor is another user's program of the same name and word, unless we are root, whose programs
-    become other users.
+
+def command_line(pid: int) -> bytes:
+    """The words, each ended by a zero byte; none of a process that has ended, or is a zombie.
+
+    Nor of another user's, unless we are root, whose programs become other users: everybody may give
+    a program such a name and such words.
     """
     with suppress(OSError):
         proc = PROC / str(pid)
-        words = (proc / "cmdline").read_bytes().split(b"\0")
-        named = Path(words[0].decode(errors="replace")).name == program
-        if os.geteuid() not in (0, proc.stat().st_uid):
-            return False
-        return named and word.encode() in words[1:]
-    return False
+        if os.geteuid() in (0, proc.stat().st_uid):
+            return (proc / "cmdline").read_bytes()
+    return b""
 
 
 def started(pid: int) -> int:
@@ -78,10 +96,5 @@ def end(pid: int, program: str, word: str) -> None:
         signalled(pid, program, word, number, wait=True)
 
 
-def _noted(path: Path) -> int:
-    """Follows no link and waits for nobody: the program's user may own the file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return int(os.read(descriptor, _PID_BYTES))
-    finally:
-        os.close(descriptor)
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())

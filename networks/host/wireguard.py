@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import socket
 import time
@@ -21,7 +20,7 @@ from typing import Any, ClassVar
 
 from pyroute2 import NetlinkError
 
-from cloud import shell
+from cloud import files, shell
 from cloud.errors import CumuletError
 from networks.host import links, nft, processes, routes
 from networks.host.links import index_of, unless
@@ -74,20 +73,11 @@ def ensure_key(place: Place) -> str:
     if not place.key.exists():
         public.unlink(missing_ok=True)
         private = shell.run(["wg", "genkey"], timeout=_SECONDS).stdout
-        draft = place.key.with_name(f".{place.key.name}.new")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(private)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(place.key)
+        files.write(place.key, private.encode(), alone=True)
     elif public.exists() and public.stat().st_mtime >= place.key.stat().st_mtime:
         return public.read_text().strip()
     told = shell.run(["wg", "pubkey"], input=place.key.read_text(), timeout=_SECONDS).stdout.strip()
-    draft = public.with_name(f".{public.name}.new")
-    draft.write_text(told)
-    draft.replace(public)
+    files.write(public, told.encode())
     return told
 
 

@@ -159,6 +159,9 @@ def test_a_search_that_makes_no_sense_is_refused(operator: Api, query: str) -> N
 @pytest.mark.parametrize(
     "moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "yesterday"]
 )
-def test_a_moment_that_the_database_does_not_know_is_refused(lab: None, moment: str) -> None:
-    answer = api_of(make.project(), operator=True).get(f"audit?since={quote(moment)}")
+@pytest.mark.parametrize("path", ["audit", "dead_letters"])
+def test_a_moment_that_the_database_does_not_know_is_refused(
+    lab: None, moment: str, path: str
+) -> None:
+    answer = api_of(make.project(), operator=True).get(f"{path}?since={quote(moment)}")
     assert (answer.status, answer.fields) == (422, ["since"])

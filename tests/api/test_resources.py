@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.utils import timezone
 
 from cloud import urls
+from cloud.admin.hosts import heartbeat
 from cloud.models import Host
 from cloud.wire import decode, encode
 from tests import factories as make
@@ -193,3 +194,13 @@ def test_hosts_are_for_operators(api: Api) -> None:
     assert operator.get(f"hosts/{vm.host_id}").json["host"]["name"] == vm.host.name
     host_says(vm)
     assert operator.get("hosts?name=h1").json["hosts"][0]["location"]["name"] == "lab"
+
+
+def test_a_host_heard_in_the_future_is_silent_for_all_who_ask(lab: None) -> None:
+    """The clock was set back since, so nobody knows whether it speaks."""
+    now = timezone.now()
+    host = make.host("h9", last_heartbeat=now + timedelta(hours=1))
+    operator = api_of(make.project(), operator=True)
+    assert operator.get("hosts?name=h9").json["hosts"][0]["status"] == "silent"
+    assert "speaking" not in (badge := str(heartbeat(host, now)))
+    assert "the clock was set back" in badge

@@ -68,18 +68,58 @@ def test_the_project_is_chosen_once_and_kept(staff: Client) -> None:
     assert staff.get("/v1/servers?project=none").status_code == 401
 
 
-def test_staff_may_do_what_the_admin_lets_them(lab: None) -> None:
+@pytest.fixture
+def helper(lab: None) -> tuple[Client, User]:
+    """A browser in which somebody of the staff without any permission is logged in."""
     make.project()
     user = User.objects.create_user("helper", is_staff=True)
     browser = Client()
     browser.force_login(user)
-    body = {"name": "web-1", "server_type": "nano", "image": "micro"}
-    assert browser.get("/v1/servers").status_code == 200
-    assert browser.get("/v1/hosts").status_code == 403
-    assert _post(browser, "/v1/servers", body).json()["error"]["code"] == "token_readonly"
-    user.user_permissions.add(*Permission.objects.filter(codename__in=["change_vm", "view_host"]))
-    assert browser.get("/v1/hosts").status_code == 200
-    assert _post(browser, "/v1/servers", body).status_code == 201
+    return browser, user
+
+
+def test_staff_without_a_permission_sees_and_does_nothing(helper: tuple[Client, User]) -> None:
+    browser, _ = helper
+    for path in ("servers", "hosts", "actions", "audit", "ssh_keys", "networks", "images"):
+        error = browser.get(f"/v1/{path}").json()["error"]
+        assert error["code"] == "forbidden", path
+    assert "this needs the permission vms.view_vm" in browser.get("/v1/servers").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("permission", "allowed"),
+    [
+        ("view_vm", {"GET one"}),
+        ("add_vm", {"POST"}),
+        ("change_vm", {"PUT", "POST action"}),
+        ("delete_vm", {"DELETE"}),
+    ],
+)
+def test_staff_may_do_what_the_admin_lets_them(
+    helper: tuple[Client, User], permission: str, allowed: set[str]
+) -> None:
+    browser, user = helper
+    user.user_permissions.add(Permission.objects.get(codename=permission))
+    vm = create_vm(make.project(), make.order("there")).vm
+    json = {"content_type": "application/json"}
+    one = f"/v1/servers/{vm.pk}"
+    new = {"name": "web-1", "server_type": "nano", "image": "micro"}
+    answers = {
+        "GET one": browser.get(one),
+        "PUT": browser.put(one, {"labels": {"a": "b"}}, **json),
+        "POST": browser.post("/v1/servers", new, **json),
+        "POST action": browser.post(f"{one}/actions/poweroff", {}, **json),
+        "DELETE": browser.delete(one),
+    }
+    assert {name for name, answer in answers.items() if answer.status_code != 403} == allowed
+
+
+def test_a_page_offers_no_form_to_who_may_only_look(helper: tuple[Client, User]) -> None:
+    browser, user = helper
+    user.user_permissions.add(Permission.objects.get(codename="view_vm"))
+    page = browser.get("/v1/servers", headers=HTML)
+    assert page.status_code == 200
+    assert b"server_type&quot;: null" not in page.content
 
 
 def test_who_is_not_staff_has_no_business_here(lab: None) -> None:

@@ -38,6 +38,7 @@ SILENT: tuple[Callable[..., Any], ...] = (
     pools.usable,
     public_ips.check_description,
     public_ips.dns_names,
+    public_ips.existing,
     public_ips.locked,
     public_ips.new_ip,
     public_ips.set_dns_ptr,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 from ipaddress import ip_network
 from typing import Any
@@ -19,6 +20,8 @@ from networks.models import IpType, Network, PrimaryIp
 from networks.pools import Pool, describe_pool, ensure_pool, remove_pool, usable
 from networks.public_ips import IpOrder, create_ip
 from tests import factories as make
+from vms import dispatch
+from vms import pools as vm_pools
 from vms.actions import delete_vm
 from vms.reports import vm_report
 
@@ -235,3 +238,37 @@ def test_a_mesh_that_cannot_be_stops_control_from_starting(
     settings.FABRIC = [ip_network("192.0.2.0/24"), ip_network("2001:db8::/64")]
     settings.TUNNEL_RANGE, settings.FABRIC_MTU = tunnels, mtu
     assert [error.id for error in check_mesh()] == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize("change", ["resolvers", "gateway"])
+def test_servers_are_told_of_new_resolvers_and_of_a_new_gateway(
+    change: str, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(dispatch, "send", lambda vm: told.append(dispatch.spec_of(vm)))
+    make.host(network_mode="bridged")
+    bridged = Pool("wire", "203.0.113.0/28", make.location(), mode="bridged", gateway="203.0.113.1")
+    pool = vm_pools.ensure_pool(bridged)
+    vm = make.ordered().vm
+    with django_capture_on_commit_callbacks(execute=True):
+        vm_pools.describe_pool(pool, name="renamed", excluded=(), dns=())
+    assert told == []
+    with django_capture_on_commit_callbacks(execute=True):
+        if change == "resolvers":
+            vm_pools.describe_pool(pool, name="renamed", excluded=(), dns=("192.0.2.53",))
+        else:
+            vm_pools.ensure_pool(replace(bridged, name="renamed", gateway="203.0.113.14"))
+    (spec,) = told
+    assert spec.generation == vm.generation + 1
+    if change == "resolvers":
+        assert spec.nics[0].dns == ("192.0.2.53",)
+    else:
+        assert spec.nics[0].gateway == "203.0.113.14"
+
+
+def test_a_pools_name_is_given_once() -> None:
+    pool("203.0.113.0/28", "front")
+    with pytest.raises(NotUnique, match="already used"):
+        describe_pool(pool("198.51.100.0/28"), name="front", excluded=(), dns=())
+    with pytest.raises(NotUnique, match="taken by another range"):
+        pool("192.0.2.0/28", "front")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pytest_django.fixtures import Settings
 
-from cloud.errors import Conflict, LimitExceeded, NotUnique, ResourceUnavailable
+from cloud.errors import Conflict, LimitExceeded, NotFound, NotUnique, ResourceUnavailable
 from cloud.models import Action
 from networks.models import Address, FloatingIp, IpType, PrimaryIp, Tenure
-from networks.public_ips import IpOrder, create_ip
+from networks.public_ips import IpOrder, create_ip, delete_ip
 from tests import factories as make
 from vms import reports
 from vms.actions import create_vm, delete_vm
@@ -228,3 +228,13 @@ def test_an_excluded_address_is_never_lent() -> None:
     make.host()
     make.pool("203.0.113.0/30", excluded=["203.0.113.1"])
     assert str(make.ordered().vm.nics.get().ipv4.address) == "203.0.113.2"
+
+
+def test_of_two_parallel_deletions_of_an_ip_the_later_one_does_not_find_it(
+    parallel: Parallel,
+) -> None:
+    make.host()
+    make.pool()
+    ip = create_ip(PrimaryIp, make.project(), IpOrder(IpType.IPV4, make.location()))
+    deleted, errors = outcomes(parallel(lambda _: delete_ip(ip), 2))
+    assert (deleted, [type(error) for error in errors]) == (1, [NotFound])

@@ -33,7 +33,7 @@ from tests.db import (
     user_stories,
 )
 from tests.db.stories import running, stories, story, told
-from vms import actions, images, reconcile, reports, ssh_keys
+from vms import actions, images, losses, reconcile, reports, ssh_keys
 from vms.actions import PowerCommand, change_protection, create_vm, delete_vm, power, update_vm
 from vms.images import Manifest, register_image, retire_image
 from vms.models import VM, Image, Nic, ServerType, SshKey
@@ -45,7 +45,7 @@ from vms.ssh_keys import create_ssh_key, delete_ssh_key, update_ssh_key
 pytestmark = pytest.mark.django_db
 
 MODULES = (
-    *(actions, hosts, images, reconcile, reports, ssh_keys, tokens),
+    *(actions, hosts, images, losses, reconcile, reports, ssh_keys, tokens),
     *network_stories.MODULES,
     *firewall_stories.MODULES,
     *private_stories.MODULES,
@@ -56,7 +56,9 @@ MODULES = (
 # They compute, write what was seen and what the cloud keeps for itself, or call one with a story.
 SILENT: tuple[Callable[..., Any], ...] = (
     actions.check_hostname,
+    images.plan_copies,
     images.read_manifest,
+    losses.check_silent,
     reconcile.dispatch_due_images,
     reconcile.dispatch_due_vms,
     reconcile.end_overdue_actions,
@@ -239,6 +241,11 @@ def _() -> None:
 @story("host.revoke", revoke_host)
 def _() -> None:
     revoke_host(make.host())
+
+
+@story("host.write_off", losses.write_off)
+def _() -> None:
+    losses.write_off(make.host(last_heartbeat=None))
 
 
 @story("host.close", set_schedulable)

@@ -116,3 +116,12 @@ def test_a_host_takes_nothing_in_private_networks_that_it_was_never_told_of() ->
     assert attached.nics.filter(network=network).exists()
     says(there, stranger(50, private=(HeldPrivate(network.pk, ("10.0.0.9",)),)), asked=False)
     attach_to_network(mesh.server("new", on=here), network, Seat(ip="10.0.0.9"))
+
+
+def test_what_is_no_address_stops_nobody_from_joining_a_private_network() -> None:
+    here = mesh.host(1)
+    make.image()
+    network = mesh.network()
+    mesh.server("web-1", network, on=here)
+    says(here, stranger(50, private=(HeldPrivate(network.pk, ("no address",)),)), asked=False)
+    attach_to_network(mesh.server("new", on=here), network)

@@ -168,6 +168,16 @@ def test_a_host_in_user_mode_is_the_hub_until_a_gateway_speaks(network: PrivateN
     assert hub_of(network) == "h1"
 
 
+def test_a_network_without_a_hub_gets_the_first_one_that_comes(network: PrivateNetwork) -> None:
+    Host.objects.update(cable_endpoint="")
+    replication.replicate([network.pk])
+    assert hub_of(network) is None
+    Host.objects.filter(name="h1").update(cable_endpoint=endpoint(1))
+    assert replication.rewire_due(later(0, silent="")) == 0
+    assert replication.wire_due(later(0, silent="")) > 0
+    assert hub_of(network) == "h1"
+
+
 def test_silence_of_all_hosts_changes_nothing(network: PrivateNetwork) -> None:
     assert replication.rewire_due(timezone.now() + timedelta(hours=1)) == 0
     assert hub_of(network) == "h1"

@@ -35,7 +35,7 @@ def host() -> Host:
 def servers(host: Host, count: int, **values: object) -> list[VM]:
     """Servers that are as they should be."""
     now = timezone.now()
-    image = Image.objects.first() or make.image(status="unavailable")
+    image = Image.objects.first() or make.image(deleted_at=now)
     facts = {
         "project": make.project(), "host": host, "server_type": make.server_type(), "image": image,
         "cores": 1, "memory_mb": 256, "disk_gb": 1, "observed_generation": 1, "observed_at": now,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.utils import timezone
 
-from cloud.errors import InvalidInput, Locked, Protected
+from cloud.errors import InvalidInput, Locked, NotFound, Protected
 from cloud.models import Host
 from tests import factories as make
 from vms import reports
@@ -56,6 +57,14 @@ def test_a_server_being_created_refuses_power_commands_but_not_deletion() -> Non
 
 def test_deleting_twice_answers_the_same_action(vm: VM) -> None:
     assert delete_vm(vm).pk == delete_vm(vm).pk
+
+
+def test_who_asks_for_a_server_that_went_meanwhile_hears_that_it_is_not_found(vm: VM) -> None:
+    delete_vm(vm)
+    reports.vm_report(make.report(vm), "host-h1")
+    for ask in (delete_vm, partial(power, command=PowerCommand.POWERON)):
+        with pytest.raises(NotFound, match=f"server with ID '{vm.pk}' not found"):
+            ask(vm)
 
 
 def test_a_server_being_deleted_gives_its_name_free(vm: VM) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Any
 
@@ -11,10 +11,12 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from cloud.models import Action, Host
+from cloud.models import Action, Host, IdempotencyKey
 from tests import factories as make
-from vms import reconcile, reports
+from tests.db.test_images import manifest
+from vms import reconcile, reports, usage
 from vms.actions import PowerCommand, power
+from vms.images import plan_copies, register_image
 from vms.models import VM, Image, ImageCopy
 
 pytestmark = pytest.mark.django_db
@@ -130,16 +132,20 @@ def test_every_host_is_asked_for_every_image_and_none_twice_at_once() -> None:
     make.host("h1")
     make.host("h2")
     make.image(status=Image.Status.CREATING)
+    plan_copies()
     now = timezone.now() + timedelta(seconds=1)
     assert reconcile.dispatch_due_images(now) == 2
     assert reconcile.dispatch_due_images(now) == 0
     assert ImageCopy.objects.count() == 2
 
 
-def test_a_broken_image_is_not_fetched_again_and_again() -> None:
+def test_what_failed_finally_is_fetched_again_only_if_the_image_is_added_again() -> None:
     make.host()
-    make.image(status=Image.Status.UNAVAILABLE)
+    register_image(manifest())
+    ImageCopy.objects.update(failure_final=True)
     assert reconcile.dispatch_due_images(later(1)) == 0
+    register_image(manifest())
+    assert reconcile.dispatch_due_images(later(1)) == 1
 
 
 def test_a_sweep_that_missed_a_heartbeat_leaves_no_server_unknown(vm: VM) -> None:
@@ -193,3 +199,28 @@ def test_with_the_broker_away_silence_and_deadlines_are_still_seen(vm: VM) -> No
     vm.refresh_from_db()
     assert vm.status == "unknown"
     assert not Action.objects.open().exists()
+
+
+def test_what_cannot_be_forgotten_keeps_nothing_else_from_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(now: datetime) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(usage, "condense", fail)
+    IdempotencyKey.objects.create(
+        project=make.project(), key="k", created=later(-7200 * 24), fingerprint="", status=200
+    )
+    with pytest.raises(OSError, match="no"):
+        reconcile.tidy(timezone.now())
+    assert not IdempotencyKey.objects.exists()
+
+
+def test_what_looks_at_everything_is_done_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    monkeypatch.setattr(reconcile, "plan_copies", lambda: done.append(moment.second))
+    for second in range(0, 60, 3):
+        moment = datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC)
+        monkeypatch.setattr(timezone, "now", lambda moment=moment: moment)
+        reconcile.sweep()
+    assert done == [0]

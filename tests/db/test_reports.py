@@ -13,7 +13,7 @@ from cloud.models import Action, Host
 from cloud.wire import Failure, Refusal
 from networks.models import Address, Withdrawal
 from tests import factories as make
-from vms import refusals, reports, unchanged, usage
+from vms import reconcile, refusals, reports, unchanged, usage
 from vms.actions import PowerCommand, delete_vm, power
 from vms.models import VM, Image, ImageCopy, UsageSample
 from vms.spec import (
@@ -238,16 +238,41 @@ def image_report(copy: ImageCopy, **values: object) -> ImageReport:
     return ImageReport(**{**facts, **values})
 
 
+def image_failed(copy: ImageCopy) -> str:
+    failure = Failure("image_source_missing", "no such file", retryable=False)
+    report = image_report(copy, ready=False, failure=failure)
+    reports.image_report(report, f"host-{copy.host.name}")
+    return str(Image.objects.get(pk=copy.image_id).status)
+
+
 def test_the_first_copy_makes_an_image_available_and_a_bad_one_unavailable() -> None:
     host = make.host()
     good = ImageCopy.objects.create(image=make.image(status="creating"), host=host)
     bad = ImageCopy.objects.create(image=make.image("bad", status="creating"), host=host)
     reports.image_report(image_report(good), SENDER)
-    failure = Failure("checksum_mismatch", "expected abab", retryable=False)
-    reports.image_report(image_report(bad, ready=False, failure=failure), SENDER)
+    assert image_failed(bad) == "unavailable"
     assert Image.objects.get(pk=good.image_id).status == "available"
-    image = Image.objects.get(pk=bad.image_id)
-    assert (image.status, image.problem) == ("unavailable", "expected abab")
+    assert Image.objects.get(pk=bad.image_id).problem == "no such file"
+
+
+def test_an_image_is_not_given_up_while_a_host_that_speaks_may_get_it() -> None:
+    image = make.image(status="creating")
+    hosts = [make.host(f"h{number}") for number in (1, 2)]
+    make.host("silent", last_heartbeat=None)
+    one, two = (ImageCopy.objects.create(image=image, host=host) for host in hosts)
+    assert image_failed(one) == "creating"
+    assert image_failed(two) == "unavailable"
+
+
+def test_a_host_that_joins_later_can_make_an_image_available() -> None:
+    image = make.image(status="creating")
+    assert image_failed(ImageCopy.objects.create(image=image, host=make.host())) == "unavailable"
+    later = make.host("h2", last_heartbeat=None)
+    reports.host_report(heartbeat(later), "host-h2")
+    assert reconcile.dispatch_due_images(timezone.now() + timedelta(seconds=1)) == 1
+    reports.image_report(image_report(ImageCopy.objects.get(host=later)), "host-h2")
+    image.refresh_from_db()
+    assert (image.status, image.problem) == ("available", "")
 
 
 def test_a_host_that_has_no_address_for_a_moment_keeps_its_own() -> None:

@@ -147,6 +147,21 @@ def test_a_host_that_is_gone_for_good_is_waited_for_until_it_is_cut_off(host: Ho
     make.ordered("in-time")
 
 
+def test_a_host_that_was_cut_off_before_the_backup_is_asked_once_it_is_taken_back(
+    host: Host, sent: Any
+) -> None:
+    vm = running("web-1")
+    Host.objects.update(revoked_at=timezone.now())
+    restored()
+    with pytest.raises(ResourceUnavailable):
+        make.ordered("no-host")
+    Host.objects.update(revoked_at=None)
+    speak()
+    assert verify.ask_unverified(timezone.now()) == 1
+    says(host, held(vm))
+    power(vm, PowerCommand.REBOOT)
+
+
 def test_what_a_server_made_after_the_backup_holds_is_nobody_elses(host: Host) -> None:
     running("web-1")
     restored()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from cloud import files
 from tests.host.world import World
-from vms.host import files, images, inbox
+from vms.host import images, inbox
 from vms.spec import ImageFetch, ImageReport, ImageSpec, PowerGoal, VmSpec
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloud.errors import NotFound
 from cloud.models import Host
 from networks.models import Firewall, FloatingIp, IpType, PrimaryIp, PrivateNetwork
 from networks.public_ips import IpOrder
@@ -18,6 +19,7 @@ from vms.firewalls import actions as firewalls
 from vms.firewalls.actions import FirewallOrder, Target
 from vms.floating_ips import assign_floating_ip, create_floating_ip, unassign_floating_ip
 from vms.forwarding import change_forwarded_ports
+from vms.images import plan_copies
 from vms.models import VM, Image
 from vms.ports import SSH, Forward
 from vms.primary_ips import assign_primary_ip, unassign_primary_ip
@@ -54,7 +56,11 @@ class Stage:
         return vm
 
     def vm(self, name: str = "web-1") -> VM:
-        return VM.objects.select_related("host__location", "project").get(name=name)
+        """Found as doors find it; raises NotFound."""
+        vms = VM.objects.select_related("host__location", "project").filter(name=name)
+        if (vm := vms.first()) is None:
+            raise NotFound(f"server {name} not found")
+        return vm
 
     def network(self) -> PrivateNetwork:
         return PrivateNetwork.objects.get(name="backend")
@@ -68,13 +74,15 @@ class Stage:
         content = hashlib.sha256(name.encode()).digest() * (_IMAGE_BYTES // 32)
         path = self.world.place.with_name(f"image-{name}")
         path.write_bytes(content)
-        return make.image(
+        image = make.image(
             name,
             url=f"file://{path}",
             sha256=hashlib.sha256(content).hexdigest(),
             bytes=_IMAGE_BYTES,
             format="raw",
         )
+        plan_copies()
+        return image
 
     def in_a_moment(self, act: Callable[[], object], seconds: float = 0.4) -> None:
         """Another request meanwhile."""

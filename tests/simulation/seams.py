@@ -39,7 +39,7 @@ from networks.host import (
 )
 from tests.simulation import actors, guests, netfilter, programs
 from tests.simulation.netlink import Netlink
-from vms.host import accelerator, fetch, kernel_links, networks, qemu, qmp, user_mode
+from vms.host import accelerator, fetch, kernel_links, networks, qmp, user_mode
 from vms.host import host as host_module
 from vms.host.accelerator import Verdict
 from vms.host.host import Host, Owner
@@ -189,7 +189,6 @@ def _processes(world: World) -> Iterator[Seam]:
     yield os, "pidfd_open", pidfd_open
     yield signal, "pidfd_send_signal", send_signal
     yield select, "select", selected
-    yield qemu, "PROC", world.processes.place
     yield processes, "PROC", world.processes.place
     yield shutil, "which", lambda name: f"/usr/bin/{name}"
     yield fetch, "logging_config", lambda *_, **__: None

@@ -11,12 +11,13 @@ from unittest import mock
 
 import pytest
 
+from cloud import files
 from networks.host import outlets
 from tests.simulation.faults import Faults
 from tests.simulation.runs import Studio
 from tests.simulation.scenes import BY_NAME
 from vms import dispatch, reconcile, reports
-from vms.host import converge, files, observe, store
+from vms.host import converge, observe, store
 from vms.host.plan import Guest
 
 pytestmark = [pytest.mark.django_db, pytest.mark.faults]

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection, connections, transaction
 
 from cloud.errors import CumuletError
@@ -92,7 +91,7 @@ class World:
 
     def ask_and_forget(self, act: Callable[[], Any]) -> None:
         """A request that may be refused, or die with its worker."""
-        with suppress(Killed, CumuletError, ObjectDoesNotExist):
+        with suppress(Killed, CumuletError):
             self.ask(act)
 
 

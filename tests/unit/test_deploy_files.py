@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloud.broker import permissions
-from deploy import control, images, lab, state
+from deploy import control, lab, state
 from deploy.hosts import LabHost
 from deploy.ports import Ports
 from deploy.sites import POOLS
@@ -65,12 +65,6 @@ def test_no_control_process_has_a_secret_on_its_command_line() -> None:
         line = shlex.join(program.command())
         assert not [secret for secret in secrets if secret in line]
         assert program.user == "cumulet"
-
-
-def test_deploy_up_installs_what_the_image_builder_needs() -> None:
-    script = (DEPLOY / "bootstrap.sh").read_text()
-    listed = script[script.index("runtime_packages()") : script.index("test_packages()")].split()
-    assert set(images.REQUIRED_PACKAGES) <= set(listed)
 
 
 def test_sockets_of_a_lab_host_fit_into_a_socket_address() -> None:

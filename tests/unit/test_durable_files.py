@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 
 from cloud.hostconfig import HostConfig
 from tests.documents import HOST_UUID, SPEC
-from vms.host import disks, fetch, imagecheck, images, seed
-from vms.host.host import Host
+from vms.host import cables, disks, fetch, imagecheck, images, seed
+from vms.host.host import Host, Owner
 from vms.host.paths import HostPaths
 from vms.spec import FileSpec, ImageSpec
 
@@ -66,6 +67,19 @@ def test_a_seed(host: Host, named_unwritten: list[str]) -> None:
     seed.ensure_seed(host, SPEC, host.paths.vm(7))
     assert host.paths.vm(7).seed.exists()
     assert named_unwritten == []
+
+
+def test_the_file_of_a_cable_is_its_programs_user_s_before_it_has_its_name(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the right text is not written again: what a crash left would never be readable."""
+    path = host.paths.state / "identity.pem"
+    given: list[bool] = []
+    for name in ("chown", "fchown"):
+        monkeypatch.setattr(os, name, lambda *_: given.append(path.exists()))
+    cables._write(replace(host, owner=Owner("guests", 992, 991)), path, "key")
+    assert path.exists()
+    assert given == [False]
 
 
 def test_an_image(

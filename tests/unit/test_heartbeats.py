@@ -17,10 +17,11 @@ from networks.host import processes
 from tests.documents import HOST_UUID, SPEC
 from vms.host import monitor, reporting, store
 from vms.host.host import Host, _make_directories
+from vms.host.leftovers import Leftovers
 from vms.host.outbox import BROKER
 from vms.host.paths import HostPaths
 from vms.host.watch import Watch
-from vms.spec import HostReport
+from vms.spec import HostReport, SeenVm, UnchangedReport
 
 REPORT = HostReport(
     host="h1",
@@ -116,3 +117,48 @@ def test_nothing_is_written_once_the_monitor_has_ended(
 
     asyncio.run(run())
     assert ended.is_set()
+
+
+def test_the_monitor_goes_on_where_it_cannot_look_for_unsent_reports(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with too many open files: the next heartbeat looks again."""
+    beats = threading.Semaphore(0)
+
+    def hear(_: HostReport) -> bool:
+        beats.release()
+        return True
+
+    monkeypatch.setattr("vms.host.bridging.prepare", lambda _: None)
+    monkeypatch.setattr("vms.host.facts.host_report", lambda _: REPORT)
+    monkeypatch.setattr(reporting, "HEARTBEAT_SECONDS", 0.01)
+    host.paths.unsent.rmdir()
+
+    async def run() -> None:
+        task = asyncio.create_task(monitor.Monitor(host, replace(BROKER, host=hear)).run())
+        try:
+            for _ in range(3):
+                assert await asyncio.to_thread(beats.acquire, timeout=5)
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    asyncio.run(run())
+
+
+def test_documents_of_all_servers_are_not_read_in_the_loop_that_hears_their_events(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[threading.Thread] = []
+
+    def told(_: Host, vm_id: int) -> SeenVm:
+        readers.append(threading.current_thread())
+        return SeenVm(vm_id, HOST_UUID, 1)
+
+    sent: list[UnchangedReport] = []
+    outbox = replace(BROKER, unchanged=lambda report: not sent.append(report))
+    monkeypatch.setattr(reporting, "told", told)
+    reporter = reporting.Reporter(host, outbox, Leftovers(host), {})
+    asyncio.run(reporter.unchanged([1, 2], ()))
+    assert [vm.vm_id for vm in sent[0].vms] == [1, 2]
+    assert threading.current_thread() not in readers

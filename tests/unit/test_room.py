@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from cloud import files
 from tests.documents import SPEC
-from vms.host import fetch, files, images
+from vms.host import fetch, images
 from vms.host.paths import HostPaths
 from vms.spec import LEAST_FREE_GB
 

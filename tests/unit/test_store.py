@@ -11,10 +11,11 @@ import msgspec
 import pytest
 from msgspec import Struct
 
+from cloud import files
 from cloud.hostconfig import HostConfig
 from cloud.wire import WIRE_VERSION, encode
 from tests.documents import HOST_UUID, SPEC, a_removal, a_spec
-from vms.host import bell, documents, files, inbox, removal, store
+from vms.host import bell, documents, inbox, removal, store
 from vms.host.converge import converge
 from vms.host.host import Host
 from vms.host.memory import VmMemory

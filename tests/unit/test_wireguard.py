@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from pyroute2 import NetlinkError
 
-from cloud import shell
+from cloud import files, shell
 from cloud.hostconfig import HostConfig
 from networks.host import wireguard
 from networks.host.wireguard import Place, WireguardMissing
 from tests.documents import HOST_UUID
-from vms.host import files, networks
+from vms.host import networks
 from vms.host.host import Host
 from vms.host.paths import HostPaths
 

@@ -7,6 +7,7 @@ from vms.admin import (
     firewalls,
     keys,
     networks,
+    pools,
     public_ips,
     servers,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "firewalls",
     "keys",
     "networks",
+    "pools",
     "public_ips",
     "servers",
 ]

@@ -101,7 +101,7 @@ class ServerAdmin(RowFormsMixin, FactsAdmin):
         return request.user.has_perm("vms.add_vm")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VM]:
-        return VM.objects.for_admin()
+        return VM.objects.for_spec()
 
     @display(description="Server", ordering="name")
     def title(self, vm: VM) -> SafeString:

@@ -92,19 +92,19 @@ def carry_out(orders: Iterable[Order]) -> int:
 
 def repair(row: Drift) -> str:
     """Heal one difference, and others by the same document. Raises Conflict if it must not be."""
-    row.refresh_from_db()
-    if row.closed_at:
+    now = Drift.objects.select_related("host").filter(pk=row.pk).first()
+    if now is None or now.closed_at:
         return "It has vanished by itself."
-    verb = Verb(row.verb)
+    verb = Verb(now.verb)
     if not verb.repairs:
-        raise Conflict(f"nothing safe can be done: {row.reason}")
-    orders = plan([row])
+        raise Conflict(f"nothing safe can be done: {now.reason}")
+    orders = plan([now])
     if not orders:
         raise Conflict("it was seen only once, and may be work under way: try again in a minute")
     if not carry_out(orders):
-        raise Conflict(f"host {row.host} does not speak, or the broker is away: try again")
-    ask_to_look([row.host])
-    return f"On its way to {row.host}: it looks again at once."
+        raise Conflict(f"host {now.host} does not speak, or the broker is away: try again")
+    ask_to_look([now.host])
+    return f"On its way to {now.host}: it looks again at once."
 
 
 def keep(row: Drift) -> None:

@@ -17,10 +17,9 @@ from cloud.models import Action
 from networks.models import Firewall
 from vms.attachments import has_public_interface
 from vms.firewalls.effective import selectors_met
-from vms.intent import want
-from vms.lifecycle import ActionGoal
+from vms.intent import tell_anew
+from vms.lifecycle import ActionGoal, HeldBack
 from vms.models import VM, FirewallUse
-from vms.spec import PowerGoal
 
 MAX_FIREWALLS = 5
 APPLY = "apply_firewall"
@@ -103,11 +102,13 @@ def lock_servers(vm_ids: Iterable[int]) -> list[VM]:
 def tell(vm_ids: Iterable[int], changes: Sequence[Change]) -> list[Action]:
     """Raise the generation of each server once, and open an Action for each of the changes.
 
-    Call after the changes were written, in their transaction. Raises LimitExceeded.
+    Call after the changes were written, in their transaction. Servers of which their hosts have
+    nothing since the inventory was restored can only be deleted. Raises LimitExceeded.
     """
     if not changes:
         return []
-    vms = VM.objects.for_spec().filter(pk__in=set(vm_ids), deleting=False).order_by("pk")
+    staying = VM.objects.for_spec().filter(pk__in=set(vm_ids), deleting=False)
+    vms = staying.exclude(held_back=HeldBack.GONE).order_by("pk")
     return [action for vm in vms.select_for_update(of=("self",)) for action in _tell(vm, changes)]
 
 
@@ -160,7 +161,7 @@ def _tell(vm: VM, changes: Sequence[Change]) -> list[Action]:
         for change in changes
     ]
     steps.begin(actions, vm.host.name)
-    want(vm, PowerGoal(vm.goal), actions[-1])
+    tell_anew(vm, actions[-1])
     changed = [change.firewall_id for change in changes]
     vm.firewall_uses.filter(firewall__in=changed).update(generation=vm.generation)
     return actions

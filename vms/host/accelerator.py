@@ -17,10 +17,9 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
-from cloud import shell
+from cloud import files, shell
 from cloud.errors import CumuletError
 from cloud.wire import known
-from vms.host import files
 from vms.host.command import BINARY, SANDBOX, Accelerator
 from vms.host.host import Host
 

@@ -14,11 +14,11 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from cloud import files
 from cloud.errors import CumuletError
 from cloud.wire import known
 from networks.host import bridge, bridge_firewall, bridge_plan, nft
 from networks.host.bridge_plan import Operation
-from vms.host import files
 from vms.host.host import Host
 
 log = structlog.get_logger(__name__)

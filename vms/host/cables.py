@@ -7,7 +7,6 @@ gateway has for them besides, its port in the bridge, is a part of the network i
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import ClassVar
 
 import structlog
 
+from cloud import files
 from cloud.errors import CumuletError
 from networks.host import cable_service, cables, switches
 from networks.host.cable_plugs import Plug, Service
 from networks.host.cable_service import ACCEPTING, Wanted
 from networks.host.cables import End, Kit
-from vms.host import files, netstore
+from vms.host import netstore
 from vms.host.host import Host
 
 log = structlog.get_logger(__name__)
@@ -160,9 +160,10 @@ def _service(host: Host) -> Service:
 
 def _write(host: Host, path: Path, text: str) -> None:
     """Readable by the user that stunnel runs as, who cannot change it where that is another one."""
-    files.write(path, text.encode(), mode=0o440 if host.owner else 0o600)
     if host.owner:
-        os.chown(path, 0, host.owner.gid)
+        files.write(path, text.encode(), mode=0o440, owner=(0, host.owner.gid))
+    else:
+        files.write(path, text.encode())
 
 
 def _plug(host: Host, end: End) -> Plug:

@@ -15,6 +15,7 @@ from contextlib import suppress
 import structlog
 from msgspec import structs
 
+from cloud import files
 from cloud.errors import CumuletError
 from networks.host import census as network_census
 from networks.host import nics, plan
@@ -29,7 +30,7 @@ from vms.drift.spec import (
     Kind,
     Thing,
 )
-from vms.host import documents, files, netstore, qemu, store, user_census
+from vms.host import documents, netstore, qemu, store, user_census
 from vms.host.host import Host
 from vms.host.leftovers import wanted_taps
 from vms.host.paths import number_of, server_of

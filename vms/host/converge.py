@@ -14,9 +14,9 @@ from contextlib import contextmanager
 import structlog
 from msgspec import structs
 
-from cloud import logs, requestid
+from cloud import files, logs, requestid
 from cloud.wire import Cause, Failure, StepReport
-from vms.host import bell, course, files, networks, qemulog, store
+from vms.host import bell, course, networks, qemulog, store
 from vms.host.host import Host
 from vms.host.memory import VmMemory
 from vms.host.observe import nic_reports, observe

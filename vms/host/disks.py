@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from cloud import shell
+from cloud import files, shell
 from cloud.errors import CumuletError
-from vms.host import files
 from vms.host.host import Host
 from vms.host.paths import VmPaths
 from vms.spec import DiskSpec, VmSpec

@@ -12,9 +12,8 @@ from typing import ClassVar, TypeVar
 import msgspec
 from msgspec import Struct
 
-from cloud import wire
+from cloud import files, wire
 from cloud.errors import CumuletError
-from vms.host import files
 
 
 class Refused(CumuletError):

@@ -19,11 +19,11 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import structlog
 
-from cloud import requestid
+from cloud import files, requestid
 from cloud.errors import CumuletError
 from cloud.logs import logging_config
 from cloud.wire import Failure
-from vms.host import bell, files, imagecheck, images, room
+from vms.host import bell, imagecheck, images, room
 from vms.host.paths import HostPaths
 from vms.spec import FileSpec, ImageSpec
 
@@ -76,7 +76,7 @@ def fetch(paths: HostPaths, image: ImageSpec, user: str | None) -> Failure | Non
     except CumuletError as error:
         failure = Failure(error.code, error.message, error.retryable, _STEP)
     except OSError as error:
-        failure = files.failure(_STEP, error)
+        failure = room.failure(_STEP, error)
     try:
         images.note_problem(paths, image, failure)
     except OSError as error:
@@ -172,7 +172,9 @@ def _copy(file: FileSpec, part: Path) -> None:
     """From this host's own file system; copies share blocks where it can."""
     source = Path(unquote(urlsplit(file.url).path))
     if not source.is_file():
-        raise SourceMissing(f"{source} is not a file on this host: put it there")
+        raise SourceMissing(
+            f"{source} is not a file on this host: put it there, then add the image again"
+        )
     if source.stat().st_size > file.bytes:
         raise _too_long(file)
     shutil.copyfile(source, part)

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud import requestid, shell
+from cloud import files, requestid, shell
 from cloud.wire import Failure
-from vms.host import documents, files, images, store
+from vms.host import documents, images, store
 from vms.host.host import Host
 from vms.spec import ImageReport, ImageSpec
 

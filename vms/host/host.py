@@ -13,13 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from cloud import files
 from cloud.errors import CumuletError
 from cloud.hostconfig import HostConfig
 from networks.host import bridge
 from networks.host.bridge_plan import BRIDGE
 from networks.host.links import Tap
 from networks.host.nics import Surroundings
-from vms.host import files, netstore
+from vms.host import netstore
 from vms.host.paths import HostPaths, tap_name
 from vms.spec import VmSpec
 

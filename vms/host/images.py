@@ -13,10 +13,10 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
-from cloud import requestid
+from cloud import files, requestid
 from cloud.errors import CumuletError
 from cloud.wire import Failure, known
-from vms.host import bell, files, room
+from vms.host import bell, room
 from vms.host.host import Host
 from vms.host.paths import HostPaths
 from vms.spec import FileSpec, ImageSpec

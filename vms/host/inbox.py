@@ -17,11 +17,11 @@ from vms.drift.spec import InventoryRequest, StrayRemoval
 from vms.host import (
     bell,
     documents,
-    files,
     images,
     netstore,
     networks,
     retired,
+    room,
     store,
     strays,
     surveyor,
@@ -129,7 +129,7 @@ def _about(document: VmSpec | VmRemoval) -> AbstractContextManager[None]:
 
 def _not_stored(host: Host, document: VmSpec | VmRemoval, error: OSError) -> VmReport:
     """Why nothing follows from the document. What is there goes on; control sends it again."""
-    failure = files.failure("store the server's document", error)
+    failure = room.failure("store the server's document", error)
     log.error("document not stored", code=failure.code, reason=failure.message)
     paths = host.paths.vm(document.vm_id)
     return VmReport(

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cloud import files
 from networks.host import bridge, dhcp, namespaces, nics
 from networks.host.links import Tap
 from networks.host.plan import CABLES
 from networks.host.private_rules import INSIDE
 from networks.spec import ROUTED_GATEWAY, NetworkSpec
-from vms.host import files, netstore
+from vms.host import netstore
 from vms.host.host import Host
 from vms.spec import VmSpec
 

@@ -113,7 +113,12 @@ class Monitor:
             self._start(self._networks.look_at_all(insist=True))
             self._start(self._look_at_all(insist=True))
             return
-        for path in self._host.paths.unsent.iterdir():
+        try:
+            unsent = list(self._host.paths.unsent.iterdir())
+        except OSError:  # the next heartbeat looks again
+            log.exception("unsent reports not looked for")
+            return
+        for path in unsent:
             if (vm_id := number_of(path.name)) is not None:
                 self._start(self._look_at(vm_id))
 

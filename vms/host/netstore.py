@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from cloud import files
 from networks.spec import NetworkRemoval, NetworkSpec, NicSpec
-from vms.host import documents, files
+from vms.host import documents
 from vms.host.documents import DamagedStore, OldGeneration
 from vms.host.paths import HostPaths, number_of
 

@@ -17,7 +17,7 @@ import structlog
 from msgspec import structs
 from pyroute2 import IPRoute, NetlinkError
 
-from cloud import shell
+from cloud import files, shell
 from cloud.errors import CumuletError
 from cloud.wire import Failure
 from networks.host import (
@@ -41,7 +41,7 @@ from networks.host.overlay import Tunnel
 from networks.host.private_rules import Underlay
 from networks.host.wireguard import Place
 from networks.spec import TUNNEL_PORT, MemberSpec, NetworkRemoval, NetworkReport, NetworkSpec
-from vms.host import cables, documents, files, leases, netstore, store, vde_networks
+from vms.host import cables, documents, leases, netstore, store, vde_networks
 from vms.host.host import Host
 from vms.host.paths import tap_name
 from vms.spec import VmSpec

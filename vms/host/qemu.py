@@ -14,25 +14,24 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 from cloud import shell
 from cloud.errors import CumuletError
 from networks.host import processes
-from vms.host import files, qmp
+from vms.host import qmp
 from vms.host.command import BINARY
 from vms.host.host import Host
 from vms.host.paths import HostPaths, VmPaths, number_of, unit_name
 
-PROC = Path("/proc")
 START_SECONDS = 20.0
 APPEAR_SECONDS = 1.0
 QUIT_SECONDS = 3.0
 KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.005
 _LOG_BYTES = 1500
-_PID_BYTES = 16
 
 
 class QemuFailed(CumuletError):
@@ -68,21 +67,12 @@ class Running:
 
 def find(uuid: str, paths: VmPaths) -> Process | None:
     """The VM's QEMU. Looks at every process if the pid file does not lead to it."""
-    if process := named(uuid, paths):
-        return process
-    for entry in PROC.iterdir():
-        if entry.name.isdigit() and (process := _identify(int(entry.name), uuid)):
-            return process
-    return None
+    return processes.search(partial(_identify, uuid), paths.pid)
 
 
 def named(uuid: str, paths: VmPaths) -> Process | None:
     """The VM's QEMU if its pid file leads to it: cheap, and good enough to measure it."""
-    try:
-        pid = int(files.read_foreign(paths.pid, _PID_BYTES))
-    except (OSError, ValueError):
-        return None
-    return _identify(pid, uuid)
+    return processes.named(partial(_identify, uuid), paths.pid)
 
 
 def running(paths: HostPaths) -> Iterator[Running]:
@@ -153,7 +143,7 @@ def stop(uuid: str, paths: VmPaths) -> None:
     except ProcessLookupError:
         return
     try:
-        if _identify(process.pid, uuid) != process:
+        if _identify(uuid, process.pid) != process:
             return
         if _asked_to_quit(paths) and _ended(handle, QUIT_SECONDS):
             return
@@ -169,21 +159,12 @@ def stop(uuid: str, paths: VmPaths) -> None:
         os.close(handle)
 
 
-def _identify(pid: int, uuid: str) -> Process | None:
-    """The process if it is, or is about to become, the VM's QEMU; a zombie is not."""
-    proc = PROC / str(pid)
-    try:
-        if b"\0-uuid\0%b\0" % uuid.encode() not in (proc / "cmdline").read_bytes():
-            return None
-        # Everybody may give a program such a word; only root's guests are of another user.
-        if os.geteuid() not in (0, proc.stat().st_uid):
-            return None
-        # Fields after the name in parentheses, which may itself hold anything; proc(5).
-        fields = (proc / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    state, started = fields[0], int(fields[19])
-    return None if state in "ZX" else Process(pid, started)
+def _identify(uuid: str, pid: int) -> Process | None:
+    """The process if it is, or is about to become, the VM's QEMU."""
+    with suppress(OSError):
+        if b"\0-uuid\0%b\0" % uuid.encode() in processes.command_line(pid):
+            return Process(pid, processes.started(pid))
+    return None
 
 
 def _appeared(uuid: str, paths: VmPaths) -> Process | None:

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 
+from cloud import files
 from cloud.wire import StepName
 from networks.host import addresses
 from networks.host.addresses import Network
-from vms.host import documents, files, qemu, store, wiring
+from vms.host import documents, qemu, store, wiring
 from vms.host.host import Host
 from vms.host.paths import VmPaths
 from vms.spec import VmRemoval

@@ -75,12 +75,13 @@ class Reporter:
 
     async def unchanged(self, seen: Iterable[int], networks: Sequence[SeenNetwork]) -> None:
         """One report for all of these VMs and networks: they are as they were told."""
-        vms = [vm for vm in map(partial(told, self._host), seen) if vm]
-        if not (vms or networks):
-            return
-        report = UnchangedReport(self._host.uuid, tuple(vms), tuple(networks))
         with requestid.bound(requestid.fresh()):
-            await asyncio.to_thread(self._outbox.unchanged, report)
+            await asyncio.to_thread(self._tell_unchanged, seen, networks)
+
+    def _tell_unchanged(self, seen: Iterable[int], networks: Sequence[SeenNetwork]) -> None:
+        vms = tuple(vm for vm in map(partial(told, self._host), seen) if vm)
+        if vms or networks:
+            self._outbox.unchanged(UnchangedReport(self._host.uuid, vms, tuple(networks)))
 
     def close(self) -> None:
         """Waits for the heartbeat that is under way: nothing is written once the monitor ended."""

@@ -10,8 +10,9 @@ import re
 
 import structlog
 
+from cloud import files
 from cloud.errors import CumuletError
-from vms.host import files, images, store
+from vms.host import images, store
 from vms.host.host import Host
 from vms.host.paths import HostPaths
 from vms.spec import ImageFetch

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from ipaddress import ip_network
 from typing import Any
 
 from pycdlib import PyCdlib
 
+from cloud import files
 from networks.host.addresses import spoken_for
 from networks.spec import NicSpec
 from vms.host.host import Host
@@ -106,22 +106,15 @@ def ensure_seed(host: Host, spec: VmSpec, paths: VmPaths) -> None:
 
 def write_seed(host: Host, spec: VmSpec, paths: VmPaths) -> None:
     """Write the seed in one step. It may hold secrets: only the QEMU user reads it."""
-    draft = paths.seed.with_name(f".{paths.seed.name}.new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(iso(texts(spec)))
-        file.flush()
-        os.fsync(file.fileno())
-    host.give(draft, 0o400)
-    draft.rename(paths.seed)
+    owner = (host.owner.uid, host.owner.gid) if host.owner else None
+    files.write(paths.seed, iso(texts(spec)), mode=0o400, owner=owner, alone=True)
 
 
-def iso(files: dict[str, str]) -> bytes:
+def iso(texts_by_name: dict[str, str]) -> bytes:
     """An ISO 9660 image with Joliet and Rock Ridge names."""
     image = PyCdlib()
     image.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=LABEL)
-    for number, (name, text) in enumerate(files.items()):
+    for number, (name, text) in enumerate(texts_by_name.items()):
         content = text.encode()
         image.add_fp(
             io.BytesIO(content),

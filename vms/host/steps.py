@@ -19,11 +19,11 @@ from vms.host import (
     cards,
     course,
     disks,
-    files,
     imagecheck,
     images,
     qemu,
     qmp,
+    room,
     seed,
     store,
     wiring,
@@ -72,7 +72,7 @@ def attempt(step: str, act: Callable[[], None]) -> Failure | None:
         except CumuletError as error:
             failure = Failure(error.code, error.message, error.retryable, step)
         except OSError as error:
-            failure = files.failure(step, error)
+            failure = room.failure(step, error)
         duration = round(time.monotonic() - began, 4)
         if failure:
             telemetry.fail(span, failure.code)

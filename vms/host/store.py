@@ -11,8 +11,9 @@ from contextlib import suppress
 import msgspec
 import structlog
 
+from cloud import files
 from cloud.wire import FIRST_VERSION, WIRE_VERSION, MalformedDocument, decode
-from vms.host import documents, files
+from vms.host import documents
 from vms.host.documents import DamagedStore, OldGeneration, Refused
 from vms.host.host import Host
 from vms.host.memory import VmMemory

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 from pyroute2 import IPRoute, NetlinkError
 
+from cloud import files
 from cloud.errors import CumuletError
 from networks.host import nics, prepared_tap, switches
 from networks.host.nics import NetworkRefused
@@ -23,7 +24,6 @@ from networks.host.outside_orders import ForwardOrder, Orders
 from networks.host.prepared_tap import PreparedTap
 from networks.host.switches import Switch
 from networks.spec import USER_ADDRESS, USER_GATEWAY, USER_NETWORK, USER_RESOLVER, NicSpec
-from vms.host import files
 from vms.host.host import Host
 from vms.spec import MOST_RANGES, VmSpec
 

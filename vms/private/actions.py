@@ -23,13 +23,12 @@ from cloud.models import Action, Location, Project
 from cloud.naming import check_name, names_are_unique
 from networks.models import PrivateNetwork, Route, Subnet
 from networks.private.layout import Layout, check_range, overlap
-from vms.errands import ask, lock_vm
-from vms.intent import want
+from vms.errands import ask_anew, lock_vm
+from vms.intent import tell_anew
 from vms.models import VM, Nic
 from vms.private.membership import NetworksOverlap, existing, leave
 from vms.private.replication import replicate
 from vms.private.servers import DETACH, errand
-from vms.spec import PowerGoal
 
 VSWITCH = "vswitch"
 
@@ -137,8 +136,8 @@ def delete_network(network: PrivateNetwork) -> list[Action]:
                 leave(nic)
             network.deleting = True
             network.save(update_fields=["deleting"])
-        staying = [lock_vm(vm.pk) for vm in members if not vm.deleting]
-        actions = [ask(vm, PowerGoal(vm.goal), errand(network, DETACH)) for vm in staying]
+        staying = [vm for vm in members if not vm.deleting]
+        actions = [ask_anew(vm, errand(network, DETACH)) for vm in staying]
         replicate([network.pk])
         return actions
 
@@ -248,7 +247,7 @@ def _tell_members(network: PrivateNetwork) -> None:
     """Raise the generation of every server in the network, as its interface changes."""
     for vm in _lock_members(network):
         if not vm.deleting:
-            want(lock_vm(vm.pk), PowerGoal(vm.goal))
+            tell_anew(lock_vm(vm.pk))
 
 
 @contextmanager

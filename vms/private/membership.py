@@ -6,15 +6,15 @@ calls `vms.private.replication.replicate` afterwards. Every change leaves its au
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import ClassVar, Final
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
 from cloud.audit import changing, created
+from cloud.constraints import refused_by
 from cloud.errors import CumuletError, LimitExceeded, NotFound, invalid
 from networks.addressing import first_free
 from networks.models import PrivateNetwork
@@ -191,15 +191,6 @@ def _hold(nic: Nic, ip: IPv4Address, *, alias: bool = False) -> None:
         raise IpNotAvailable(
             f"{ip} is that of a server which the inventory does not know: choose another address"
         )
-    with _held_once(ip), transaction.atomic():
+    taken = IpNotAvailable(f"{ip} is taken: choose another address")
+    with refused_by({"private_address_held_once": taken}), transaction.atomic():
         PrivateAddress.objects.create(network_id=nic.network_id, nic=nic, ip=str(ip), alias=alias)
-
-
-@contextmanager
-def _held_once(ip: IPv4Address) -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        if "private_address_held_once" not in str(error):
-            raise
-        raise IpNotAvailable(f"{ip} is taken: choose another address") from error

@@ -28,7 +28,7 @@ from networks.models import PrivateNetwork, Replica
 from networks.private.querysets import ReplicaQuerySet
 from networks.spec import NetworkRemoval, NetworkSpec
 from vms.private.documents import digest_of, documents_of
-from vms.private.stars import badly_wired, rewire
+from vms.private.stars import badly_wired, rewire, unwired
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +71,11 @@ def tell_again(network_id: int, host: Host) -> int:
 def rewire_due(now: datetime) -> int:
     """Tell of another hub where the one of a network's cables fell silent or a better one came."""
     return _tell_again(badly_wired(now).values_list("pk", flat=True), Replica.objects.none(), now)
+
+
+def wire_due(now: datetime) -> int:
+    """Tell of a hub where there was none that a network's cables could be laid to."""
+    return _tell_again(unwired(now).values_list("pk", flat=True), Replica.objects.none(), now)
 
 
 def _tell_again(network_ids: QuerySet[Any, int], due: ReplicaQuerySet, now: datetime) -> int:

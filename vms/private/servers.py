@@ -15,12 +15,11 @@ from cloud.actions import Resource
 from cloud.locks import hold_project
 from cloud.models import Action
 from networks.models import PrivateNetwork
-from vms.errands import Errand, ask, lock_vm, open_errand, refuse_if_exclusive
+from vms.errands import Errand, ask_anew, lock_vm, open_errand, refuse_if_exclusive
 from vms.lifecycle import ActionGoal
 from vms.models import VM
 from vms.private.membership import Seat, join, leave, nic_in, replace_aliases
 from vms.private.replication import replicate
-from vms.spec import PowerGoal
 
 ATTACH = "attach_to_network"
 DETACH = "detach_from_network"
@@ -79,8 +78,7 @@ def _locked(vm: VM) -> Iterator[VM]:
 
 
 def _ask(vm: VM, network: PrivateNetwork, command: str) -> Action:
-    # Read again, because the document for its host is made from what was read.
-    return ask(lock_vm(vm.pk), PowerGoal(vm.goal), errand(network, command))
+    return ask_anew(vm, errand(network, command))
 
 
 def errand(network: PrivateNetwork, command: str) -> Errand:

@@ -1,7 +1,8 @@
 """The star of cables of each private network with hosts in user mode, kept as it should be.
 
 It is chosen anew whenever hosts are told of the network; `badly_wired` finds those networks whose
-hub fell silent, was cut off, or could be better by now, of which nobody else would tell.
+hub fell silent, was cut off, or could be better by now, of which nobody else would tell, and
+`unwired` those that had nobody to be their hub before.
 """
 
 from __future__ import annotations
@@ -41,13 +42,26 @@ def rewire(network: PrivateNetwork, now: datetime) -> None:
 
 
 def badly_wired(now: datetime) -> PrivateNetworkQuerySet:
-    """Networks whose hub is not one of the best that there are; `rewire` mends each of them."""
+    """Networks whose hub is not one of the best that there are; `rewire` mends each of them.
+
+    Only those with hosts in user mode have one, so it costs what those are.
+    """
+    best = _best_hubs(now)
+    hubbed = PrivateNetwork.objects.filter(hub__isnull=False)
+    return hubbed.exclude(hub__in=best) if best else hubbed.none()
+
+
+def unwired(now: datetime) -> PrivateNetworkQuerySet:
+    """Networks that need a hub, have none, and could have one; looks at all their servers."""
+    cabled = PrivateNetwork.objects.cabled().filter(hub=None)
+    return cabled if _best_hubs(now) else cabled.none()
+
+
+def _best_hubs(now: datetime) -> set[int]:
     speaking = Host.objects.speaking(now, settings.HOST_SILENT_SECONDS)
     hubs = speaking.accepting_cables()
     gateways = hubs.in_mesh()
-    best = set(gateways.values_list("pk", flat=True)) or set(hubs.values_list("pk", flat=True))
-    cabled = PrivateNetwork.objects.cabled()
-    return cabled.exclude(hub__in=best) if best else cabled.none()
+    return set(gateways.numbers()) or set(hubs.numbers())
 
 
 def _station(host: Host, now: datetime, *, member: bool) -> Station:

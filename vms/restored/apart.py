@@ -64,7 +64,8 @@ def set_apart(replaced: Marks, taken_at: datetime) -> SetApart:
         )
         _go_on_above(replaced.sequences)
         _raise_generations(fence + 1, now)
-        hosts = Host.objects.exclude(uuid=None).filter(revoked_at=None)
+        # Those that are cut off too: taken back, they are asked as all others.
+        hosts = Host.objects.exclude(uuid=None)
         return SetApart(
             servers=_hold_back(now),
             hosts=hosts.update(unverified_since=now, last_heartbeat=None),

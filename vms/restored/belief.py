@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv4Network, ip_interface, ip_network
 from typing import Final
 
 from django.db.models import Q
@@ -67,12 +67,24 @@ def believed(
             structs.replace(
                 one,
                 addresses=tuple(units[one.uuid]),
-                private=tuple(its for its in one.private if its.network_id in networks),
+                private=tuple(
+                    structs.replace(its, addresses=tuple(filter(_is_ipv4, its.addresses)))
+                    for its in one.private
+                    if its.network_id in networks
+                ),
             ),
             units[one.uuid],
         )
         for one in ordered
     ]
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        IPv4Network(text)
+    except ValueError:
+        return False
+    return True
 
 
 class _Addresses:

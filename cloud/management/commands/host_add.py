@@ -1,7 +1,6 @@
 """Let a machine join the cloud: its row, its broker user, its join bundle."""
 
 import json
-import os
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
+from cloud import files
 from cloud.errors import CumuletError
 from cloud.hosts import add_host
 from cloud.models import Host, Location
@@ -45,14 +45,6 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.messages)) from error
         except CumuletError as error:
             raise CommandError(error.message) from error
-        _write_private(path, json.dumps(bundle, indent=2) + "\n")
+        text = json.dumps(bundle, indent=2) + "\n"
+        files.write(path, text.encode(), alone=True)
         self.stdout.write(f"host {name} may join: copy {path} to it and start its agent")
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace the file whole; at no moment can anybody else read it."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    new.replace(path)

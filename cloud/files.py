@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cloud.wire import Failure
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Replace `path` by `content` in one step that survives a power failure.
+def write(
+    path: Path,
+    content: bytes,
+    *,
+    mode: int = 0o600,
+    owner: tuple[int, int] | None = None,
+    alone: bool = False,
+) -> None:
+    """Replace `path` by `content` in one step that survives a power failure. Raises OSError.
 
     There is one draft for each file, locked by whoever writes it: what a crash leaves of it is the
-    next one's draft, so that crashes leave nothing that adds up.
+    next one's draft, so that crashes leave nothing that adds up. `owner`: uid and gid, if not the
+    caller's.
+
+    `alone`: by one caller at a time, through a draft that nobody had before. So must be written
+    what lies where others may put files, what is secret from whoever could read the last draft,
+    and, unless by root, what its owner may not change.
     """
     fresh = draft(path)
-    descriptor = _acquire(fresh, wait=True)
+    descriptor = _made(fresh) if alone else _acquire(fresh, wait=True)
     assert descriptor is not None, "whoever waits gets it"
     with os.fdopen(descriptor, "wb") as file:
         try:
             file.truncate()
             file.write(content)
+            if owner:
+                os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
@@ -40,19 +49,6 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 def draft(path: Path) -> Path:
     """Where `write` has what will be `path`."""
     return path.with_name(f".{path.name}.new")
-
-
-def failure(what: str, error: OSError) -> Failure:
-    """What control is told of a file that could not be written or read; it is tried again."""
-    if error.errno in _FULL:
-        return Failure(
-            "host_disk_full",
-            f"the host's disk is full, it could not {what} ({error}): make room on it, or delete"
-            " servers of the host; it is tried again",
-            retryable=True,
-            step=what,
-        )
-    return Failure("host_io_failed", f"the host could not {what}: {error}", True, what)
 
 
 def sync(path: Path) -> None:
@@ -100,6 +96,11 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _made(path: Path) -> int:
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def _acquire(path: Path, wait: bool) -> int | None:

@@ -30,7 +30,8 @@ from cloud.admin.page import Card, Fact, Page, Table
 from cloud.models import Location, Project
 from networks.admin.ledger import current_holders, holder_now
 from networks.models import Address, Network
-from networks.pools import Pool, describe_pool, ensure_pool, remove_pool, usable
+from networks.pools import Pool, remove_pool, usable
+from vms.pools import describe_pool, ensure_pool
 
 
 class PoolChangeForm(OrderForm):

@@ -6,7 +6,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('networks', '0008_reservation'),
-        ('vms', '0010_sweep_indexes'),
+        ('vms', '0011_final_image_failures'),
     ]
 
     operations = [

@@ -9,7 +9,8 @@ from cloud.errors import CumuletError
 from cloud.models import Location, Project
 from networks.allocation import leads_nowhere
 from networks.models import Network
-from networks.pools import Pool, ensure_pool, usable
+from networks.pools import Pool, usable
+from vms.pools import ensure_pool
 
 
 class Command(BaseCommand):
