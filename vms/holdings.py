@@ -31,7 +31,7 @@ class HoldingQuerySet(models.QuerySet["Holding"]):
             for private in rows
             for one in private
             if one["network_id"] == network_id
-            for address in one["addresses"]
+            for address in one.get("addresses", ())
         }
 
     def holder_of(self, address: str, *, but: int) -> Holding | None:
