@@ -10,7 +10,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from cloud import requestid
-from cloud.models import Action
+from cloud.models import Action, Host
 from cloud.patience import HINT_PATIENCE
 from vms import dispatch
 from vms.attachments import let_go
@@ -62,7 +62,6 @@ def abandon(vm: VM) -> None:
 
 def set_status(vm: VM) -> None:
     """Derive the status from the facts; the caller saves."""
-    silent = vm.host.is_silent(timezone.now(), settings.HOST_SILENT_SECONDS)
     vm.status = status_of(
         Facts(
             goal=PowerGoal(vm.goal),
@@ -70,6 +69,15 @@ def set_status(vm: VM) -> None:
             provisioned=vm.provisioned,
             power=Power(vm.observed_power),
             failed=vm.failure_final,
-            host_silent=silent,
+            host_silent=_is_silent(vm.host),
         )
     )
+
+
+def _is_silent(host: Host) -> bool:
+    now = timezone.now()
+    if not host.is_silent(now, settings.HOST_SILENT_SECONDS):
+        return False
+    # It was read beside the VM's row: if that was locked by a heartbeat, before the heartbeat.
+    host.refresh_from_db(fields=["last_heartbeat"])
+    return host.is_silent(now, settings.HOST_SILENT_SECONDS)

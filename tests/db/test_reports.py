@@ -15,6 +15,7 @@ from networks.models import Address, Withdrawal
 from tests import factories as make
 from vms import reconcile, refusals, reports, unchanged, usage
 from vms.actions import PowerCommand, delete_vm, power
+from vms.intent import set_status
 from vms.models import VM, Image, ImageCopy, UsageSample
 from vms.spec import (
     HostReport,
@@ -225,6 +226,16 @@ def test_a_host_that_speaks_again_ends_the_unknown(vm: VM) -> None:
     reports.host_report(heartbeat(vm.host), SENDER)
     vm.refresh_from_db()
     assert vm.status == "running"
+
+
+def test_a_host_that_was_read_before_its_heartbeat_is_not_taken_for_silent(vm: VM) -> None:
+    """As by a report that waited for the row which the heartbeat had locked."""
+    reports.vm_report(make.report(vm), SENDER)
+    Host.objects.update(last_heartbeat=timezone.now() - timedelta(hours=1))
+    read_before = VM.objects.select_related("host").get()
+    reports.host_report(heartbeat(vm.host), SENDER)
+    set_status(read_before)
+    assert read_before.status == "running"
 
 
 def image_report(copy: ImageCopy, **values: object) -> ImageReport:
