@@ -10,8 +10,8 @@ from pathlib import PurePath
 
 from xdist.scheduler import LoadScopeScheduling
 
-# In the order in which they begin. A typing mistake shows at once. What has a broker to itself comes
-# before a cloud of the same process has workers there, and short lanes fill the end.
+# In the order in which they begin. A typing mistake shows at once. What needs a broker for itself
+# comes before a cloud of the same process has workers there, and short lanes fill the end.
 _ORDER = (
     *("unit", "test_architecture", "db", "api", "web"),
     *("e2e", "faults", "simulation", "alone", "host"),
