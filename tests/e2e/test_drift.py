@@ -91,9 +91,7 @@ def remove_strays(world: World, host: LabHost) -> None:
 
 def kill_guest(world: World, server: BoundServer) -> str:
     """As by kill -9; answers its UUID."""
-    (process,) = [
-        one for one in world.guest_processes() if f"guest={server.name}" in " ".join(one.cmdline())
-    ]
+    (process,) = world.guests_with(f"guest={server.name}")
     words = process.cmdline()
     process.kill()
     until(lambda: not process.is_running(), "QEMU ended", seconds=10)

@@ -25,9 +25,8 @@ def restore(world: World, file: Path) -> str:
 
 
 def pid_of(world: World, server: BoundServer) -> int:
-    found = [p.pid for p in world.guest_processes() if f"/{server.id}/" in " ".join(p.cmdline())]
-    assert len(found) == 1, f"{server.name} has {len(found)} QEMUs"
-    return found[0]
+    (process,) = world.guests_with(f"/{server.id}/")
+    return process.pid
 
 
 def test_an_older_backup_beside_newer_hosts_destroys_nothing_and_is_found_out(

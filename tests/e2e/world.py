@@ -141,7 +141,11 @@ class World:
         """Every QEMU of the lab."""
         paths = [self.cloud.lab.path(name) for name in self.cloud.lab.existing()]
         inside = processes.in_namespaces(paths)
-        return [process for process in inside if _name(process).startswith("qemu")]
+        return [process for process in inside if _name(process).startswith("qemu-system")]
+
+    def guests_with(self, mark: str) -> list[psutil.Process]:
+        """Those of them that have these characters in their command line."""
+        return [process for process in self.guest_processes() if mark in _command_line(process)]
 
     def links(self, host: LabHost) -> set[str]:
         listing = shell.run(
@@ -181,4 +185,11 @@ def _name(process: psutil.Process) -> str:
     try:
         return process.name()
     except psutil.NoSuchProcess:  # it ended since it was seen
+        return ""
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
         return ""

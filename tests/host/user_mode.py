@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from networks.host import outlets, switches
 from networks.host.switches import Switch
 from networks.spec import NetworkSpec, NicSpec, SubnetSpec
 from tests.host.rootless import RootlessWorld
-from tests.host.world import World
+from tests.host.world import World, until
 from vms.spec import VmSpec
 
 NETWORK = 5
@@ -102,7 +103,7 @@ def listening(places: dict[str, list[tuple[str, int]]]) -> Iterator[Ears]:
                     for kind, name in ((socket.SOCK_STREAM, "tcp"), (socket.SOCK_DGRAM, "udp")):
                         family = socket.AF_INET6 if ":" in address else socket.AF_INET
                         ear = stack.enter_context(socket.socket(family, kind))
-                        ear.bind((address, port))
+                        _bind(ear, address, port)
                         ear.setblocking(False)
                         if kind is socket.SOCK_STREAM:
                             ear.listen()
@@ -110,6 +111,21 @@ def listening(places: dict[str, list[tuple[str, int]]]) -> Iterator[Ears]:
             finally:
                 netns.popns()
         yield ears
+
+
+def _bind(ear: socket.socket, address: str, port: int) -> None:
+    """An IPv6 address that is new on a link is nobody's until its neighbours did not object."""
+
+    def bound() -> bool:
+        try:
+            ear.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            return False
+        return True
+
+    until(bound, f"{address} may be used", seconds=5)
 
 
 def _was_called(ear: socket.socket) -> bool:

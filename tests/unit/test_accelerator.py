@@ -15,7 +15,7 @@ import pytest
 from cloud import shell
 from cloud.hostconfig import HostConfig
 from tests.documents import HOST_UUID
-from vms.host import accelerator, tasks
+from vms.host import accelerator, startup
 from vms.host.host import Host, Owner
 from vms.host.paths import HostPaths
 
@@ -72,12 +72,12 @@ def agent_starts(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def same(_: Any) -> Host:
         return host
 
-    monkeypatch.setattr(tasks, "config", lambda: host.config)
+    monkeypatch.setattr(startup, "config", lambda: host.config)
     monkeypatch.setattr(Host, "open", same)
-    monkeypatch.setattr(tasks.bridging, "prepare", lambda _: None)
-    tasks.host.cache_clear()
-    tasks.host()
-    tasks.host.cache_clear()
+    monkeypatch.setattr(startup.bridging, "prepare", lambda _: None)
+    startup.host.cache_clear()
+    startup.host()
+    startup.host.cache_clear()
 
 
 def test_a_guest_that_ran_is_asked_once_for_each_boot(

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import structlog
 
-from cloud.agent import config, task
+from cloud.agent import task
 from cloud.wire import MalformedDocument, VersionUnsupported, decode
 from networks.spec import NetworkRemoval, NetworkSpec
 from vms.drift.spec import InventoryRequest, StrayRemoval
-from vms.host import accelerator, bridging, inbox
+from vms.host import inbox
 from vms.host.documents import DamagedStore, StoredVersionUnsupported
-from vms.host.host import Host
 from vms.host.outbox import send_image, send_inventory, send_network, send_refusal, send_vm
 from vms.host.refusals import refusal
+from vms.host.startup import host
 from vms.spec import ImageFetch, VmRemoval, VmSpec
 
 log = structlog.get_logger(__name__)
-
-
-@cache
-def host() -> Host:
-    opened = Host.open(config())
-    bridging.prepare(opened)
-    accelerator.reconsider(opened)
-    return opened
 
 
 @contextmanager

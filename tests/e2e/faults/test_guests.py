@@ -62,7 +62,7 @@ def test_a_server_whose_qemu_is_silent_can_be_deleted(trial: Trial) -> None:
         server = world.create("mute")
         host = world.host_of(server)
         uuids = {s.id: s.uuid for s in inventory.read(world.cloud.instance).servers}
-        (process,) = [p for p in world.guest_processes() if uuids[server.id] in p.cmdline()]
+        (process,) = world.guests_with(uuids[server.id])
         process.send_signal(signal.SIGSTOP)
         world.api.servers.delete(server)
         world.wait_for_status(server, "gone", seconds=30)

@@ -72,7 +72,7 @@ class Trial:
         """The process of the host's resident."""
         uuids = {s.id: s.uuid for s in inventory.read(self.world.cloud.instance).servers}
         uuid = uuids[self.residents[host].id]
-        (process,) = [p for p in self.world.guest_processes() if uuid in p.cmdline()]
+        (process,) = self.world.guests_with(uuid)
         return process
 
     def find_qemu(self, host: str) -> psutil.Process | None:
