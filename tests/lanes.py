@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 # comes before a cloud of the same process has workers there, and short lanes fill the end.
 _ORDER = (
     *("unit", "test_architecture", "db", "api", "web"),
-    *("e2e", "faults", "simulation", "alone", "host"),
+    *("faults", "e2e", "simulation", "alone", "host"),
 )
 # Each of them makes clouds of its own.
 _ALONE = ("test_deploy", "test_rootless_deploy", "test_upgrade")

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from networks.spec import NetworkRemoval, NetworkSpec
+from cloud.hostconfig import HostConfig
+from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
 from tests.documents import HOST_UUID, SPEC
 from tests.unit.test_private_plan import NETWORK
-from vms.host import documents, netstore
+from vms.host import documents, netstore, networks
 from vms.host.documents import DamagedStore, OldGeneration
+from vms.host.host import Host
 from vms.host.paths import HostPaths
 
 
@@ -79,6 +81,16 @@ def test_what_is_gone_and_told_is_not_looked_at_again(paths: HostPaths) -> None:
     assert netstore.network_ids(paths) == []
     assert netstore.wanted(paths, 5) is None
     assert netstore.fences(paths) == [removal(5)]
+
+
+def test_what_is_gone_and_told_leaves_no_lock(paths: HostPaths) -> None:
+    config = HostConfig("h1", "amqp://", paths.state, paths.run)
+    host = Host(config, paths, HOST_UUID, "boot-1", owner=None)
+    netstore.accept(paths, removal(5))
+    told = NetworkReport(5, HOST_UUID, 5, present=False, converged=True, at=0.0)
+    networks.settle(host, told)
+    assert networks.converge(host, 5) is None
+    assert list(paths.locks.iterdir()) == []
 
 
 @pytest.mark.parametrize("late", [spec(4), spec(5), removal(4)], ids=str)

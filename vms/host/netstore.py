@@ -55,6 +55,7 @@ def settle(paths: HostPaths, network_id: int, generation: int) -> None:
         paths.removed_network(network_id).rename(paths.network_fence(network_id))
         files.sync_directory(paths.network_fences)
         files.sync_directory(paths.networks)
+        _lock(paths, network_id).unlink()
 
 
 def wanted(paths: HostPaths, network_id: int) -> Wanted | None:

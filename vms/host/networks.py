@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 import structlog
@@ -75,9 +76,11 @@ class NotInMesh(CumuletError):
 
 def converge(host: Host, network_id: int) -> NetworkReport | None:
     """Make the network so, or make it go; None if nothing is known of it. Raises DamagedStore."""
-    with files.locked(host.paths.locks / f"{network_id}.network"):
+    lock = _lock(host, network_id)
+    with files.locked(lock):
         wanted = netstore.wanted(host.paths, network_id)
         if wanted is None:
+            lock.unlink()
             return None
         failure = None
         try:
@@ -111,10 +114,18 @@ def settle(host: Host, report: NetworkReport) -> None:
     """
     if report.present:
         return
+    lock = _lock(host, report.network_id)
     try:
-        netstore.settle(host.paths, report.network_id, report.generation)
+        with files.locked(lock):
+            netstore.settle(host.paths, report.network_id, report.generation)
+            lock.unlink()
     except (documents.DamagedStore, OSError) as error:
         log.warning("removal not settled", network=report.network_id, reason=str(error))
+
+
+def _lock(host: Host, network_id: int) -> Path:
+    """Held by whoever makes the network so, or takes it away."""
+    return host.paths.locks / f"{network_id}.network"
 
 
 def require(host: Host, spec: VmSpec) -> None:

@@ -31,6 +31,8 @@ _IPV6_HOST = re.compile(r"::1$")
 _FILES = re.compile(
     r"(spec|state)\.json|disk-0\.qcow2|seed\.(iso|sha256)|qemu\.log|\.[a-z0-9.-]+\.new"
 )
+# Of servers; those of networks bear numbers as well.
+_LOCKS = re.compile(r"[0-9]+\.(vm|documents|kick)")
 _SECONDS = 10.0
 
 
@@ -87,8 +89,8 @@ def _files(host: LabHost, servers: list[Server], running: list[Server]) -> Itera
                 yield f"file {directory.name}/{name}"
     sockets = {name for name in _names(host.run) if name.isdigit()}
     yield from _differences("sockets of", Counter(sockets), Counter(alive))
-    locks = {name.split(".")[0] for name in _names(paths.locks)} - {"identity", "bridge"}
-    yield from (f"lock of {name}" for name in locks if name.isdigit() and name not in ids)
+    locks = {name.split(".")[0] for name in _names(paths.locks) if _LOCKS.fullmatch(name)}
+    yield from (f"lock of {name}" for name in locks - ids)
     yield from (f"unsent report of {name}" for name in _names(paths.unsent))
     yield from (f"download {name}" for name in _names(paths.downloads))
     yield from (f"outlet {name}" for name in _names(paths.outlets))
