@@ -185,7 +185,8 @@ class Administration:
         Policies hold for queues that are there already, too. Raises BrokerRefused.
         """
         for name, pattern, limits in (
-            ("cumulet-lanes", rf"^({LANELESS}|{REPORTS}\..*)$", _LANE),
+            # That of the reports exchange's own name is an older release's.
+            ("cumulet-lanes", rf"^({LANELESS}|{REPORTS}(\..*)?)$", _LANE),
             ("cumulet-dead", f"^{DEAD}$", _DEAD),
             ("cumulet-work", r"^host\.", _WORK),
             ("cumulet-mailboxes", r"(^|@[^.]+\.)((reply\.)?celery\.pidbox|celeryev)$", _MAILBOX),

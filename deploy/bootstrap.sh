@@ -97,15 +97,15 @@ install_packages() (
     flock -n 8 || { say "waiting for another run that installs packages"; flock 8; }
     log=$(mktemp)
     trap 'put_back; rm -f "$log"' EXIT
+    export DEBIAN_FRONTEND=noninteractive
     if is_changed; then # what was unpacked is configured while services are still forbidden
-        dpkg --configure -a >"$log" 2>&1 || true
+        dpkg --configure -a --force-confdef --force-confold </dev/null >"$log" 2>&1 || true
     fi
     put_back
     missing=$(missing_packages "$@")
     [ "$missing" ] || exit 0
     say "installing Debian packages:" $missing
     forbid_services
-    export DEBIAN_FRONTEND=noninteractive
     get() { apt-get -qq -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1 || { cat "$log" >&2; die "apt-get $1 failed"; }; }
     get update
     if [ -n "$(missing_packages postgresql)" ]; then

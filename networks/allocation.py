@@ -193,7 +193,8 @@ def reserve(wish: Reservation, ips: Collection[str], now: datetime) -> None:
     """
     rows = Withdrawal.objects.filter(holding=wish.holding)
     known = {str(ip): pk for ip, pk in rows.values_list("address__ip", "address_id")}
-    for ip in sorted(set(ips) - known.keys()):
+    # IPv4 first, as servers are made: pools are locked in one order.
+    for ip in sorted(set(ips) - known.keys(), key=lambda ip: (":" in ip, ip)):
         pools = Network.objects.public().filter(location=wish.location_id)
         there = pools.filter(ip_range__net_contains_or_equals=ip)
         pool = there.select_for_update(of=("self",), no_key=True).first()

@@ -86,7 +86,7 @@ class Reference:
 def keep(dead: DeadMessage) -> DeadLetter | None:
     """Write the message down and end the Actions that wait for it.
 
-    None: it was a periodic task that nobody took in time, whose next run does its work.
+    None: nobody took it in time, and it is sent again, by its next run or by the sweep.
     """
     if dead.reason == "expired":
         return None

@@ -68,6 +68,17 @@ def test_a_host_takes_no_more_than_so_many_addresses(
     assert Holding.objects.count() == 3
 
 
+def test_what_a_restore_noted_beyond_that_stays_noted(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = [stranger(50 + n, f"203.0.113.{1 + n}") for n in range(3)]
+    says(host, *known, asked=False)
+    monkeypatch.setattr("vms.restored.belief.MOST_UNKNOWN", 1)
+    says(host, *known, asked=False)
+    assert Holding.objects.count() == 3
+    assert len(taken("203.0.113.1", "203.0.113.2", "203.0.113.3")) == 3
+
+
 def test_no_host_frees_what_another_one_reserved_by_naming_the_same_server(host: Host) -> None:
     other = make.host("h2")
     says(host, stranger(50, "203.0.113.1"), asked=False)

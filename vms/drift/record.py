@@ -35,14 +35,16 @@ _JUDGED = ("detail", "uuid", "generation", "server_id", "network_id", "verb", "r
 def host_inventory(report: HostInventory, sender: str) -> None:
     """Compare what a host has with what it should have, and write down what differs."""
     now = timezone.now()
-    host = Host.objects.filter(uuid=report.host_uuid, revoked_at=None).first()
-    if host is None:  # it has not joined yet, or was cut off: its next one may count
-        log.info("inventory of no known host dropped", host=report.host_uuid, sender=sender)
-        return
-    if sender != broker_user(host.name):
-        log.error("inventory under a foreign name dropped", host=report.host_uuid, sender=sender)
-        return
     with transaction.atomic():
+        # Locked, so that nothing is noted of a host that is cut off meanwhile.
+        hosts = Host.objects.select_for_update(no_key=True)
+        host = hosts.filter(uuid=report.host_uuid, revoked_at=None).first()
+        if host is None:  # it has not joined yet, or was cut off: its next one may count
+            log.info("inventory of no known host dropped", host=report.host_uuid, sender=sender)
+            return
+        if sender != broker_user(host.name):
+            log.error("inventory of another host dropped", host=host.name, sender=sender)
+            return
         survey, _ = Survey.objects.select_for_update().get_or_create(host=host)
         # A host whose clock was set back goes on from its last number until it starts anew.
         if survey.boot_id == report.boot_id and report.seq <= survey.seq:

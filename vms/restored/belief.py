@@ -48,7 +48,9 @@ def believed(
     `noted`: those that are already; `restored`: the host answers what it was asked after a restore.
     """
     most = MOST_HELD if restored else MOST_UNKNOWN
-    ordered = sorted(held, key=lambda one: (one.uuid not in noted, one.uuid))[:most]
+    ordered = sorted(held, key=lambda one: (one.uuid not in noted, one.uuid))
+    # A restore may have noted more of them, and those run on.
+    ordered = ordered[: max(most, sum(one.uuid in noted for one in ordered))]
     if not ordered:
         return []
     addresses = _Addresses(host, noted, most)
