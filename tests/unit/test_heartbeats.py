@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from cloud.hostconfig import HostConfig
 from networks.host import processes
 from tests.documents import HOST_UUID, SPEC
+from tests.unit.hosts import a_host
 from vms.host import monitor, reporting, store
-from vms.host.host import Host, _make_directories
+from vms.host.host import Host
 from vms.host.leftovers import Leftovers
 from vms.host.outbox import BROKER
-from vms.host.paths import HostPaths
 from vms.host.watch import Watch
 from vms.spec import HostReport, SeenVm, UnchangedReport
 
@@ -44,10 +43,7 @@ MANY = 64
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(Host, "routes_networks", False)
     monkeypatch.setattr(processes, "running", lambda _: {})
-    paths = HostPaths(tmp_path / "state", tmp_path / "run")
-    _make_directories(paths, None)
-    config = HostConfig("h1", "amqp://", paths.state, paths.run)
-    return Host(config, paths, HOST_UUID, "boot-1", owner=None)
+    return a_host(tmp_path)
 
 
 def test_guests_that_all_start_at_once_hold_up_nothing_that_others_need(

@@ -10,19 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from cloud.hostconfig import HostConfig
 from networks.host import processes
 from networks.host.leftovers import Kind as LeftoverKind
 from networks.host.leftovers import Leftover
 from networks.spec import NetworkRemoval
 from tests.documents import HOST_UUID, SPEC, VM_UUID
+from tests.unit.hosts import a_host
 from tests.unit.test_private_plan import NETWORK
 from vms.drift.spec import HeldNetwork, HostInventory, InventoryRequest, Kind
 from vms.host import census, monitor, netstore, store, surveyor, trim
-from vms.host.host import Host, _make_directories
+from vms.host.host import Host
 from vms.host.leftovers import unserved
 from vms.host.outbox import BROKER
-from vms.host.paths import HostPaths
 from vms.host.surveyor import Surveyor
 
 STRANGE = ("\N{SUPERSCRIPT TWO}", "007", "0", "9" * 5000, "notes")
@@ -30,12 +29,9 @@ STRANGE = ("\N{SUPERSCRIPT TWO}", "007", "0", "9" * 5000, "notes")
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    paths = HostPaths(tmp_path / "state", tmp_path / "run")
-    _make_directories(paths, None)
     monkeypatch.setattr(Host, "routes_networks", False)
     monkeypatch.setattr(processes, "running", lambda _: {})
-    config = HostConfig("h1", "amqp://", paths.state, paths.run)
-    return Host(config, paths, HOST_UUID, "boot-1", owner=None)
+    return a_host(tmp_path)
 
 
 def named(seen: HostInventory, kind: Kind) -> list[str]:

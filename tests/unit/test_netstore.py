@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from cloud.hostconfig import HostConfig
 from networks.spec import NetworkRemoval, NetworkReport, NetworkSpec
 from tests.documents import HOST_UUID, SPEC
+from tests.unit.hosts import a_host
 from tests.unit.test_private_plan import NETWORK
 from vms.host import documents, netstore, networks
 from vms.host.documents import DamagedStore, OldGeneration
@@ -19,11 +19,13 @@ from vms.host.paths import HostPaths
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> HostPaths:
-    made = HostPaths(tmp_path / "state", tmp_path / "run")
-    for directory in (made.networks, made.network_fences, made.locks):
-        directory.mkdir(parents=True)
-    return made
+def host(tmp_path: Path) -> Host:
+    return a_host(tmp_path)
+
+
+@pytest.fixture
+def paths(host: Host) -> HostPaths:
+    return host.paths
 
 
 def removal(generation: int) -> NetworkRemoval:
@@ -83,14 +85,12 @@ def test_what_is_gone_and_told_is_not_looked_at_again(paths: HostPaths) -> None:
     assert netstore.fences(paths) == [removal(5)]
 
 
-def test_what_is_gone_and_told_leaves_no_lock(paths: HostPaths) -> None:
-    config = HostConfig("h1", "amqp://", paths.state, paths.run)
-    host = Host(config, paths, HOST_UUID, "boot-1", owner=None)
-    netstore.accept(paths, removal(5))
+def test_what_is_gone_and_told_leaves_no_lock(host: Host) -> None:
+    netstore.accept(host.paths, removal(5))
     told = NetworkReport(5, HOST_UUID, 5, present=False, converged=True, at=0.0)
     networks.settle(host, told)
     assert networks.converge(host, 5) is None
-    assert list(paths.locks.iterdir()) == []
+    assert list(host.paths.locks.iterdir()) == []
 
 
 @pytest.mark.parametrize("late", [spec(4), spec(5), removal(4)], ids=str)

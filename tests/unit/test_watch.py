@@ -7,21 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from cloud.hostconfig import HostConfig
-from tests.documents import HOST_UUID, SPEC
+from tests.documents import SPEC
+from tests.unit.hosts import a_host
 from vms.host import store, watch
-from vms.host.host import Host, _make_directories
+from vms.host.host import Host
 from vms.host.memory import VmMemory
-from vms.host.paths import HostPaths
 from vms.host.watch import Watch
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    paths = HostPaths(tmp_path / "state", tmp_path / "run")
-    _make_directories(paths, None)
-    config = HostConfig("h1", "amqp://", paths.state, paths.run)
-    return Host(config, paths, HOST_UUID, "boot-1", owner=None)
+    return a_host(tmp_path)
 
 
 def test_a_document_that_was_damaged_for_a_while_costs_the_guest_no_attention(
