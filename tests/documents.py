@@ -1,4 +1,4 @@
-"""Documents as control would send them, for tests of the host side."""
+"""Documents as control and hosts send them, for tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from networks.spec import NicSpec
-from vms.spec import DiskSpec, FileSpec, ImageSpec, PowerGoal, VmRemoval, VmSpec
+from vms.spec import DiskSpec, FileSpec, HostReport, ImageSpec, PowerGoal, VmRemoval, VmSpec
 
 VM_UUID = "11111111-2222-3333-4444-555555555555"
 HOST_UUID = "99999999-8888-7777-6666-555555555555"
@@ -37,6 +37,19 @@ SPEC = VmSpec(
         ),
     ),
     ssh_keys=("ssh-ed25519 AAAA me@example.org",),
+)
+HOST_REPORT = HostReport(
+    host="h1",
+    host_uuid=HOST_UUID,
+    boot_id="boot-1",
+    agent_version="1",
+    network_mode="vde",
+    cores=1,
+    memory_mb=1,
+    disk_gb=1,
+    disk_free_gb=1,
+    accelerator="tcg",
+    accelerator_reason="",
 )
 
 

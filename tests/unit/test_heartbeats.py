@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from networks.host import processes
-from tests.documents import HOST_UUID, SPEC
+from tests.documents import HOST_REPORT, HOST_UUID, SPEC
 from tests.unit.hosts import a_host
 from vms.host import monitor, reporting, store
 from vms.host.host import Host
@@ -22,19 +22,6 @@ from vms.host.outbox import BROKER
 from vms.host.watch import Watch
 from vms.spec import HostReport, SeenVm, UnchangedReport
 
-REPORT = HostReport(
-    host="h1",
-    host_uuid=HOST_UUID,
-    boot_id="boot-1",
-    agent_version="1",
-    network_mode="vde",
-    cores=1,
-    memory_mb=1,
-    disk_gb=1,
-    disk_free_gb=1,
-    accelerator="tcg",
-    accelerator_reason="",
-)
 # More than the monitor has threads.
 MANY = 64
 
@@ -61,7 +48,7 @@ def test_guests_that_all_start_at_once_hold_up_nothing_that_others_need(
     monkeypatch.setattr(monitor, "converge", start)
     monkeypatch.setattr(Watch, "_said_to_run", lambda _: True)
     monkeypatch.setattr("vms.host.bridging.prepare", lambda _: None)
-    monkeypatch.setattr("vms.host.facts.host_report", lambda _: REPORT)
+    monkeypatch.setattr("vms.host.facts.host_report", lambda _: HOST_REPORT)
     monkeypatch.setattr(reporting, "HEARTBEAT_SECONDS", 0.05)
     heard: list[HostReport] = []
 
@@ -100,7 +87,7 @@ def test_nothing_is_written_once_the_monitor_has_ended(
         begun.set()
         time.sleep(0.2)
         ended.set()
-        return REPORT
+        return HOST_REPORT
 
     monkeypatch.setattr("vms.host.bridging.prepare", lambda _: None)
     monkeypatch.setattr("vms.host.facts.host_report", write)
@@ -126,7 +113,7 @@ def test_the_monitor_goes_on_where_it_cannot_look_for_unsent_reports(
         return True
 
     monkeypatch.setattr("vms.host.bridging.prepare", lambda _: None)
-    monkeypatch.setattr("vms.host.facts.host_report", lambda _: REPORT)
+    monkeypatch.setattr("vms.host.facts.host_report", lambda _: HOST_REPORT)
     monkeypatch.setattr(reporting, "HEARTBEAT_SECONDS", 0.01)
     host.paths.unsent.rmdir()
 

@@ -11,11 +11,12 @@ from socket import AF_INET, AF_INET6
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from cloud.hostconfig import HostConfig
 from cloud.wire import decode, encode
 from networks.host.prepared_tap import PreparedTap
-from tests.documents import HOST_UUID
+from tests.documents import HOST_REPORT, HOST_UUID
 from vms.host import accelerator, host, problems, user_mode
 from vms.host.host import Host, UnusableHost
 from vms.host.paths import HostPaths
@@ -59,20 +60,8 @@ def test_a_tap_with_more_networks_than_a_report_holds_silences_no_host(
 ) -> None:
     led = tuple(f"198.51.{number}.0/24" for number in range(100))
     monkeypatch.setattr(user_mode, "free_tap", lambda _: PreparedTap("cut-ada", led, taken=False))
-    report = HostReport(
-        host="u1",
-        host_uuid=HOST_UUID,
-        boot_id="boot",
-        agent_version="1",
-        cores=1,
-        memory_mb=1,
-        disk_gb=1,
-        disk_free_gb=1,
-        accelerator="tcg",
-        accelerator_reason="",
-        network_mode="vde",
-        public_ranges=user_mode.public_ranges(a_host(tmp_path)),
-    )
+    ranges = user_mode.public_ranges(a_host(tmp_path))
+    report = structs.replace(HOST_REPORT, public_ranges=ranges)
     assert decode(encode(report), HostReport) == report
 
 
